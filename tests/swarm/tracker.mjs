@@ -1,0 +1,29 @@
+// The real bittorrent-tracker server, on loopback ports of its own choice.
+//
+// Imports server.js itself: the package's main entry also loads the client, and with it a native
+// WebRTC module that is not built by `npm install --ignore-scripts`.
+// Prints one JSON line with the ports, then one per announce; ends when stdin closes.
+import Server from '../node_modules/bittorrent-tracker/server.js'
+
+const options = JSON.parse(process.argv[2] ?? '{}')
+const say = value => process.stdout.write(JSON.stringify(value) + '\n')
+const server = new Server({
+  interval: (options.interval ?? 120) * 1000,
+  trustProxy: false,
+  stats: true,
+  filter: options.refuse
+    ? (infoHash, params, callback) => callback(new Error(options.refuse))
+    : undefined
+})
+for (const event of ['start', 'update', 'complete', 'stop']) {
+  server.on(event, address => say({ announce: event, address }))
+}
+server.on('warning', error => process.stderr.write(error.message + '\n'))
+server.on('error', error => { say({ error: error.message }); process.exit(1) })
+// UDP over IPv6 sits on the port of the UDP over IPv4 plus nothing: each has its own.
+server.listen({ http: 0, udp4: 0, udp6: 0 }, { http: '127.0.0.1', udp4: '127.0.0.1', udp6: '::1' }, () => {
+  const http = server.http.address().port
+  say({ http, udp: server.udp4.address().port, udp6: server.udp6.address().port, ws: http })
+})
+process.stdin.on('end', () => process.exit(0))
+process.stdin.resume()
