@@ -7,6 +7,7 @@ its other files.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -97,10 +98,8 @@ class JsonChild:
         """End the child: close stdin, then SIGTERM, then SIGKILL; returns when it is gone."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        try:
+        with contextlib.suppress(OSError):  # it died with something unread: nothing more to tell
             self.process.stdin.close()
-        except OSError:
-            pass  # it died with something unread: nothing to tell it any more
         for end in (None, self.process.terminate, self.process.kill):
             if end is not None:
                 end()

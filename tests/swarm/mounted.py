@@ -32,9 +32,7 @@ def mounts_below(prefix: Path | str = "/") -> list[str]:
             kind = fields[fields.index("-") + 1]
             point = fields[4].encode(errors="surrogateescape").decode("unicode_escape")
             point = point.encode("latin-1").decode(errors="surrogateescape")
-            if kind.startswith("fuse") and (point == prefix or prefix == "/"):
-                found.append(point)
-            elif kind.startswith("fuse") and point.startswith(prefix + "/"):
+            if kind.startswith("fuse") and (point + "/").startswith(prefix.rstrip("/") + "/"):
                 found.append(point)
     return found
 

@@ -210,7 +210,8 @@ class _Peer:
         import libtorrent as lt
 
         self.lt = lt
-        self.session = lt.session(_settings(config))
+        settings: Any = _settings(config)
+        self.session = lt.session(settings)
         self.ports = self._listen_ports(config["listen"].count(",") + 1)
         self.started = time.monotonic()
         self.finished: float | None = None

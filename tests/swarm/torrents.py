@@ -71,7 +71,8 @@ def make_torrent(
     data: bytes = lt.bencode(creator.generate())
     torrent.parent.mkdir(parents=True, exist_ok=True)
     torrent.write_bytes(data)
-    hashes: Any = lt.load_torrent_buffer(data).ti.info_hashes()
+    loaded: Any = lt.load_torrent_buffer(data).ti
+    hashes = loaded.info_hashes()
     return MadeTorrent(
         path,
         torrent,

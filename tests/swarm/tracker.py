@@ -1,4 +1,4 @@
-"""The real `bittorrent-tracker` server (Node), on loopback: HTTP, UDP over IPv4 and IPv6, WebSocket.
+"""The real `bittorrent-tracker` server (Node), on loopback: HTTP, UDP, UDP6, WebSocket.
 
 ``scripts/setup test`` installs the package that ``tests/package.json`` pins.
 """
@@ -58,7 +58,7 @@ class Tracker:
 
 @contextmanager
 def tracker(work: Path, *, interval: int = 120, refuse: str = "") -> Iterator[Tracker]:
-    """Run a tracker; `interval` seconds between announces, `refuse` answers all with that failure."""
+    """Run a tracker; `interval` in seconds, `refuse` is a failure that answers every announce."""
     if not _INSTALLED.exists():
         raise ChildFailed("bittorrent-tracker is not installed: run scripts/setup test")
     options = json.dumps({"interval": interval, "refuse": refuse})
