@@ -113,9 +113,9 @@ def test_the_guard_sees_a_process_that_left_its_parent(tmp_path: Path) -> None:
         "def test_leaves_one():\n"
         "    subprocess.Popen(['setsid', 'sleep', '60'], start_new_session=True)\n"
     )
+    options = "-m pytest -c pyproject.toml -m real -p tests.conftest -p no:cacheprovider"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-m", "real"]
-        + ["-p", "tests.conftest", "-p", "no:cacheprovider", str(inner)],
+        [sys.executable, *options.split(), str(inner)],
         capture_output=True,
         text=True,
         timeout=50,

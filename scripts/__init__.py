@@ -1,0 +1,1 @@
+"""The Python bodies of the scripts beside this file."""
