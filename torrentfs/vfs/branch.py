@@ -1,0 +1,266 @@
+"""One torrent's part of the mount: which directories and files it shows, by local number.
+
+Nothing here is stored per file. A file's local number is its index in the torrent; a directory's
+is the order in which the torrent first mentions it, with the bit `DIRECTORY` set. Both follow
+from the info dictionary alone, so they are the same in every mount, whatever is selected, in
+whatever order the torrent was walked, and no table from number to file is needed.
+
+Directories are found in one pass over the files at the first look inside the torrent: mounting a
+torrent of 200,000 files costs nothing, the pass costs about a tenth of a second, and what stays
+is four bytes per file. Names of one directory get a dictionary at its first lookup (`ls` and
+`find` need none: the kernel takes names and attributes together).
+
+Padding files (BEP 47) are never shown. Names are safe, unique components already
+(`metainfo/torrent_file.py`); this module only arranges them.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torrentfs.metainfo.files import File
+    from torrentfs.metainfo.torrent_file import Metainfo
+
+LOCAL_BITS = 26
+"""Bits of a local number: 33 million files and as many directories per torrent, which is above
+what the limits of metainfo/limits.py let through."""
+DIRECTORY = 1 << (LOCAL_BITS - 1)
+"""Set in the local number of a directory."""
+
+
+class Volume(Protocol):
+    """What the mount needs of a torrent; `engine.torrent.Torrent` is one."""
+
+    @property
+    def metainfo(self) -> Metainfo:
+        """Names, sizes and hashes."""
+
+    @property
+    def added(self) -> float:
+        """When the torrent was first added, Unix seconds; the same in every later mount."""
+
+    async def read(self, file: int, offset: int, size: int) -> bytes | bytearray | memoryview:
+        """Exactly `min(size, EOF - offset)` verified bytes, else `DataUnavailable`, in time."""
+
+    def on_open(self, file: int) -> None:
+        """A handle on file number `file` was opened."""
+
+    def on_release(self, file: int) -> None:
+        """A handle on file number `file` was closed for good."""
+
+    def xattrs(self) -> Mapping[str, str]:
+        """State for `--xattrs`, by the name behind `user.torrentfs.`."""
+
+
+class Directory:
+    """A directory of a torrent: `children` are local numbers in the torrent's order."""
+
+    __slots__ = ("children", "name", "names", "number", "parent", "shown", "subdirectories")
+
+    def __init__(self, number: int, name: str, parent: Directory | None) -> None:
+        self.number = number
+        self.name = name
+        self.parent = parent
+        self.children = array("I")
+        self.names: dict[str, int] | None = None
+        self.shown = parent is None
+        self.subdirectories = 0
+
+    def show(self) -> None:
+        """Put this directory and those above it into their parents' listings."""
+        directory: Directory | None = self
+        while directory is not None and not directory.shown:
+            directory.shown = True
+            parent = directory.parent
+            if parent is not None:
+                parent.children.append(directory.number)
+                parent.subdirectories += 1
+            directory = parent
+
+
+class Branch:
+    """The files and directories of `volume`, or of it those whose indexes are in `select`.
+
+    `name` is the entry in the mount's root; `prefix` makes inodes of local numbers. An index in
+    `select` that the torrent does not have selects nothing.
+    """
+
+    __slots__ = (
+        "_directories",
+        "_files",
+        "_subdirectories",
+        "_totals",
+        "_visible",
+        "base",
+        "name",
+        "root",
+        "volume",
+    )
+
+    def __init__(self, volume: Volume, select: Iterable[int], name: str, prefix: int) -> None:
+        metainfo = volume.metainfo
+        self.volume = volume
+        self.name = name
+        self.base = prefix << LOCAL_BITS
+        self._files: Sequence[File] = metainfo.files
+        chosen = frozenset(select)
+        self._visible = chosen or None
+        self._directories: list[Directory] | None = None
+        self._subdirectories = -1
+        self._totals: tuple[int, int] | None = None
+        self.root = DIRECTORY
+        if metainfo.is_single_file:
+            self._visible = None
+            self.root = next((n for n, f in enumerate(self._files) if not f.pad), 0)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the torrent is a directory in the mount's root (else it is one file)."""
+        return self.root == DIRECTORY
+
+    def exists(self, number: int) -> bool:
+        """Whether `number` names something that is shown."""
+        if number & DIRECTORY:
+            if not self.is_directory:
+                return False
+            if number == DIRECTORY:
+                return True
+            directories = self.directories
+            index = number ^ DIRECTORY
+            return index < len(directories) and directories[index].shown
+        if not self.is_directory:
+            return number == self.root
+        return (
+            number < len(self._files)
+            and not self._files[number].pad
+            and (self._visible is None or number in self._visible)
+        )
+
+    def file(self, number: int) -> File:
+        """The torrent's file of that number."""
+        return self._files[number]
+
+    def directory(self, number: int) -> Directory:
+        """The directory of that number, which exists."""
+        return self.directories[number ^ DIRECTORY]
+
+    def lookup(self, number: int, name: str) -> int | None:
+        """The local number of `name` in directory `number`, or None."""
+        directory = self.directory(number)
+        names = directory.names
+        if names is None:
+            names = {self.name_of(child): child for child in directory.children}
+            directory.names = names
+        return names.get(name)
+
+    def name_of(self, number: int) -> str:
+        """The last path component of a file or directory of the torrent."""
+        if number == self.root:
+            return self.name
+        if number & DIRECTORY:
+            return self.directory(number).name
+        return self._files[number].path[-1]
+
+    def parent_of(self, number: int) -> int | None:
+        """The directory that holds `number`; None for the entry itself (the mount's root does)."""
+        if number == self.root:
+            return None
+        if number & DIRECTORY:
+            parent = self.directory(number).parent
+            return parent.number if parent is not None else None
+        here: int | None = DIRECTORY
+        for name in self._files[number].path[:-1]:
+            here = self.lookup(here, name) if here is not None else None
+        return here
+
+    def subdirectories(self, number: int) -> int:
+        """How many directories lie directly in directory `number`.
+
+        For the torrent's own root it is counted without finding all directories: listing a mount
+        of many torrents asks it of each.
+        """
+        if number != DIRECTORY or self._directories is not None:
+            return self.directory(number).subdirectories
+        if self._subdirectories < 0:
+            visible = self._visible
+            self._subdirectories = len(
+                {
+                    file.path[0]
+                    for index, file in enumerate(self._files)
+                    if len(file.path) > 1 and not file.pad and (visible is None or index in visible)
+                }
+            )
+        return self._subdirectories
+
+    def totals(self) -> tuple[int, int]:
+        """(number of files shown, bytes in them)."""
+        if self._totals is None:
+            lengths = [f.length for n, f in enumerate(self._files) if self.exists(n)]
+            self._totals = (len(lengths), sum(lengths))
+        return self._totals
+
+    def link_target(self, number: int) -> str | None:
+        """Where a symlink points, relative to the directory it is in; None for other files.
+
+        The target is confined to the torrent (BEP 47, checked at parsing). `..` occurs only in
+        front, where it climbs real directories, so it stays confined in the mount. A torrent of
+        a single file has no inside to point to.
+        """
+        file = self._files[number]
+        if file.symlink is None or not self.is_directory:
+            return None
+        here, there = file.path[:-1], file.symlink
+        shared = 0
+        while shared < min(len(here), len(there)) and here[shared] == there[shared]:
+            shared += 1
+        parts = ("..",) * (len(here) - shared) + there[shared:]
+        return "/".join(parts) or "."
+
+    @property
+    def directories(self) -> list[Directory]:
+        """All directories, found at first use; index = number without its `DIRECTORY` bit."""
+        if self._directories is None:
+            self._directories = self._find_directories()
+        return self._directories
+
+    def _find_directories(self) -> list[Directory]:
+        root = Directory(DIRECTORY, "", None)
+        directories = [root]
+        by_path: dict[tuple[str, ...], Directory] = {(): root}
+        visible = self._visible
+        last: tuple[str, ...] = ()
+        here = root
+        for number, file in enumerate(self._files):
+            if file.pad:
+                continue
+            path = file.path[:-1]
+            if path != last:
+                last = path
+                here = by_path.get(path) or _make(path, by_path, directories)
+            if visible is None or number in visible:
+                if not here.shown:
+                    here.show()
+                here.children.append(number)
+        return directories
+
+
+def _make(
+    path: tuple[str, ...],
+    by_path: dict[tuple[str, ...], Directory],
+    directories: list[Directory],
+) -> Directory:
+    """Make the directory `path` and those above it that are not there yet, topmost first."""
+    here = by_path[()]
+    for depth in range(1, len(path) + 1):
+        prefix = path[:depth]
+        found = by_path.get(prefix)
+        if found is None:
+            found = Directory(DIRECTORY | len(directories), prefix[-1], here)
+            directories.append(found)
+            by_path[prefix] = found
+        here = found
+    return here
