@@ -1,0 +1,439 @@
+"""HTTP(S) for trackers, web seeds and .torrent URLs: the only importer of httpx.
+
+httpx is imported at the first request, in a thread: it costs more start-up time than all of
+torrentfs, and a mount of cached torrents never needs it. Requests go through httpx's *transport*
+(connection pool, TLS, HTTP/1.1) and not through its `AsyncClient`, whose cookies, environment
+proxies, decoding and redirects are what a client of untrusted URLs has to do without:
+
+* No state but connections: no cookies, no `.netrc`, no proxy from the environment.
+* What comes is what the server has: `Accept-Encoding: identity`. Some trackers compress all the
+  same; `get` then unpacks, within `max_bytes`. `stream` never does: ranges would lose their sense.
+* Redirects are followed here, at most `MAX_REDIRECTS`, only to http and https, and never from a
+  public host to an address of this machine or its network (SSRF), unless `allow_local`. The
+  target's name is resolved for that check and again for the connection: a name that changes in
+  between passes. URLs that a user or torrent names are asked wherever they lie.
+* All that arrives is capped: headers by h11 (100 KiB), bodies of `get` by `max_bytes`, waiting by
+  timeouts. Failures are `HttpError`, a `TransportError` with the reason in words.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+import logging
+import time
+import zlib
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+import trio
+
+import torrentfs
+from torrentfs.errors import TransportError
+from torrentfs.transports.tcp import numeric_addresses
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+
+    import httpx
+
+log = logging.getLogger(__name__)
+
+USER_AGENT = f"torrentfs/{torrentfs.__version__}"
+
+MAX_REDIRECTS = 5
+CONNECT_TIMEOUT = 10.0
+"""Seconds to connect, TLS included."""
+READ_TIMEOUT = 20.0
+"""Seconds without a byte after which a server counts as stalled."""
+KEEP_ALIVE = 60.0
+"""Seconds that an idle connection is kept: nginx closes after 75 by default."""
+MAX_CONNECTIONS = 100
+RECEIVE_SIZE = 256 * 1024
+"""Bytes asked of a socket at once. httpcore's own 64 KiB make 4 times as many Python calls."""
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_ANY_ADDRESS = {"ipv4": "0.0.0.0", "ipv6": "::"}
+
+
+class HttpError(TransportError):
+    """A request failed without an answer that can be used.
+
+    `broken` tells that an established connection broke: a keep-alive connection that the server
+    closed at the wrong moment looks like this, so asking once more is worth it. `permanent`
+    tells that the URL itself can never be asked.
+    """
+
+    def __init__(self, reason: str, *, broken: bool = False, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.broken = broken
+        self.permanent = permanent
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """A whole answer, of any status. `headers` have lower-case names; `url` is the final one."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+class HttpStream:
+    """An answer whose body is still coming; valid inside `HttpClient.stream`."""
+
+    __slots__ = ("_parts", "_response", "headers", "status", "url")
+
+    def __init__(self, response: httpx.Response, url: str) -> None:
+        self.status: int = response.status_code
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self.url = url
+        self._response = response
+        self._parts: AsyncIterator[bytes] | None = None
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, undecoded, once, no empty chunks. `HttpError` if it breaks."""
+        import httpx
+
+        assert isinstance(self._response.stream, httpx.AsyncByteStream)
+        self._parts = aiter(self._response.stream)
+        try:
+            async for chunk in self._parts:
+                if chunk:
+                    yield chunk
+        except (httpx.HTTPError, OSError) as error:
+            raise _failure(error) from error
+
+    async def aclose(self) -> None:
+        """Close the connection unless the body was read to its end."""
+        with trio.CancelScope(shield=True):
+            await self._response.aclose()
+            if self._parts is not None:
+                # The library's nested generators are not closed with the response, and trio
+                # warns of each that is left over; on a closed connection they end by error.
+                with contextlib.suppress(Exception):
+                    async for _ in self._parts:
+                        pass
+
+    def __repr__(self) -> str:
+        return f"<HttpStream {self.status} {self.url}>"
+
+
+class HttpClient:
+    """HTTP requests over kept connections, for the whole session.
+
+    `bind` is the local IP address to connect from. With `allow_local` a public URL may redirect
+    to a private address. `resolve` gives the IP addresses of a host name (tests replace it), and
+    `transport` an httpx transport instead of the network (tests). Close with `aclose`, or use as
+    an async context manager.
+    """
+
+    def __init__(
+        self,
+        *,
+        bind: str | None = None,
+        allow_local: bool = False,
+        resolve: Callable[[str], Awaitable[list[str]]] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.requests = 0
+        self._bind = bind
+        self._allow_local = allow_local
+        self._resolve = resolve or resolve_host
+        self._given = transport
+        self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
+        self._opening = trio.Lock()
+        self._tls: ssl.SSLContext | None = None
+        self._loaded = False
+
+    async def get(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+        family: str | None = None,
+    ) -> HttpReply:
+        """Fetch `url` whole, within `timeout` seconds and `max_bytes` (unpacked).
+
+        Gives an answer of any status; `HttpError` when there is none. `family` is "ipv4" or
+        "ipv6" to use that one only.
+        """
+        try:
+            with trio.fail_after(timeout):
+                async with self.stream(
+                    url, headers=headers, read_timeout=timeout, family=family
+                ) as reply:
+                    body = await _read_whole(reply, max_bytes)
+                    return HttpReply(reply.status, reply.headers, body, reply.url)
+        except trio.TooSlowError:
+            raise HttpError(f"no answer within {timeout:g} s") from None
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        read_timeout: float = READ_TIMEOUT,
+        family: str | None = None,
+    ) -> AsyncIterator[HttpStream]:
+        """Ask for `url`, following redirects, and give the answer once its headers are there.
+
+        Leaving the context with a part of the body unread closes the connection; after the
+        whole body it is kept for the next request.
+        """
+        if not self._loaded:
+            await trio.to_thread.run_sync(_load)
+            self._loaded = True
+        timeouts = {
+            "connect": connect_timeout,
+            "read": read_timeout,
+            "write": read_timeout,
+            "pool": connect_timeout + read_timeout,
+        }
+        response, final = await self._follow(url, headers or {}, timeouts, family)
+        reply = HttpStream(response, final)
+        try:
+            yield reply
+        finally:
+            await reply.aclose()
+
+    async def _follow(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        timeouts: dict[str, float],
+        family: str | None,
+    ) -> tuple[httpx.Response, str]:
+        """Send the request along its redirects; the response to read and its URL."""
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._send(url, headers, timeouts, family)
+            place = response.headers.get("location")
+            if response.status_code not in _REDIRECTS or not place:
+                return response, url
+            await response.aclose()
+            target = _join(url, place)
+            await self._check_redirect(url, target)
+            log.debug("%s redirects to %s", url, target)
+            url = target
+        raise HttpError(f"more than {MAX_REDIRECTS} redirects")
+
+    async def _send(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        timeouts: dict[str, float],
+        family: str | None,
+    ) -> httpx.Response:
+        import httpx
+
+        self.requests += 1
+        try:
+            parsed = httpx.URL(url)
+            if parsed.scheme not in ("http", "https") or not parsed.host:
+                raise HttpError("only http and https URLs can be fetched", permanent=True)
+            request = httpx.Request(
+                "GET",
+                parsed.copy_with(userinfo=b"", fragment=None),
+                headers={
+                    "User-Agent": USER_AGENT,
+                    "Accept": "*/*",
+                    "Accept-Encoding": "identity",
+                    **_authorization(parsed.userinfo),
+                    **headers,
+                },
+                extensions={"timeout": timeouts},
+            )
+            transport = await self._transport(family)
+            return await transport.handle_async_request(request)
+        except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+            raise HttpError(f"not a URL that can be asked: {error}", permanent=True) from error
+        except (httpx.HTTPError, OSError) as error:
+            raise _failure(error) from error
+
+    async def _transport(self, family: str | None) -> httpx.AsyncBaseTransport:
+        if self._given is not None:
+            return self._given
+        async with self._opening:
+            if family not in self._transports:
+                if self._tls is None:
+                    self._tls = await trio.to_thread.run_sync(_tls_context)
+                self._transports[family] = self._open_transport(family)
+        return self._transports[family]
+
+    def _open_transport(self, family: str | None) -> httpx.AsyncHTTPTransport:
+        import httpx
+
+        assert self._tls is not None
+        local = self._bind
+        if local is None and family is not None:
+            local = _ANY_ADDRESS[family]  # binding to the wildcard of one family excludes the other
+        return httpx.AsyncHTTPTransport(
+            verify=self._tls,
+            trust_env=False,
+            local_address=local,
+            limits=httpx.Limits(
+                max_connections=MAX_CONNECTIONS,
+                max_keepalive_connections=MAX_CONNECTIONS // 2,
+                keepalive_expiry=KEEP_ALIVE,
+            ),
+        )
+
+    async def _check_redirect(self, source: str, target: str) -> None:
+        import httpx
+
+        try:
+            parsed, origin = httpx.URL(target), httpx.URL(source)
+        except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+            raise HttpError("redirects to something that is no URL") from error
+        if parsed.scheme not in ("http", "https"):
+            raise HttpError(f"redirects to {parsed.scheme or 'nowhere'}:, which is refused")
+        if self._allow_local or parsed.host == origin.host:
+            return
+        if await self._is_local(parsed.host) and not await self._is_local(origin.host):
+            raise HttpError("redirects to an address of this host or its network: refused")
+
+    async def _is_local(self, host: str) -> bool:
+        """Whether any address of `host` is not a public one."""
+        return any(not is_public(address) for address in await self._resolve(host))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        with trio.CancelScope(shield=True):
+            while self._transports:
+                await self._transports.popitem()[1].aclose()
+
+    async def __aenter__(self) -> HttpClient:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<HttpClient {self.requests} requests>"
+
+
+async def resolve_host(host: str) -> list[str]:
+    """The IP addresses of a host name or literal; [] when it has none."""
+    literal = numeric_addresses(host, 0, trio.socket.SOCK_STREAM)
+    if literal:
+        return [literal[0][1][0]]
+    try:
+        found = await trio.socket.getaddrinfo(host, 0, type=trio.socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [str(place[4][0]) for place in found]
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public Internet (not loopback, private, link-local)."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return parsed.is_global and not parsed.is_multicast
+
+
+def _load() -> None:
+    """Import httpx and have httpcore receive in larger pieces than its 64 KiB."""
+    import httpcore
+    import httpx  # noqa: F401
+
+    httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = RECEIVE_SIZE
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Verification against certifi's roots and those that the machine's owner added."""
+    import httpx
+
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
+
+
+def _authorization(userinfo: bytes) -> dict[str, str]:
+    """The header for `http://user:password@host/`, which httpx's client would have made."""
+    if not userinfo:
+        return {}
+    user, _, password = userinfo.partition(b":")
+    token = base64.b64encode(unquote_to_bytes(user) + b":" + unquote_to_bytes(password))
+    return {"Authorization": f"Basic {token.decode()}"}
+
+
+def _join(url: str, place: str) -> str:
+    import httpx
+
+    try:
+        target = httpx.URL(url).join(place)
+    except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+        raise HttpError("redirects to something that is no URL") from error
+    return str(target)
+
+
+def _failure(error: Exception) -> HttpError:
+    """The one place where httpx's exceptions become ours."""
+    import httpx
+
+    if isinstance(error, httpx.ConnectTimeout):
+        return HttpError("connecting timed out")
+    if isinstance(error, httpx.ReadTimeout):
+        return HttpError("stalled: no byte in time")
+    if isinstance(error, httpx.TimeoutException):
+        return HttpError("timed out")
+    reason = str(error).strip() or type(error).__name__
+    if isinstance(error, httpx.ConnectError):
+        cause: BaseException | None = error
+        while cause is not None and not (isinstance(cause, OSError) and cause.strerror):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, OSError) and cause.strerror:
+            reason = cause.strerror.lower()
+        return HttpError(f"cannot connect: {reason}")
+    broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+    return HttpError(reason, broken=broken)
+
+
+async def _read_whole(reply: HttpStream, max_bytes: int) -> bytes:
+    """The body, unpacked if the server compressed it unasked; at most `max_bytes`."""
+    encoding = reply.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
+        raise HttpError(f"answer has content encoding {encoding[:40]!r}, which was not asked for")
+    unpacker = zlib.decompressobj(47) if "gzip" in encoding or encoding == "deflate" else None
+    body = bytearray()
+    async for chunk in reply.chunks():
+        if unpacker is None:
+            body += chunk
+        else:
+            try:
+                # one byte more than allowed, so that the check below sees the excess
+                body += unpacker.decompress(chunk, max_bytes + 1 - len(body))
+            except zlib.error as error:
+                raise HttpError("answer is not the gzip data it claims to be") from error
+        if len(body) > max_bytes:
+            raise HttpError(f"answer is larger than {max_bytes} bytes")
+    return bytes(body)
+
+
+def seconds_until(retry_after: str | None, *, cap: float) -> float | None:
+    """`Retry-After` (RFC 9110: seconds or a date) in seconds, 1 to `cap`; None if unusable."""
+    if retry_after is None:
+        return None
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:9])
+    else:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return min(cap, max(1.0, seconds))

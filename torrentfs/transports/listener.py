@@ -1,0 +1,200 @@
+"""Where peers reach us: one TCP port, on IPv4 and IPv6, for all torrents.
+
+The two families have a socket each (IPV6_V6ONLY), so addresses come as they are and never as
+`::ffff:a.b.c.d`. A machine without IPv6 listens on IPv4 alone.
+
+An explicit port that is busy is a `ConfigError`: the user forwarded or announced that very port,
+and quietly moving to the next one (as libtorrent does) gives a client nobody can reach. Port 0
+takes any port that is free in both families.
+
+A stranger can connect and stay silent. Connections whose handshake is not yet known to be good
+are counted; above `max_strangers` the *oldest* silent one is aborted, so that a flood shortens
+the time a peer has for its handshake instead of locking everybody out. A peer is no stranger
+any more when its handler returns (having handed the stream on), or says `on_identified(stream)`.
+
+Running out of file descriptors or memory pauses accepting; it never ends it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import trio
+
+from torrentfs.errors import ConfigError, TransportError
+from torrentfs.transports.tcp import TcpStream, numeric_addresses, show_address
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from torrentfs.transports.base import PeerStream
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 128
+_PORT_TRIES = 16
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_PAUSE = 0.1
+"""Seconds without accepting after a lack of resources; trio's own servers use the same."""
+
+
+class Listener:
+    """A listening TCP port. Binding happens at construction; `serve` accepts.
+
+    `bind` is a local IP address, None for every address of the machine. Raises `ConfigError`.
+    """
+
+    def __init__(self, port: int = 0, *, bind: str | None = None, max_strangers: int = 64) -> None:
+        self.max_strangers = max_strangers
+        self.accepted = 0
+        self._sockets = _bind_all(port, bind)
+        self.port: int = self._sockets[0].getsockname()[1]
+        self._strangers: dict[TcpStream, None] = {}  # oldest first
+        self._closed = False
+
+    async def serve(
+        self,
+        handler: Callable[[PeerStream], Awaitable[None]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run `handler(stream)` for each connection until cancelled.
+
+        The handler owns the stream and may hand it on and return; when it raises, the stream is
+        closed here. `TransportError` is expected of it and only logged.
+        """
+        async with trio.open_nursery() as nursery:
+            try:
+                for listening in self._sockets:
+                    nursery.start_soon(self._accept_loop, listening, handler, nursery)
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self.close()
+
+    def on_identified(self, stream: PeerStream) -> None:
+        """The peer's handshake is good: its connection is no longer counted or closed here."""
+        self._strangers.pop(stream, None)  # type: ignore[call-overload]
+
+    async def _accept_loop(
+        self,
+        listening: socket.socket,
+        handler: Callable[[PeerStream], Awaitable[None]],
+        nursery: trio.Nursery,
+    ) -> None:
+        while True:
+            try:
+                connected, remote = listening.accept()
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(listening)
+                continue
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    log.warning("cannot accept peers for a moment: %s", os.strerror(error.errno))
+                    await trio.sleep(_PAUSE)
+                else:  # the connection died before we took it (ECONNABORTED, EPROTO, ...)
+                    await trio.lowlevel.checkpoint()
+                continue
+            connected.setblocking(False)
+            stream = TcpStream(connected, remote[:2])
+            self.accepted += 1
+            self._admit(stream)
+            nursery.start_soon(self._handle, stream, handler)
+            await trio.lowlevel.checkpoint()
+
+    def _admit(self, stream: TcpStream) -> None:
+        if len(self._strangers) >= self.max_strangers:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.abort()
+            log.debug("dropped silent %r: too many strangers", oldest)
+        self._strangers[stream] = None
+
+    async def _handle(
+        self, stream: TcpStream, handler: Callable[[PeerStream], Awaitable[None]]
+    ) -> None:
+        try:
+            await handler(stream)
+        except TransportError as error:
+            stream.abort()
+            log.debug("incoming %s", error)
+        except BaseException:
+            stream.abort()
+            raise
+        finally:
+            self._strangers.pop(stream, None)
+
+    @property
+    def strangers(self) -> int:
+        """Connections accepted and not yet identified."""
+        return len(self._strangers)
+
+    def close(self) -> None:
+        """Stop listening; `serve` does it by itself when it ends."""
+        if not self._closed:
+            self._closed = True
+            for listening in self._sockets:
+                listening.close()
+
+    def __repr__(self) -> str:
+        return f"<Listener port {self.port}, {self.accepted} accepted, {self.strangers} strangers>"
+
+
+def _bind_all(port: int, bind: str | None) -> list[socket.socket]:
+    """One listening socket per family, all on one port."""
+    if bind is None:
+        hosts = ["0.0.0.0", "::"]
+    elif numeric_addresses(bind, port, socket.SOCK_STREAM):
+        hosts = [bind]
+    else:
+        raise ConfigError(f"cannot listen on {bind}: not an IP address")
+    for _ in range(_PORT_TRIES):
+        try:
+            return _bind_hosts(hosts, port)
+        except OSError as error:
+            if port or error.errno != errno.EADDRINUSE:
+                where = show_address(bind or "*", port)
+                reason = os.strerror(error.errno or 0).lower()
+                raise ConfigError(f"cannot listen on {where}: {reason}") from error
+    raise ConfigError("cannot listen: no port is free in both IPv4 and IPv6")
+
+
+def _bind_hosts(hosts: list[str], port: int) -> list[socket.socket]:
+    bound: list[socket.socket] = []
+    try:
+        for host in hosts:
+            try:
+                listening = _bind_one(host, port)
+            except OSError as error:
+                absent = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+                if host == "::" and bound and error.errno in absent:
+                    break  # a machine without IPv6
+                raise
+            bound.append(listening)
+            port = listening.getsockname()[1]
+    except BaseException:
+        for listening in bound:
+            listening.close()
+        raise
+    return bound
+
+
+def _bind_one(host: str, port: int) -> socket.socket:
+    family, place = numeric_addresses(host, port, socket.SOCK_STREAM)[0]
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setblocking(False)
+        # so that a restart need not wait for the old connections' TIME_WAIT
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(place)
+        listening.listen(_BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening

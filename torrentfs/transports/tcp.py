@@ -1,0 +1,225 @@
+"""TCP to peers, over IPv4 and IPv6.
+
+The stream works on a plain non-blocking socket, not on `trio.SocketStream`: that one allocates a
+`bytes` per receive, while this one fills the codec's own buffer. Each call tries the system call
+first and waits for readiness only when the kernel has nothing, then gives other tasks one turn.
+
+Peers are nearly always IP literals, which are connected to directly; a host name
+(`--peer seedbox.example:6881`) goes through trio's happy eyeballs.
+
+Socket buffers are left to the kernel: setting SO_RCVBUF turns its autotuning off, and on
+loopback a fixed size of 1 MiB was no faster. NODELAY is on because requests are small and late
+ones cost a reader its time.
+
+Every `OSError` becomes a `TransportError` in `failure`, with the words of the C library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from torrentfs.errors import TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torrentfs.transports.base import Address, Buffer
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds to connect. A peer that needs longer is of no use to a reader."""
+
+_MAX_VECTORS = 512
+"""Buffers per sendmsg; Linux takes 1024 (IOV_MAX)."""
+
+
+def failure(action: str, error: Exception) -> TransportError:
+    """The one place where errors of the socket layer become ours: "action: reason"."""
+    if isinstance(error, trio.TooSlowError):
+        reason = "timed out"
+    elif isinstance(error, socket.gaierror):
+        reason = str(error.strerror or error).lower()
+    elif isinstance(error, OSError) and error.errno is not None:
+        reason = os.strerror(error.errno).lower()
+    elif isinstance(error, OSError) and isinstance(error.__cause__, OSError):
+        return failure(action, error.__cause__)
+    elif isinstance(error, trio.ClosedResourceError):
+        reason = "closed by us"
+    else:
+        reason = str(error) or type(error).__name__
+    return TransportError(f"{action}: {reason}")
+
+
+def show_address(host: str, port: int) -> str:
+    """`host:port`, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class TcpStream:
+    """A `PeerStream` over a connected, non-blocking TCP socket, which it owns."""
+
+    kind = "tcp"
+    __slots__ = ("_receiving", "_sending", "_socket", "remote")
+
+    def __init__(self, connected: socket.socket, remote: Address) -> None:
+        self.remote = remote
+        self._socket = connected
+        self._receiving = False
+        self._sending = False
+        with contextlib.suppress(OSError):  # the peer may be gone already: the next call tells
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """Wait for bytes and put some at the start of `buffer`: how many, 0 at the end."""
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this peer")
+        self._receiving = True
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            while True:
+                try:
+                    received = self._socket.recv_into(buffer)
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(self._socket)
+                    continue
+                # bytes are taken now: a cancellation must wait for the next call
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return received
+        except (OSError, trio.ClosedResourceError) as error:
+            raise self._failure(error) from error
+        finally:
+            self._receiving = False
+
+    async def send_all(self, data: Buffer) -> None:
+        """Send all of `data`."""
+        await self.send_many((data,))
+
+    async def send_many(self, buffers: Sequence[Buffer]) -> None:
+        """Send all of each buffer, in order, without joining them."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending to this peer")
+        self._sending = True
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._send(list(buffers))
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        except (OSError, trio.ClosedResourceError) as error:
+            raise self._failure(error) from error
+        finally:
+            self._sending = False
+
+    async def _send(self, waiting: list[Buffer]) -> None:
+        first = 0  # waiting[:first] has gone out
+        while first < len(waiting):
+            try:
+                sent = self._socket.sendmsg(waiting[first : first + _MAX_VECTORS])
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+                continue
+            while first < len(waiting) and sent >= len(waiting[first]):
+                sent -= len(waiting[first])
+                first += 1
+            if sent:
+                waiting[first] = memoryview(waiting[first])[sent:]
+
+    def _failure(self, error: Exception) -> TransportError:
+        if self._socket.fileno() < 0:  # EBADF: closed by another task of ours meanwhile
+            error = trio.ClosedResourceError()
+        return failure(f"connection to {show_address(*self.remote)}", error)
+
+    async def aclose(self) -> None:
+        """Close; the kernel still delivers what was sent."""
+        self._close()
+        await trio.lowlevel.checkpoint()
+
+    def abort(self) -> None:
+        """Close at once; tasks waiting in this stream get `TransportError`."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._socket.fileno() < 0:
+            return
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._socket.fileno() < 0 else "open"
+        return f"<TcpStream {show_address(*self.remote)} {state}>"
+
+
+async def open_tcp(
+    host: str, port: int, *, timeout: float = CONNECT_TIMEOUT, bind: str | None = None
+) -> TcpStream:
+    """Connect to a peer within `timeout` seconds; `TransportError` says why it could not.
+
+    `host` is an IP address or a name; `bind` the local IP address to connect from.
+    """
+    action = f"connecting to {show_address(host, port)}"
+    try:
+        with trio.fail_after(timeout):
+            places = numeric_addresses(host, port, socket.SOCK_STREAM)
+            if places:
+                connected = await _connect(*places[0], bind)
+            else:
+                connected = await _connect_by_name(host, port, bind)
+    except (OSError, trio.TooSlowError, OverflowError, ValueError) as error:
+        raise failure(action, error) from error
+    try:
+        remote = connected.getpeername()[:2]
+    except OSError as error:
+        connected.close()
+        raise failure(action, error) from error
+    return TcpStream(connected, cast("Address", remote))
+
+
+def numeric_addresses(
+    host: str, port: int, kind: socket.SocketKind
+) -> list[tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]]:
+    """Family and socket address of an IP literal, without asking any resolver; [] of a name."""
+    try:
+        found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_NUMERICHOST)
+    except (socket.gaierror, UnicodeError):
+        return []
+    return [
+        (family, cast("tuple[str, int]", place))
+        for family, _, _, _, place in found
+        if family in (socket.AF_INET, socket.AF_INET6)
+    ]
+
+
+async def _connect(
+    family: socket.AddressFamily,
+    place: tuple[str, int] | tuple[str, int, int, int],
+    bind: str | None,
+) -> socket.socket:
+    connecting = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        if bind is not None:
+            sources = numeric_addresses(bind, 0, socket.SOCK_STREAM)
+            if not sources or sources[0][0] != family:
+                raise OSError(None, f"cannot be reached from {bind}")
+            connecting.bind(sources[0][1])
+        try:
+            connecting.connect(place)
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(connecting)
+            error = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, os.strerror(error)) from None
+        else:
+            await trio.lowlevel.checkpoint()
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+async def _connect_by_name(host: str, port: int, bind: str | None) -> socket.socket:
+    stream = await trio.open_tcp_stream(host, port, local_address=bind)
+    # the same open socket without trio's wrapper, which knows no recv_into a slice of ours
+    return socket.socket(fileno=stream.socket.detach())
