@@ -39,7 +39,9 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "M", "-1", "1X", "1.M", "ten", "1e9", "1 2", "9" * 30, "9999P"])
+@pytest.mark.parametrize(
+    "text", ["", "M", "-1", "1X", "1.M", "ten", "1e9", "1 2", "9" * 30, "9999P"]
+)
 def test_wrong_sizes(text: str) -> None:
     with pytest.raises(ConfigError, match="size"):
         parse_size(text)

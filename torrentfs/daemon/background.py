@@ -1,0 +1,204 @@
+"""Leaving the terminal: fork first, tell the parent over a pipe, return when mounted.
+
+The order matters. The fork comes before any thread, event loop or socket exists, since none of
+them survives one. The child leaves the terminal's session (`setsid`: Ctrl-C and a closed
+terminal no longer reach it), has `/dev/null` for stdin and stdout and the log file for stderr,
+where libfuse and a crashing interpreter write, and reports to the parent as lines of JSON:
+
+    {"progress": TEXT}*  ( {"ready": TEXT} | {"error": TEXT, "code": N} )
+
+The parent returns at the last one. When the pipe closes without it, the child died. A signal
+to the waiting parent (Ctrl-C) is passed on as SIGTERM, and the parent stays until the child has
+cleaned up: nothing is mounted behind the user's back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from torrentfs.daemon.outcome import BAD_INPUT, CANNOT_MOUNT, DONE, Interrupted, exit_code, one_line
+from torrentfs.daemon.service import GRACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torrentfs.daemon.report import Mounted, MountStatus, Report
+
+log = logging.getLogger(__name__)
+
+_MAX_LINE = 64 * 1024
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class PipeReport:
+    """The child's side: a `Report` that writes to the waiting parent, if it still waits."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd: int | None = fd
+
+    def on_progress(self, text: str) -> None:
+        """Tell the parent."""
+        self._send({"progress": text})
+
+    def on_ready(self, mounted: Mounted) -> None:
+        """Tell the parent, which returns to the shell."""
+        self._send({"ready": str(mounted)})
+        self._close()
+
+    def on_error(self, text: str, code: int) -> None:
+        """Tell the parent why there is no mount."""
+        self._send({"error": text, "code": code})
+        self._close()
+
+    async def follow(self, status: Callable[[], MountStatus]) -> None:
+        """Nobody looks: the log file tells what happens."""
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._fd is None:
+            return
+        try:
+            os.write(self._fd, json.dumps(message).encode()[: _MAX_LINE - 1] + b"\n")
+        except OSError:  # the parent is gone, or too slow to read its progress
+            log.debug("nobody listens: %s", message)
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the wait ended: the line to print and the exit code."""
+
+    text: str
+    code: int
+
+
+def run_in_background(
+    serve: Callable[[Report], None],
+    *,
+    open_log: Callable[[], TextIO],
+    on_progress: Callable[[str], None],
+) -> Ended:
+    """Run `serve(report)` in a child process; return once it is ready or has failed.
+
+    `open_log()` runs in the child and starts its logging; it returns the open log file,
+    for stderr. The child never returns from here.
+    """
+    reader, writer = os.pipe()
+    # a signal between the fork and setsid would reach both with the parent's handlers
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _be_the_child(serve, open_log, PipeReport(writer), blocked)
+    os.close(writer)
+    with _passing_on(blocked):
+        try:
+            return _wait(reader, child, on_progress)
+        except Interrupted as exc:
+            _end_child(child)
+            return Ended(str(exc), exit_code(exc))
+        finally:
+            os.close(reader)
+
+
+def _be_the_child(
+    serve: Callable[[Report], None],
+    open_log: Callable[[], TextIO],
+    report: PipeReport,
+    mask: set[int | signal.Signals],
+) -> NoReturn:
+    code = BAD_INPUT
+    try:
+        os.setsid()
+        # until the service listens, nothing is mounted and a signal may simply kill
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.chdir("/")
+        _redirect(open_log().fileno())
+        serve(report)
+        code = DONE
+    except BaseException as exc:
+        code = exit_code(exc)
+        if not isinstance(exc, Interrupted):
+            log.error("%s", one_line(exc), exc_info=log.isEnabledFor(logging.DEBUG))
+        report.on_error(one_line(exc), code)
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def _redirect(log_fd: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(log_fd, 2)
+    if null > 2:
+        os.close(null)
+
+
+@contextmanager
+def _passing_on(mask: set[int | signal.Signals]) -> Iterator[None]:
+    """Turn the signals that end a program into `Interrupted`, and back afterwards."""
+
+    def interrupt(signum: int, _frame: object) -> None:
+        raise Interrupted(signum)
+
+    before = {signum: signal.signal(signum, interrupt) for signum in _PASSED_ON}
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _wait(reader: int, child: int, on_progress: Callable[[str], None]) -> Ended:
+    buffer = b""
+    while True:
+        data = os.read(reader, 4096)
+        if not data:
+            return _died(child)
+        *lines, buffer = (buffer + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "progress" in message:
+                on_progress(message["progress"])
+            elif "ready" in message:
+                return Ended(message["ready"], DONE)
+            else:
+                os.waitpid(child, 0)
+                return Ended(message["error"], message["code"])
+
+
+def _died(child: int) -> Ended:
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return Ended(f"the background process died ({how}) before the mount was there", CANNOT_MOUNT)
+
+
+def _end_child(child: int) -> None:
+    """SIGTERM, then wait; SIGKILL when it takes longer than any clean shutdown may."""
+    os.kill(child, signal.SIGTERM)
+    descriptor = os.pidfd_open(child)
+    try:
+        deadline = time.monotonic() + GRACE + 1
+        ended, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,121 @@
+"""The real parts of a mount: the only place where the daemon names engine and FUSE modules.
+
+Imported late, in the process that serves, so that neither `--help` nor the process that waits
+for the mount pays for pyfuse3, SQLite or sockets.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+
+from torrentfs.daemon.report import MountStatus
+from torrentfs.daemon.service import Parts
+from torrentfs.engine.session import open_session
+from torrentfs.vfs.mount import MountOptions, preflight, serve_mount
+from torrentfs.vfs.mountpoint import detach
+from torrentfs.vfs.operations import OperationsOptions
+from torrentfs.vfs.tree import Tree, TreeOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from torrentfs.daemon.config import MountConfig
+    from torrentfs.daemon.service import Session
+
+log = logging.getLogger(__name__)
+
+
+def real_parts() -> Parts:
+    """What `run_mount` needs to mount for real."""
+    return Parts(
+        open_session=_open_session,
+        check_mountpoint=_check_mountpoint,
+        serve_mount=_serve_mount,
+        detach=_detach,
+        status=_status,
+        exit=os._exit,
+    )
+
+
+def _open_session(config: MountConfig) -> AbstractAsyncContextManager[Session]:
+    return cast("AbstractAsyncContextManager[Session]", open_session(config.session))
+
+
+def _mount_options(config: MountConfig) -> MountOptions:
+    return MountOptions(
+        allow_other=config.allow_other,
+        allow_root=config.allow_root,
+        operations=OperationsOptions(
+            xattrs=config.xattrs, line_timeout=config.session.read_timeout
+        ),
+    )
+
+
+async def _check_mountpoint(config: MountConfig) -> None:
+    # a hung file system at the mount point must not hold up Ctrl-C
+    await trio.to_thread.run_sync(
+        preflight, config.mountpoint, _mount_options(config), abandon_on_cancel=True
+    )
+
+
+async def _serve_mount(
+    config: MountConfig, torrents: Sequence[Any], *, task_status: trio.TaskStatus[Any]
+) -> None:
+    tree = make_tree(config, torrents)
+    await serve_mount(tree, config.mountpoint, _mount_options(config), task_status=task_status)
+
+
+def make_tree(config: MountConfig, torrents: Sequence[Any]) -> Tree:
+    """The tree of `torrents`; in the order of their adding, so that names stay (see `Tree`)."""
+    options = TreeOptions(
+        uid=os.getuid() if config.uid is None else config.uid,
+        gid=os.getgid() if config.gid is None else config.gid,
+        umask=config.umask,
+        mtime=config.mtime,
+    )
+    tree = Tree(options)
+    for torrent in sorted(torrents, key=lambda t: (t.added, t.metainfo.hashes.key)):
+        tree.add(torrent, list(file_numbers(torrent.select, len(torrent.metainfo.files))))
+    return tree
+
+
+def file_numbers(ranges: Iterable[range], count: int) -> Iterator[int]:
+    """The numbers below `count` in any of `ranges`, once each, ascending (BEP 53 `so`).
+
+    Takes time for the ranges and for what it yields, however much they overlap.
+    """
+    done = 0
+    for wanted in sorted(ranges, key=lambda r: r.start):
+        numbers = range(max(done, wanted.start), min(count, wanted.stop))
+        yield from numbers
+        done = max(done, wanted.stop)
+
+
+def _detach(mountpoint: Path) -> None:
+    if not detach(str(mountpoint)):
+        log.error("%s is still mounted: fusermount3 -u -z %s", mountpoint, mountpoint)
+
+
+def _status(session: Any, _torrents: Sequence[Any]) -> MountStatus:
+    torrents = session.statistics().torrents
+    received: dict[str, int] = {}
+    for torrent in torrents:
+        for kind, amount in torrent.bytes_by_kind.items():
+            received[kind] = received.get(kind, 0) + amount
+    return MountStatus(
+        torrents=len(torrents),
+        total=sum(torrent.size for torrent in torrents),
+        have=sum(int(torrent.size * torrent.progress) for torrent in torrents),
+        download_rate=sum(torrent.download_rate for torrent in torrents),
+        upload_rate=sum(torrent.upload_rate for torrent in torrents),
+        peers=sum(len(torrent.peers) for torrent in torrents),
+        blocked_reads=sum(torrent.waiting_reads for torrent in torrents),
+        received=received,
+        note="stalled" if any(torrent.state == "stalled" for torrent in torrents) else "",
+    )

@@ -1,0 +1,248 @@
+"""One mount from start to end: session, sources, FUSE, signals.
+
+Lifetimes, outermost first: signals > session > mount > status. Everything that the mount needs
+is added to the session before FUSE starts, so a mount that appears is complete; whatever fails
+before that leaves nothing mounted.
+
+Shutdown has one order (SIGTERM, SIGINT; SIGHUP too in the foreground, where it means that the
+terminal is gone): reads that wait are failed, so that nobody holds the mount busy; then FUSE
+unmounts; then torrents and session stop. It may take `GRACE` seconds; after that, or at a second
+signal, the mount is detached lazily and the process exits at once, which costs no more than the
+re-check of the pieces written last. An unmount from outside (`fusermount3 -u`) ends the session
+in the same way.
+
+Engine and FUSE are reached through `Parts` only; `parts.py` makes the real ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import trio
+
+from torrentfs.daemon.outcome import Interrupted, cause_of
+from torrentfs.daemon.report import Mounted, MountStatus
+from torrentfs.daemon.sources import MagnetSource, load, shorten
+from torrentfs.errors import MetadataTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from torrentfs.daemon.config import MountConfig
+    from torrentfs.daemon.report import Report
+    from torrentfs.daemon.sources import Fetcher, Source
+    from torrentfs.metainfo.magnet import Magnet
+    from torrentfs.metainfo.torrent_file import Metainfo
+
+log = logging.getLogger(__name__)
+
+GRACE = 5.0
+"""Seconds that a clean shutdown may take: `stopped` to trackers (2 s) and the cache's last
+writes. The mount itself is gone in the first."""
+
+SHUTTING_DOWN = "torrentfs is shutting down"
+
+
+class Torrent(Protocol):
+    """What the service needs of an added torrent (engine.torrent)."""
+
+    @property
+    def metainfo(self) -> Metainfo: ...
+    def fail_reads(self, reason: str) -> None: ...
+
+
+class Session(Protocol):
+    """What the service needs of a session (engine.session)."""
+
+    @property
+    def port(self) -> int: ...
+    @property
+    def client(self) -> Fetcher: ...
+    async def resolve(
+        self,
+        magnet: Magnet,
+        *,
+        timeout: float,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> Metainfo: ...
+    async def add(
+        self,
+        metainfo: Metainfo,
+        *,
+        trackers: Sequence[str] = (),
+        web_seeds: Sequence[str] = (),
+        peers: Sequence[tuple[str, int]] = (),
+        select: Sequence[range] = (),
+    ) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts a service is put together from."""
+
+    open_session: Callable[[MountConfig], AbstractAsyncContextManager[Session]]
+    check_mountpoint: Callable[[MountConfig], Awaitable[None]]
+    """Fails early (MountError) when mounting is bound to fail: nobody waits a minute for that."""
+    serve_mount: Callable[..., Awaitable[None]]
+    """`(config, torrents, *, task_status)`: mounts, calls `started()`, serves until cancelled or
+    unmounted from outside; unmounted when it returns."""
+    detach: Callable[[Path], None]
+    """Unmount lazily, now, without waiting for anything."""
+    status: Callable[[Session, Sequence[Any]], MountStatus]
+    exit: Callable[[int], NoReturn]
+    """End the process without any clean-up (os._exit)."""
+
+
+async def run_mount(config: MountConfig, report: Report, parts: Parts) -> None:
+    """Mount, serve and unmount; returns when it is unmounted, or raises one declared error.
+
+    MountError, MetadataTimeout, ConfigError, InvalidTorrent: nothing is mounted.
+    `Interrupted`: a signal came before the mount was there.
+    """
+    service = _MountService(config, report, parts)
+    try:
+        await service.run()
+    except BaseExceptionGroup as group:
+        raise cause_of(group) from group
+
+
+class _MountService:
+    def __init__(self, config: MountConfig, report: Report, parts: Parts) -> None:
+        self._config = config
+        self._report = report
+        self._parts = parts
+        self._scope = trio.CancelScope()
+        self._torrents: list[Any] = []
+        self._mounted = False
+        self._stopped_by: int | None = None
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._handle_signals)
+            with self._scope:
+                await self._parts.check_mountpoint(self._config)
+                async with self._parts.open_session(self._config) as session:
+                    await self._add_sources(session)
+                    await self._serve(session)
+            nursery.cancel_scope.cancel()
+        if self._stopped_by is not None and not self._mounted:
+            raise Interrupted(self._stopped_by)
+
+    async def _handle_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
+        received = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+        with trio.open_signal_receiver(*received) as signals:
+            task_status.started()
+            async for signum in signals:
+                if signum == signal.SIGHUP and not self._config.foreground:
+                    log.info("SIGHUP ignored: there is nothing to reload")
+                    continue
+                name = signal.Signals(signum).name
+                if self._stopped_by is not None:
+                    log.warning("%s again: leaving without waiting", name)
+                    self._leave_now(signum)
+                log.info("%s: unmounting %s", name, self._config.mountpoint)
+                self._stopped_by = signum
+                trio.lowlevel.spawn_system_task(self._leave_late, signum)
+                self._stop()
+
+    def _stop(self) -> None:
+        for torrent in self._torrents:
+            torrent.fail_reads(SHUTTING_DOWN)
+        self._scope.cancel()
+
+    async def _leave_late(self, signum: int) -> None:
+        await trio.sleep(GRACE)
+        log.warning("shutdown took longer than %g s: leaving", GRACE)
+        self._leave_now(signum)
+
+    def _leave_now(self, signum: int) -> NoReturn:
+        if self._mounted:
+            self._parts.detach(self._config.mountpoint)
+        self._parts.exit(128 + signum)
+
+    async def _add_sources(self, session: Session) -> None:
+        """Add every source in the order given; metadata is looked for at the same time."""
+        sources = self._config.sources
+        found: list[Metainfo | None] = [None] * len(sources)
+
+        async def find(index: int, source: Source) -> None:
+            found[index] = await self._find_metadata(session, source)
+
+        async with trio.open_nursery() as nursery:
+            for index, source in enumerate(sources):
+                nursery.start_soon(find, index, source)
+        keys: set[str] = set()
+        for source, metainfo in zip(sources, found, strict=True):
+            assert metainfo is not None
+            if metainfo.hashes.key in keys:
+                log.warning("%s is given twice: shown once", shorten(metainfo.name))
+                continue
+            keys.add(metainfo.hashes.key)
+            self._torrents.append(await self._add(session, source, metainfo))
+
+    async def _add(self, session: Session, source: Source, metainfo: Metainfo) -> Any:
+        config = self._config
+        if not isinstance(source, MagnetSource):
+            return await session.add(
+                metainfo,
+                trackers=config.trackers,
+                web_seeds=config.web_seeds,
+                peers=config.peers,
+            )
+        magnet = self._extended(source.magnet)
+        return await session.add(
+            metainfo,
+            trackers=magnet.trackers,
+            web_seeds=magnet.web_seeds,
+            peers=magnet.peers,
+            select=magnet.select,
+        )
+
+    def _extended(self, magnet: Magnet) -> Magnet:
+        """The magnet with what the user knows beside it; the user's own peers come first."""
+        return dataclasses.replace(
+            magnet,
+            trackers=(*magnet.trackers, *self._config.trackers),
+            web_seeds=(*magnet.web_seeds, *self._config.web_seeds),
+            peers=(*self._config.peers, *magnet.peers),
+        )
+
+    async def _find_metadata(self, session: Session, source: Source) -> Metainfo:
+        timeout = self._config.metadata_timeout
+        if not isinstance(source, MagnetSource):
+            return await load(source, session.client, timeout=timeout)
+        name = shorten(source.magnet.name or source.magnet.hashes.key)
+        self._report.on_progress(f"looking for the metadata of {name}")
+        try:
+            return await session.resolve(
+                self._extended(source.magnet),
+                timeout=timeout,
+                on_progress=lambda text: self._report.on_progress(f"{name}: {text}"),
+            )
+        except trio.TooSlowError:
+            raise MetadataTimeout(f"{name}: no metadata in {timeout:g} s") from None
+
+    async def _serve(self, session: Session) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def serve(*, task_status: trio.TaskStatus[None]) -> None:
+                await self._parts.serve_mount(self._config, self._torrents, task_status=task_status)
+                log.info("%s is unmounted", self._config.mountpoint)
+                nursery.cancel_scope.cancel()
+
+            self._report.on_progress("mounting")
+            await nursery.start(serve)
+            self._mounted = True
+            names = tuple(torrent.metainfo.name for torrent in self._torrents)
+            mounted = Mounted(self._config.mountpoint, names, session.port)
+            log.info("%s", mounted)
+            self._report.on_ready(mounted)
+            nursery.start_soon(
+                self._report.follow, lambda: self._parts.status(session, self._torrents)
+            )
