@@ -19,7 +19,8 @@ Every function raises `BencodingError` on malformed input and nothing else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bencodepy import Bencached, BencodeDecodeError, BencodeDecoder, BencodeEncoder
 
@@ -34,6 +35,19 @@ Value = Any
 
 _DICT, _LIST, _INT, _END, _COLON, _ZERO, _NINE, _MINUS = b"dlie:09-"
 _MAX_LENGTH_DIGITS = 10
+
+
+_LENGTH = rb"6:lengthi(0|[1-9][0-9]{0,17})e"
+_PLAIN_FILE = re.compile(rb"d" + _LENGTH + rb"4:pathl(?=[1-9])")
+_PLAIN_LEAF = re.compile(rb"d0:d" + _LENGTH + rb"(?:11:pieces root32:(.{32}))?ee", re.DOTALL)
+
+
+class PlainFile(NamedTuple):
+    """An entry of a v1 file list with no more than a length and a path, not checked otherwise."""
+
+    length: int
+    directory: tuple[Value, ...]
+    name: bytes
 
 
 class BencodingError(InvalidTorrent):
@@ -60,6 +74,11 @@ class _Decoder(BencodeDecoder):  # type: ignore[misc]  # bencode.py has no types
 
     def string_span(self, x: bytes, f: int) -> tuple[int, int]:
         """Where the content of the string at `f` lies."""
+        if x[f + 1] == _COLON and _ZERO <= (first := x[f]) <= _NINE:
+            end = f + 2 + first - _ZERO
+            if end > len(x):
+                raise ValueError
+            return f + 2, end
         colon = x.index(b":", f, f + _MAX_LENGTH_DIGITS + 1)
         digits = x[f:colon]
         if not digits.isdigit() or (digits[0] == _ZERO and len(digits) > 1):
@@ -184,6 +203,58 @@ class Cursor:
         """Enter the list that comes next; yields its values, one decoded at a time."""
         for _ in self._enter(b"l"):
             yield self.value()
+
+    def plain_files(self) -> Iterator[PlainFile | Value]:
+        """`items()` of a v1 file list (BEP 3), with a short cut for the commonest entry.
+
+        An entry of just a length and a path comes as a `PlainFile`, whose `directory` is the very
+        object of the entry before where it is the same; any other comes as `items()` gives it.
+        """
+        data = self._data
+        match = _PLAIN_FILE.match
+        directory: tuple[Value, ...] = ()
+        written = b""
+        for _ in self._enter(b"l"):
+            found = match(data, self.position)
+            if found is None:
+                yield self.value()
+                continue
+            place = found.end()
+            name = self._last_name(place, written)
+            if name is not None:
+                self.position = name[1] + 2
+                yield PlainFile(int(found[1]), directory, data[name[0] : name[1]])
+                continue
+            path, end = self._decoder.value(data, place - 1, self._depth + 1)
+            if data[end : end + 1] != b"e" or type(path[-1]) is not bytes:
+                yield self.value()
+                continue
+            self.position = end + 1
+            last = path.pop()
+            directory = tuple(path)
+            written = data[place : end - len(b"%d:%se" % (len(last), last))]
+            yield PlainFile(int(found[1]), directory, last)
+
+    def _last_name(self, place: int, directory: bytes) -> tuple[int, int] | None:
+        """Where the last name of a path lies, if path and entry end with it in `directory`."""
+        if not self._data.startswith(directory, place):
+            return None
+        try:
+            begin, end = self._decoder.string_span(self._data, place + len(directory))
+        except (IndexError, ValueError):
+            return None
+        return (begin, end) if self._data[end : end + 2] == b"ee" else None
+
+    def plain_leaf(self) -> tuple[int, bytes] | None:
+        """(length, pieces root) if the next value is a file of a v2 tree with no more to it.
+
+        It is then taken; else None, and nothing is taken. The root of an empty file is empty.
+        """
+        found = _PLAIN_LEAF.match(self._data, self.position)
+        if found is None:
+            return None
+        self.position = found.end()
+        return int(found[1]), found[2] or b""
 
     def _enter(self, kind: bytes) -> Iterator[None]:
         if self._data[self.position : self.position + 1] != kind:

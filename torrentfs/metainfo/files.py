@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo import limits
+from torrentfs.metainfo.bencoding import PlainFile
 from torrentfs.metainfo.merkle import HASH_LENGTH
 from torrentfs.metainfo.names import NameTree, ResolvedNames, collision_key, safe_name
 
@@ -68,7 +69,14 @@ class FileColumns:
         self.roots: list[bytes] = []
         self.total = 0
 
-    def add(self, path: Sequence[bytes], length: object, attributes: Value, link: Value) -> None:
+    def add(
+        self,
+        directory: tuple[bytes, ...],
+        name: bytes,
+        length: object,
+        attributes: Value = None,
+        link: Value = None,
+    ) -> None:
         """Add the next file; raise `InvalidTorrent` when a part of it is wrong."""
         flags = 0
         if attributes is not None:
@@ -83,10 +91,10 @@ class FileColumns:
         self.total += length
         if self.total > limits.MAX_TORRENT_LENGTH:
             raise InvalidTorrent(f"the torrent is larger than {limits.MAX_TORRENT_LENGTH} bytes")
-        if path[-1].startswith(_BITCOMET_PAD):
+        if name.startswith(_BITCOMET_PAD):
             flags |= _PAD  # BitComet's padding files from before BEP 47
         if not flags & _PAD:
-            self.names.add(path)
+            self.names.add(directory, name)
         if flags & _SYMLINK:
             self.links[number] = _components_of(link) if link else ()
         self.lengths.append(length)
@@ -94,14 +102,23 @@ class FileColumns:
 
     def read_list(self, cursor: Cursor) -> None:
         """Read `files` of a v1 info dictionary."""
-        for entry in cursor.items():
+        checked: tuple[bytes, ...] | None = None
+        for entry in cursor.plain_files():
+            if type(entry) is PlainFile:
+                length, directory, name = entry
+                if directory is not checked or len(name) > limits.MAX_NAME_BYTES:
+                    _check_path((*directory, name))
+                    checked = directory
+                self.add(directory, name, length)
+                continue
             if type(entry) is not dict:
                 raise InvalidTorrent("a file of the torrent is no dictionary")
             path = entry.get(b"path.utf-8")
             if path is None or not _is_utf8(path):
                 path = entry.get(b"path")
+            *parents, name = _check_path(path)
             get = entry.get
-            self.add(_check_path(path), get(b"length"), get(b"attr"), get(b"symlink path"))
+            self.add(tuple(parents), name, get(b"length"), get(b"attr"), get(b"symlink path"))
 
     def read_tree(self, cursor: Cursor, path: tuple[bytes, ...] = ()) -> None:
         """Read `file tree` of a v2 info dictionary, or the directory `path` of it."""
@@ -114,7 +131,14 @@ class FileColumns:
         for name in cursor.keys():  # noqa: SIM118  # not a dict
             count += 1
             if name or not path:
-                self.read_tree(cursor, (*path, name))
+                leaf = cursor.plain_leaf()
+                if leaf is None:
+                    self.read_tree(cursor, (*path, name))
+                else:
+                    if len(name) > limits.MAX_NAME_BYTES:
+                        _check_path((*path, name))
+                    self.add(path, name, leaf[0])
+                    self._add_root(leaf[1])
             else:
                 is_file = True
                 self._add_leaf(path, cursor.value())
@@ -124,9 +148,12 @@ class FileColumns:
     def _add_leaf(self, path: tuple[bytes, ...], entry: Value) -> None:
         if type(entry) is not dict:
             raise InvalidTorrent("a file of the torrent is no dictionary")
-        _check_path(path)
-        self.add(path, entry.get(b"length"), entry.get(b"attr"), entry.get(b"symlink path"))
-        root = entry.get(b"pieces root")
+        *parents, name = _check_path(path)
+        get = entry.get
+        self.add(tuple(parents), name, get(b"length"), get(b"attr"), get(b"symlink path"))
+        self._add_root(entry.get(b"pieces root"))
+
+    def _add_root(self, root: Value) -> None:
         if not self.lengths[-1]:
             root = _NO_ROOT
         elif type(root) is not bytes or len(root) != HASH_LENGTH:

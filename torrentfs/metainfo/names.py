@@ -41,6 +41,7 @@ _BAD_CHARACTERS = re.compile(
 _DEVICES = frozenset(
     ["con", "prn", "aux", "nul"] + [f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)]
 )
+_DEVICE_STARTS = frozenset("\0" + device[:3] for device in _DEVICES)
 _NO_NAMES = frozenset(["", ".", ".."])
 _MAX_EXTENSION_BYTES = 32
 _DIGEST_LENGTH = len(" [12345678]")
@@ -102,8 +103,13 @@ def _plain_names(raw: Sequence[bytes]) -> tuple[list[str], list[str]] | None:
         return None
     if "/" in text or text.count("\0") != len(raw) - 1 or not text.replace("\0", "").isprintable():
         return None
-    keys = collision_key(text).split("\0")
-    if not _DEVICES.isdisjoint({_stem(key) for key in keys}) or not _NO_NAMES.isdisjoint(keys):
+    folded = "\0" + collision_key(text)
+    keys = folded[1:].split("\0")
+    if not _NO_NAMES.isdisjoint(keys):
+        return None
+    if any(start in folded for start in _DEVICE_STARTS) and not _DEVICES.isdisjoint(
+        map(_stem, keys)
+    ):
         return None
     return text.split("\0"), keys
 
@@ -114,10 +120,18 @@ class NameTree:
     `add` files in torrent order, then `resolve` once. Directory 0 is the root.
     """
 
-    __slots__ = ("_by_path", "directory_names", "directory_parents", "file_names", "file_parents")
+    __slots__ = (
+        "_by_path",
+        "_last",
+        "directory_names",
+        "directory_parents",
+        "file_names",
+        "file_parents",
+    )
 
     def __init__(self) -> None:
         self._by_path: dict[tuple[bytes, ...], int] = {(): 0}
+        self._last: tuple[tuple[bytes, ...], int] = ((), 0)
         self.directory_names = [b""]
         self.directory_parents = [0]
         self.file_names: list[bytes] = []
@@ -126,14 +140,15 @@ class NameTree:
     def __len__(self) -> int:
         return len(self.file_names)
 
-    def add(self, path: Sequence[bytes]) -> None:
-        """Add the next file; `path` has at least one component."""
-        directory = tuple(path[:-1])
-        number = self._by_path.get(directory)
-        if number is None:
-            number = self._add_directory(directory)
-        self.file_parents.append(number)
-        self.file_names.append(path[-1])
+    def add(self, directory: tuple[bytes, ...], name: bytes) -> None:
+        """Add the next file."""
+        if directory is not self._last[0]:
+            number = self._by_path.get(directory)
+            if number is None:
+                number = self._add_directory(directory)
+            self._last = (directory, number)
+        self.file_parents.append(self._last[1])
+        self.file_names.append(name)
 
     def _add_directory(self, path: tuple[bytes, ...]) -> int:
         parent = 0
@@ -173,7 +188,7 @@ class NameTree:
         parents = self.directory_parents[1:] + self.file_parents
         plain = _plain_names(raw)
         names, keys = plain or _safe_names(raw)
-        if len(set(zip(parents, keys, strict=True))) != len(keys):
+        if len(set(keys)) != len(keys) and len(set(zip(parents, keys, strict=True))) != len(keys):
             self._separate(raw, parents, names, keys)
             plain = None
         return self._assemble(names, altered=plain is None)

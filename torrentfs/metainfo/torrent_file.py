@@ -301,10 +301,10 @@ class _InfoReader:
             return self.listed, False
         single = FileColumns()
         get = self.fields.get
-        single.add([self.raw_name()], get(b"length"), get(b"attr"), get(b"symlink path"))
+        single.add((), self.raw_name(), get(b"length"), get(b"attr"), get(b"symlink path"))
         if single.is_pad(0):
             single.flags[0] = 0
-            single.names.add([self.raw_name()])
+            single.names.add((), self.raw_name())
         return single, True
 
 
