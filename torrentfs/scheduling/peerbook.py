@@ -1,0 +1,224 @@
+"""Which peer to connect to next: every address once, in a fair order, not too often.
+
+An address is in the book from the moment it is told until it is pushed out by better ones. The
+order of `next`: addresses that the user gave, then those that were useful before, then fewest
+failures, then BEP 40 (canonical peer priority: both ends of a swarm prefer the same connections,
+and nobody can choose his place in our order; it needs our own address, see `own_address`), then
+order of arrival. After a failure an address rests 15 s, doubling to an hour; after a useful
+connection only five seconds. Bans are by host, because a liar comes back with another port.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+Address = tuple[str, int]
+
+MAX_ADDRESSES = 2000
+"""Addresses remembered; a tracker gives 200 at most, peer exchange adds."""
+
+MAX_BANNED = 4096
+"""Hosts banned at once; the oldest ban lapses."""
+
+FIRST_REST = 15.0
+LONGEST_REST = 3600.0
+USEFUL_REST = 5.0
+
+GIVEN = "user"
+"""The `origin` of addresses that a user named (`--peer`, `x.pe`): tried first, never pushed out."""
+
+
+class _Peer:
+    __slots__ = (
+        "busy",
+        "failures",
+        "given",
+        "not_before",
+        "number",
+        "origin",
+        "priority",
+        "reason",
+        "useful",
+    )
+
+    def __init__(self, number: int, origin: str, priority: int) -> None:
+        self.number = number
+        self.origin = origin
+        self.given = origin == GIVEN
+        self.priority = priority
+        self.failures = 0
+        self.useful = False
+        self.busy = False
+        self.not_before = float("-inf")
+        self.reason = ""
+
+    def rank(self) -> tuple[bool, bool, int, int, int]:
+        """Smaller is sooner."""
+        return not self.given, not self.useful, self.failures, -self.priority, self.number
+
+
+class PeerBook:
+    """Addresses of one torrent's swarm, their history and the bans."""
+
+    def __init__(self, *, own_address: Address | None = None, most: int = MAX_ADDRESSES) -> None:
+        self._own = own_address
+        self._most = most
+        self._peers: dict[Address, _Peer] = {}
+        self._banned: dict[str, str] = {}
+        self._arrivals = 0
+
+    def set_own_address(self, own: Address) -> None:
+        """Our address as peers see it (BEP 10 `yourip`, BEP 24): orders by BEP 40 from now on."""
+        self._own = own
+        for address, peer in self._peers.items():
+            peer.priority = self._priority(address)
+
+    def add(self, address: Address, origin: str, now: float) -> bool:
+        """Note an address; False when it is known, banned, impossible or the book is full."""
+        host, port = address
+        if not 0 < port < 65536 or host in self._banned:
+            return False
+        known = self._peers.get(address)
+        if known is not None:
+            if origin == GIVEN:
+                known.given = True
+            return False
+        if len(self._peers) >= self._most and not self._push_out():
+            return False
+        self._arrivals += 1
+        self._peers[address] = _Peer(self._arrivals, origin, self._priority(address))
+        return True
+
+    def _push_out(self) -> bool:
+        """Make room: the idle address with the most failures goes, if it has any."""
+        idle = [
+            (peer.failures, peer.number, address)
+            for address, peer in self._peers.items()
+            if not (peer.busy or peer.given or peer.useful) and peer.failures
+        ]
+        if not idle:
+            return False
+        del self._peers[max(idle)[2]]
+        return True
+
+    def _priority(self, address: Address) -> int:
+        return 0 if self._own is None else canonical_priority(self._own, address)
+
+    def next(self, now: float) -> Address | None:
+        """Whom to connect to now, or None; call `on_connecting` for it."""
+        ready = [
+            (peer.rank(), address)
+            for address, peer in self._peers.items()
+            if not peer.busy and peer.not_before <= now
+        ]
+        return min(ready)[1] if ready else None
+
+    def next_time(self, now: float) -> float | None:
+        """When `next` will have somebody: `now`, later, or None (nobody known)."""
+        times = [peer.not_before for peer in self._peers.values() if not peer.busy]
+        return max(now, min(times)) if times else None
+
+    def on_connecting(self, address: Address, now: float) -> None:
+        """A connection is being made; the address is not offered until `on_closed`."""
+        peer = self._peers.get(address)
+        if peer is not None:
+            peer.busy = True
+
+    def on_connected(self, address: Address, now: float) -> None:
+        """The handshake was made. Also for incoming connections (whose port tells nothing)."""
+        peer = self._peers.get(address)
+        if peer is not None:
+            peer.busy = True
+
+    def on_closed(self, address: Address, now: float, reason: str, useful: bool) -> None:
+        """The attempt or connection is over. `useful`: it gave or took payload."""
+        peer = self._peers.get(address)
+        if peer is None:
+            return
+        peer.busy = False
+        peer.reason = reason
+        if useful:
+            peer.useful = True
+            peer.failures = 0
+            peer.not_before = now + USEFUL_REST
+        else:
+            peer.not_before = now + min(LONGEST_REST, FIRST_REST * 2.0 ** min(peer.failures, 10))
+            peer.failures += 1
+
+    def ban(self, address: Address, reason: str) -> None:
+        """Never again anything from this host. A user's own word outranks nobody's lies:
+        a given address is banned too."""
+        host = address[0]
+        self._banned[host] = reason
+        if len(self._banned) > MAX_BANNED:
+            del self._banned[next(iter(self._banned))]
+        for known in [known for known in self._peers if known[0] == host]:
+            del self._peers[known]
+
+    def is_banned(self, host: str) -> bool:
+        """Whether this host was banned."""
+        return host in self._banned
+
+    @property
+    def banned(self) -> dict[str, str]:
+        """Host -> why, oldest first."""
+        return dict(self._banned)
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def __repr__(self) -> str:
+        busy = sum(peer.busy for peer in self._peers.values())
+        return f"<PeerBook {len(self._peers)} addresses, {busy} busy, {len(self._banned)} banned>"
+
+
+def _crc32c_table() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+_CRC32C = _crc32c_table()
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli), as BEP 40 and allowed-fast lists use."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ _CRC32C[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def canonical_priority(one: Address, other: Address) -> int:
+    """BEP 40: the same number on both ends; the higher, the more the pair should connect.
+
+    0 for addresses that are no IP addresses or of different families.
+    """
+    try:
+        ips = [ip_address(one[0]), ip_address(other[0])]
+    except ValueError:
+        return 0
+    if ips[0].version != ips[1].version:
+        return 0
+    if ips[0] == ips[1]:
+        ports = sorted((one[1], other[1]))
+        return crc32c(b"".join(port.to_bytes(2) for port in ports))
+    masked = _masked(ips[0].packed, ips[1].packed, ips[0])
+    return crc32c(b"".join(sorted(masked)))
+
+
+def _masked(one: bytes, other: bytes, kind: IPv4Address | IPv6Address) -> list[bytes]:
+    """Mask what an attacker could choose: FF.FF.55.55, or more bytes kept for close addresses.
+
+    IPv6 does the same from its 48-bit prefix on: FFFF:FFFF:FFFF:5555..., /56, /64.
+    """
+    steps = (2, 3, 4) if isinstance(kind, IPv4Address) else (6, 7, 8)
+    kept = steps[0]
+    for step in steps[:-1]:
+        if one[:step] == other[:step]:
+            kept = step + 1
+    mask = b"\xff" * kept + b"\x55" * (len(one) - kept)
+    return [bytes(a & b for a, b in zip(ip, mask, strict=True)) for ip in (one, other)]

@@ -1,0 +1,113 @@
+"""What the picker knows of one source: a peer connection or a web seed.
+
+`reach` answers "which positions of a lane can this source serve" as a mask. It is computed once per
+lane and source, not once per pick: -1 (all ones) for a source that has everything, which is most of
+them, otherwise a mask that is made again when the lane or what the source has changes.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from torrentfs.metainfo.bitfield import Bitfield
+from torrentfs.scheduling.rates import Pace
+
+if TYPE_CHECKING:
+    from torrentfs.scheduling.ledger import Lane
+
+SourceId = int
+"""Given by the engine, never reused."""
+
+MAX_CANCELLED = 2048
+"""Withdrawn blocks remembered per source; more than any peer lets us queue."""
+
+MAX_ALLOWED_FAST = 512
+"""Pieces of the allowed-fast set kept per source (BEP 6 suggests 10)."""
+
+
+class SourceKind(Enum):
+    """How a source is asked."""
+
+    PEER = "peer"
+    """By block, with `Picker.pick`."""
+    WEB_SEED = "web seed"
+    """By span, with `Picker.pick_span`; it has every piece and never chokes."""
+
+
+class Source:
+    """One source: what it has, whether it may be asked, what is in flight to it."""
+
+    __slots__ = (
+        "_reach", "allowed", "cancelled", "choking", "has", "has_all", "hedged", "in_flight",
+        "kind", "lacking", "name", "pace", "received", "snubbed", "spans", "wasted",
+    )  # fmt: skip
+
+    def __init__(
+        self, name: SourceId, kind: SourceKind, num_pieces: int, *, initial: int, limit: int
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.pace = Pace(initial=initial, limit=limit)
+        self.has = Bitfield(0 if kind is SourceKind.WEB_SEED else num_pieces)
+        self.has_all = kind is SourceKind.WEB_SEED
+        self.choking = kind is SourceKind.PEER
+        self.allowed: set[int] = set()
+        self.in_flight: dict[int, float] = {}
+        """Block id -> when it was asked, in the order of asking."""
+        self.cancelled: dict[int, None] = {}
+        self.spans: dict[tuple[int, int], None] = {}
+        """Spans under way at a web seed: (start, length) of piece space."""
+        self.snubbed = False
+        """Silent for long while asked; believed again with its next block."""
+        self.lacking = 0
+        """Pieces that it has and we have not stored."""
+        self.received = 0
+        self.wasted = 0
+        self.hedged = 0
+        self._reach: dict[int, tuple[int, int]] = {}
+
+    def has_piece(self, piece: int) -> bool:
+        """Whether it has announced `piece`."""
+        return self.has_all or piece in self.has
+
+    def serves(self, piece: int) -> bool:
+        """Whether it may be asked for `piece` now."""
+        if self.choking:
+            return piece in self.allowed and self.has_piece(piece)
+        return self.has_all or piece in self.has
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be asked for anything at all now."""
+        return not self.choking or bool(self.allowed)
+
+    def forget_reach(self) -> None:
+        """What it has or serves has changed."""
+        self._reach.clear()
+
+    def reach(self, lane: Lane) -> int:
+        """Mask of the positions of `lane` that it serves now."""
+        if self.has_all and not self.choking:
+            return -1
+        known = self._reach.get(id(lane))
+        if known is not None and known[0] == lane.serial:
+            return known[1]
+        mask = 0
+        if self.usable:
+            serves = self.serves
+            for position, piece in enumerate(lane.pieces):
+                if serves(piece):
+                    mask |= 1 << position
+        self._reach[id(lane)] = (lane.serial, mask)
+        return mask
+
+    def on_cancelled(self, block_id: int) -> None:
+        """Its request was withdrawn; the bytes may come all the same."""
+        self.cancelled[block_id] = None
+        if len(self.cancelled) > MAX_CANCELLED:
+            del self.cancelled[next(iter(self.cancelled))]
+
+    def __repr__(self) -> str:
+        state = "snubbed" if self.snubbed else "choking" if self.choking else "open"
+        return f"<Source {self.name} {self.kind.value} {state}, {len(self.in_flight)} in flight>"

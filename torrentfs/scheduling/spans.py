@@ -1,0 +1,118 @@
+"""How much of what is asked of a web seed in one request.
+
+An HTTP response costs a round trip and a request, then streams in order. So the span begins at the
+first wanted free block and runs on through wanted free blocks for about `span_seconds` of the
+seed's rate: small before the rate is known (a first answer is soon there, peers get their part),
+large for a fast seed. Under a waiting read with peers around it takes its share of the piece
+(`urgency.share`) and not more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torrentfs.metainfo.geometry import BLOCK_LENGTH
+from torrentfs.scheduling.urgency import line, share
+
+if TYPE_CHECKING:
+    from torrentfs.scheduling.ledger import Lane, Ledger, OpenPiece
+    from torrentfs.scheduling.picker import Picker
+    from torrentfs.scheduling.source import Source
+
+
+def pick(picker: Picker, source: Source, now: float) -> tuple[int, int] | None:
+    """The next span for this web seed; its blocks are in flight at it from now on."""
+    if len(source.spans) >= source.pace.limit or (source.snubbed and source.spans):
+        return None
+    ledger = picker.ledger
+    for lane in (ledger.urgent, ledger.ahead):
+        candidates = lane.free
+        while candidates:
+            low = candidates & -candidates
+            candidates ^= low
+            piece = ledger.opened(lane.pieces[low.bit_length() - 1])
+            if piece.suspects and not picker._may_serve(source, piece):
+                continue
+            most = _length(picker, source, piece, lane, now) // BLOCK_LENGTH
+            if most > 0:
+                return _take(picker, source, piece, most, now)
+    return None
+
+
+def _length(picker: Picker, source: Source, piece: OpenPiece, lane: Lane, now: float) -> int:
+    """How many bytes the span may have."""
+    config = picker.config
+    pace = source.pace
+    others = [
+        line(other.pace, len(other.in_flight), now)
+        for other in picker.ledger.sources.values()
+        if other is not source and not other.snubbed and other.serves(piece.number)
+    ]
+    wished = int(pace.rate * config.span_seconds) if pace.rate else 4 * config.min_span
+    wished = max(config.min_span, min(wished, config.max_span))
+    if not others or piece.sole is not None:
+        return max(wished, BLOCK_LENGTH)
+    if lane is picker.ledger.urgent:
+        mine = line(pace, len(source.in_flight), now)
+        blocks = share(piece.free.bit_count(), mine, others)
+        if blocks < piece.free.bit_count():
+            return blocks * BLOCK_LENGTH
+    return wished if pace.rate else config.min_span
+
+
+def _take(
+    picker: Picker, source: Source, first: OpenPiece, most: int, now: float
+) -> tuple[int, int]:
+    """Put a run of at most `most` free wanted blocks, from `first`'s first one, in flight."""
+    ledger = picker.ledger
+    geometry = ledger.geometry
+    piece = first
+    block = (piece.free & -piece.free).bit_length() - 1
+    start = piece.number * geometry.piece_length + block * BLOCK_LENGTH
+    end = start
+    while True:
+        run = _run(piece, block, most)
+        kept = piece.free & ~(((1 << run) - 1) << block)
+        piece.free ^= kept  # only the run is free for a moment, so that `ask` takes just it
+        picker._ask(source, piece, run, now)
+        if kept:
+            piece.free |= kept
+            ledger.urgent.set_free(piece.number, True)
+            ledger.ahead.set_free(piece.number, True)
+        stop = min(piece.size, (block + run) * BLOCK_LENGTH)
+        end = piece.number * geometry.piece_length + stop
+        most -= run
+        number = piece.number + 1
+        if (
+            most <= 0
+            or stop < geometry.piece_length
+            or number >= geometry.num_pieces
+            or number in ledger.stored
+            or not ledger.is_wanted(number)
+        ):
+            break
+        piece = ledger.opened(number)
+        if not piece.free & 1 or piece.suspects:
+            break
+        block = 0
+    source.spans[start, end - start] = None
+    return start, end - start
+
+
+def _run(piece: OpenPiece, block: int, most: int) -> int:
+    """How many free blocks follow each other from `block` on, at most `most`."""
+    ahead = piece.free >> block
+    gap = ~ahead & (ahead + 1)  # the lowest clear bit
+    return min(most, gap.bit_length() - 1)
+
+
+def blocks_in_flight(ledger: Ledger, source: Source, start: int, length: int) -> list[int]:
+    """Block ids of a span that are in flight at `source`."""
+    per = ledger.per_piece
+    found: list[int] = []
+    for span in ledger.geometry.spans(start, length):
+        base = span.piece * per
+        first = span.begin // BLOCK_LENGTH
+        last = -(-(span.begin + span.length) // BLOCK_LENGTH)
+        found += [base + n for n in range(first, last) if base + n in source.in_flight]
+    return found
