@@ -1,0 +1,1 @@
+"""The living thing: sessions, torrents, peers and reads; this package owns the nurseries."""

@@ -1,0 +1,46 @@
+"""What a session is told by its user; each field is an option of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import platformdirs
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+def default_cache_dir() -> Path:
+    """The per-user cache directory of the platform (XDG_CACHE_HOME/torrentfs)."""
+    return Path(platformdirs.user_cache_dir("torrentfs"))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """Settings of one session; sizes in bytes, times in seconds."""
+
+    cache_dir: Path = field(default_factory=default_cache_dir)
+    cache_size: int = 10 * GIB
+    memory_limit: int = 256 * MIB
+    min_free: int = 512 * MIB
+    readahead: int = 32 * MIB
+    read_timeout: float = 120.0
+    """Longest that a read waits without progress on a piece it needs."""
+    port: int = 0
+    """TCP port to listen on; 0 takes any free one."""
+    bind: str | None = None
+    """Local address every socket is bound to, or None for any."""
+    tcp: bool = True
+    web_seeds: bool = True
+    upload: bool = True
+    download_limit: int | None = None
+    upload_limit: int | None = None
+    max_connections: int = 200
+    """Peers connected at once in the whole session (libtorrent's default)."""
+    max_peers: int = 50
+    """Peers connected at once per torrent."""
+    max_half_open: int = 16
+    """Connection attempts under way at once per torrent."""
+    allow_local: bool = True
+    """Whether a public URL may lead to an address of this host or its network."""

@@ -1,0 +1,45 @@
+"""Rate limits the user set: a token bucket per direction, shared by every torrent and source.
+
+A bucket holds at most one second of its rate, so a pause does not become a burst that a slow
+line would feel. Taking more than there is goes into debt and sleeps until the debt is paid:
+whole messages are never split for the limit, and the long-run rate is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+
+class RateLimit:
+    """`rate` bytes a second, or no limit when it is None."""
+
+    __slots__ = ("_last", "_tokens", "rate")
+
+    def __init__(self, rate: int | None = None) -> None:
+        self.rate = rate
+        self._tokens = float(rate or 0)
+        self._last: float | None = None
+
+    async def take(self, amount: int) -> None:
+        """Account for `amount` bytes already moved or about to be; sleep while over the rate."""
+        if self.rate is None:
+            return
+        now = trio.current_time()
+        elapsed = 0.0 if self._last is None else now - self._last
+        self._last = now
+        self._tokens = min(float(self.rate), self._tokens + elapsed * self.rate) - amount
+        if self._tokens < 0:
+            await trio.sleep(-self._tokens / self.rate)
+
+    def __repr__(self) -> str:
+        return f"<RateLimit {self.rate or 'none'}>"
+
+
+@dataclass(slots=True)
+class Limits:
+    """The two directions of a session."""
+
+    download: RateLimit = field(default_factory=RateLimit)
+    upload: RateLimit = field(default_factory=RateLimit)

@@ -1,0 +1,209 @@
+"""The life of a read: file bytes out of the store, or a bounded wait for the swarm.
+
+A read first tells the read heads where it is (they decide on read-ahead), then takes what the
+store has. What is missing is *parked*: the pieces under it become urgent until the read has
+its bytes, gives up or is cancelled; demand is counted, and `finally` withdraws it, so nothing is
+fetched for a reader that is gone.
+
+The wait is bounded by the time *without progress on the needed piece*, so a slow swarm may take
+long but a silent one may not, and it ends at once when nothing can ever arrive. The answer is
+always all the bytes asked for (up to the end of the file) or an errno: a short reply would make
+the kernel believe that the file ends there.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from torrentfs.engine.breaker import Breaker
+from torrentfs.errors import DataUnavailable, StorageError
+
+if TYPE_CHECKING:
+    from torrentfs.metainfo.geometry import Geometry, Span
+    from torrentfs.scheduling.readheads import ReadHeads
+    from torrentfs.storage.tiered import TorrentStore
+
+log = logging.getLogger(__name__)
+
+RECHECK = 1.0
+"""Seconds between two looks of a waiting read at whether its wait still makes sense."""
+
+LOG_INTERVAL = 5.0
+"""Seconds between two log lines about failing reads of one torrent: 200 may fail at once."""
+
+
+class Supply(Protocol):
+    """What a reader asks of the torrent that feeds it."""
+
+    def schedule(self, now: float) -> None:
+        """Demand has changed: ask sources."""
+
+    def progress_of(self, piece: int) -> float | None:
+        """When bytes of a piece last arrived."""
+
+    def why_missing(self, piece: int) -> str:
+        """Why a piece is not here, in words for a log line."""
+
+    def hopeless(self) -> str | None:
+        """Why no missing byte can ever arrive, or None while one may."""
+
+    def lost(self, piece: int) -> None:
+        """The store has no longer a piece that it had."""
+
+
+class Waiter:
+    """The reads that wait for one piece."""
+
+    __slots__ = ("event", "readers")
+
+    def __init__(self) -> None:
+        self.event = trio.Event()
+        self.readers = 0
+
+
+class Reader:
+    """Answers reads of one torrent's files."""
+
+    def __init__(
+        self,
+        name: str,
+        geometry: Geometry,
+        store: TorrentStore,
+        heads: ReadHeads,
+        supply: Supply,
+        *,
+        timeout: float,
+    ) -> None:
+        self._name = name
+        self._geometry = geometry
+        self._store = store
+        self._heads = heads
+        self._supply = supply
+        self._waiters: dict[int, Waiter] = {}
+        self._stopped: str | None = None
+        self._last_log = float("-inf")
+        self.breaker = Breaker(timeout)
+        self.waiting = 0
+        self._seen_version = heads.version
+
+    async def read(self, file: int, offset: int, size: int) -> bytes | memoryview:
+        """Exactly the bytes `[offset, offset + size)` of `file`, clamped to its end.
+
+        Raises `DataUnavailable` past the time-out, at shutdown, or when no source is left.
+        """
+        size = min(size, self._geometry.file_lengths[file] - offset)
+        if size <= 0:
+            return b""
+        now = trio.current_time()
+        self._heads.on_read(file, offset, size, now)
+        if self._heads.version != self._seen_version:
+            self._seen_version = self._heads.version
+            self._supply.schedule(now)
+        spans = list(self._geometry.file_spans(file, offset, size))
+        parts: list[bytes | memoryview] = []
+        for span in spans:
+            part = self._store.read_nowait(*span)
+            if part is None:
+                return await self._read_slowly(file, offset, size, spans, parts, now)
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _read_slowly(
+        self,
+        file: int,
+        offset: int,
+        size: int,
+        spans: list[Span],
+        parts: list[bytes | memoryview],
+        now: float,
+    ) -> bytes | memoryview:
+        """The rest of a read that memory alone cannot answer."""
+        allowance = 0.0
+        token: int | None = None
+        try:
+            for span in spans[len(parts) :]:
+                while True:
+                    if span.piece in self._store.have:
+                        part = await self._from_store(span)
+                        if part is not None:
+                            parts.append(part)
+                            break
+                    if token is None:
+                        allowance = self.breaker.allowance(now)
+                        token = self._heads.park(file, offset, size, now + allowance, now)
+                        self._supply.schedule(now)
+                    await self._wait_for(span.piece, now, allowance)
+                    now = trio.current_time()
+        finally:
+            if token is not None:
+                now = trio.current_time()
+                self._heads.unpark(token, now)
+                self._supply.schedule(now)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _from_store(self, span: Span) -> bytes | memoryview | None:
+        """The bytes of `span` from memory or disk, or None when the store lost the piece."""
+        part = self._store.read_nowait(*span)
+        if part is not None:
+            return part
+        try:
+            return await self._store.read(*span)
+        except StorageError as error:
+            log.info("%s: %s; fetching the piece again", self._name, error)
+            self._supply.lost(span.piece)
+            return None
+
+    async def _wait_for(self, piece: int, since: float, allowance: float) -> None:
+        """Return when the store has `piece`; raise `DataUnavailable` when it will not in time."""
+        waiter = self._waiters.get(piece)
+        if waiter is None:
+            waiter = self._waiters[piece] = Waiter()
+        waiter.readers += 1
+        self.waiting += 1
+        try:
+            while not waiter.event.is_set():
+                if self._stopped is not None:
+                    raise DataUnavailable(self._stopped)
+                now = trio.current_time()
+                deadline = max(since, self._supply.progress_of(piece) or since) + allowance
+                if reason := self._supply.hopeless():
+                    raise self._failure(f"piece {piece} is out of reach: {reason}", now)
+                if now >= deadline:
+                    self.breaker.on_expired(now)
+                    why = self._supply.why_missing(piece)
+                    raise self._failure(
+                        f"no progress on piece {piece} for {allowance:.0f} s: {why}", now
+                    )
+                with trio.move_on_at(min(deadline, now + RECHECK)):
+                    await waiter.event.wait()
+            if self._stopped is not None:
+                raise DataUnavailable(self._stopped)
+        finally:
+            self.waiting -= 1
+            waiter.readers -= 1
+            if not waiter.readers and self._waiters.get(piece) is waiter:
+                del self._waiters[piece]
+
+    def _failure(self, reason: str, now: float) -> DataUnavailable:
+        if now - self._last_log >= LOG_INTERVAL:
+            self._last_log = now
+            log.warning("%s: a read failed: %s", self._name, reason)
+        return DataUnavailable(reason)
+
+    def on_piece(self, piece: int) -> None:
+        """A piece is in the store: wake the reads that wait for it."""
+        waiter = self._waiters.pop(piece, None)
+        if waiter is not None:
+            waiter.event.set()
+
+    def fail_all(self, reason: str) -> None:
+        """Fail every waiting read now and every one that would have to wait from now on."""
+        self._stopped = reason
+        for waiter in list(self._waiters.values()):
+            waiter.event.set()
+
+    def __repr__(self) -> str:
+        return f"<Reader {self._name!r} {self.waiting} waiting>"

@@ -1,0 +1,274 @@
+"""A session: what all torrents of one process share, and the nursery they live in.
+
+It owns the cache, the one listener for all torrents, the HTTP client, the rate limits and the
+peer id; `add` starts a torrent, `resolve` turns a magnet into its metainfo. Nothing is fetched
+for a torrent that is only added.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from contextlib import asynccontextmanager
+from random import Random
+from typing import TYPE_CHECKING
+
+import trio
+
+from torrentfs import __version__
+from torrentfs.discovery.trackers import Totals, TrackerTiers
+from torrentfs.engine.limits import Limits, RateLimit
+from torrentfs.engine.metadata import MetadataFetch
+from torrentfs.engine.stats import SessionStatistics
+from torrentfs.engine.swarm import Places, Swarm, exchange_hello
+from torrentfs.engine.torrent import Torrent
+from torrentfs.errors import (
+    InvalidTorrent,
+    MetadataTimeout,
+    RemoteProtocolError,
+    TransportError,
+)
+from torrentfs.metainfo.torrent_file import parse_torrent
+from torrentfs.storage.base import CacheConfig
+from torrentfs.storage.tiered import open_cache
+from torrentfs.transports.http import HttpClient
+from torrentfs.transports.listener import Listener
+from torrentfs.transports.webseed import WebSeed
+from torrentfs.wire.connection import Connection
+from torrentfs.wire.peer_id import make_peer_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+    from torrentfs.engine.config import SessionConfig
+    from torrentfs.engine.swarm import Address
+    from torrentfs.metainfo.hashes import InfoHashes
+    from torrentfs.metainfo.magnet import Magnet
+    from torrentfs.metainfo.torrent_file import Metainfo
+    from torrentfs.storage.tiered import Cache
+    from torrentfs.transports.base import PeerStream
+
+log = logging.getLogger(__name__)
+
+CLIENT_VERSION = f"torrentfs/{__version__}"
+
+
+class Session:
+    """Torrents that share one process. Made by `open_session`."""
+
+    def __init__(
+        self, config: SessionConfig, cache: Cache, client: HttpClient, nursery: trio.Nursery
+    ) -> None:
+        self.config = config
+        self.cache = cache
+        self.client = client
+        self.torrents: dict[str, Torrent] = {}
+        self.port = 0
+        self._nursery = nursery
+        self._rng = Random(os.urandom(16))
+        self._peer_id = make_peer_id(os.urandom(12))
+        self._limits = Limits(RateLimit(config.download_limit), RateLimit(config.upload_limit))
+        self._places = Places(config.max_connections)
+        self._swarms: dict[bytes, Swarm] = {}
+
+    async def start_listening(self) -> None:
+        """Open the port for incoming peers; before anything is added."""
+        listener = Listener(self.config.port, bind=self.config.bind)
+        await self._nursery.start(listener.serve, self._on_incoming)
+        self.port = listener.port
+
+    async def resolve(
+        self,
+        magnet: Magnet,
+        *,
+        timeout: float,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> Metainfo:
+        """The metainfo of a magnet, from the cache or from the swarm.
+
+        Raises `MetadataTimeout` after `timeout` seconds, saying what stood in the way.
+        """
+        stored = self.cache.metadata(magnet.hashes)
+        if stored is not None:
+            try:
+                return parse_torrent(stored.torrent)
+            except InvalidTorrent as error:
+                log.warning("the cached metadata of %s is damaged: %s", magnet.hashes, error)
+        fetch = MetadataFetch(
+            magnet.hashes,
+            peer_id=self._peer_id,
+            config=self.config,
+            places=self._places,
+            trackers=self._trackers(
+                [(url,) for url in magnet.trackers], magnet.hashes, lambda: Totals(0, 0, 1)
+            ),
+            client_version=CLIENT_VERSION,
+            listen_port=self.port,
+            on_progress=on_progress,
+        )
+        if fetch.swarm.trackers is not None:
+            fetch.swarm.trackers.on_peers = fetch.swarm.on_tracker_peers
+        fetch.swarm.add_peers(magnet.peers, "user")
+        self._register(magnet.hashes, fetch.swarm)
+        try:
+            with trio.fail_after(timeout):
+                return await fetch.run()
+        except trio.TooSlowError:
+            raise MetadataTimeout(
+                f"no peer gave the metadata of {magnet.hashes} within {timeout:.0f} s "
+                f"({fetch.words()})"
+            ) from None
+        finally:
+            self._unregister(magnet.hashes)
+
+    async def add(
+        self,
+        metainfo: Metainfo,
+        *,
+        trackers: Sequence[str] = (),
+        web_seeds: Sequence[str] = (),
+        peers: Iterable[Address] = (),
+        select: Sequence[range] = (),
+    ) -> Torrent:
+        """Start a torrent, or return the running one of the same info-hash.
+
+        `trackers`, `web_seeds` and `peers` are used beside those of the torrent itself.
+        """
+        key = metainfo.hashes.key
+        if key in self.torrents:
+            torrent = self.torrents[key]
+            torrent.swarm.add_peers(peers, "user")
+            return torrent
+        added = await self.cache.keep_metadata(metainfo, time.time())
+        evicted: list[Callable[[Sequence[int]], None]] = []
+        store = await self.cache.open_torrent(
+            metainfo, lambda pieces: [tell(pieces) for tell in evicted] and None
+        )
+        torrent = Torrent(
+            metainfo,
+            store,
+            config=self.config,
+            limits=self._limits,
+            added=added,
+            rng=self._rng,
+            client_version=CLIENT_VERSION,
+            listen_port=self.port,
+            select=select,
+        )
+        evicted.append(torrent.on_evicted)
+        tiers = [*metainfo.trackers, *((url,) for url in trackers)]
+        swarm = Swarm(
+            metainfo.hashes,
+            torrent.talk,
+            peer_id=self._peer_id,
+            config=self.config,
+            places=self._places,
+            trackers=self._trackers(tiers, metainfo.hashes, lambda: _totals(torrent)),
+        )
+        if swarm.trackers is not None:
+            swarm.trackers.on_peers = swarm.on_tracker_peers
+        swarm.add_peers(peers, "user")
+        torrent.attach_swarm(swarm, self._web_seeds(metainfo, web_seeds))
+        self.torrents[key] = torrent
+        self._register(metainfo.hashes, swarm)
+        await self._nursery.start(torrent.run)
+        return torrent
+
+    def fail_reads(self, reason: str) -> None:
+        """Fail the blocked reads of every torrent, before an unmount."""
+        for torrent in self.torrents.values():
+            torrent.fail_reads(reason)
+
+    def statistics(self) -> SessionStatistics:
+        """All torrents at this moment."""
+        return SessionStatistics(
+            port=self.port,
+            torrents=tuple(torrent.statistics() for torrent in self.torrents.values()),
+        )
+
+    def _web_seeds(self, metainfo: Metainfo, more: Sequence[str]) -> list[WebSeed]:
+        if not self.config.web_seeds:
+            return []
+        getright = dict.fromkeys([*metainfo.web_seeds, *more])
+        seeds = [WebSeed(url, metainfo, self.client) for url in getright]
+        seeds += [
+            WebSeed(url, metainfo, self.client, flavour="hoffman")
+            for url in dict.fromkeys(metainfo.http_seeds)
+            if metainfo.has_v1
+        ]
+        return seeds
+
+    def _trackers(
+        self, tiers: Sequence[Sequence[str]], hashes: InfoHashes, totals: Callable[[], Totals]
+    ) -> TrackerTiers | None:
+        if not any(tiers):
+            return None
+        return TrackerTiers(
+            tiers,
+            hashes.wire,
+            self._peer_id,
+            self.port,
+            client=self.client,
+            totals=totals,
+            rng=self._rng,
+        )
+
+    def _register(self, hashes: InfoHashes, swarm: Swarm) -> None:
+        for form in hashes.wire:
+            self._swarms[form] = swarm
+
+    def _unregister(self, hashes: InfoHashes) -> None:
+        for form in hashes.wire:
+            self._swarms.pop(form, None)
+
+    async def _on_incoming(self, stream: PeerStream) -> None:
+        """A peer connected to our port: read its hello and hand it to its swarm."""
+        connection = Connection()
+        try:
+            theirs = await exchange_hello(stream, connection, None)
+        except (RemoteProtocolError, TransportError) as error:
+            log.debug("incoming %s: %s", stream.remote, error)
+            stream.abort()
+            return
+        swarm = self._swarms.get(theirs.info_hash)
+        if swarm is None or not swarm.accept(stream, connection, theirs):
+            stream.abort()
+
+    def __repr__(self) -> str:
+        return f"<Session port {self.port}, {len(self.torrents)} torrents>"
+
+
+def _totals(torrent: Torrent) -> Totals:
+    have = torrent.store.have
+    left = torrent.metainfo.geometry.length
+    if have.size:
+        left = left * (have.size - have.count) // have.size
+    return Totals(uploaded=torrent.uploaded, downloaded=torrent.downloaded, left=left)
+
+
+@asynccontextmanager
+async def open_session(config: SessionConfig) -> AsyncIterator[Session]:
+    """Open cache, port and HTTP client; on leaving, stop torrents first and the cache last.
+
+    Raises `ConfigError` when the port or the cache directory cannot be used.
+    """
+    cache_config = CacheConfig(
+        directory=config.cache_dir,
+        size=config.cache_size,
+        memory_limit=config.memory_limit,
+        min_free=config.min_free,
+    )
+    async with (
+        open_cache(cache_config) as cache,
+        HttpClient(bind=config.bind, allow_local=config.allow_local) as client,
+        trio.open_nursery() as nursery,
+    ):
+        session = Session(config, cache, client, nursery)
+        if config.tcp:
+            await session.start_listening()
+        try:
+            yield session
+        finally:
+            session.fail_reads("torrentfs is shutting down")
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,246 @@
+"""Finding peers for one torrent and keeping connections to them, whatever they are wanted for.
+
+A swarm owns the peer book, the trackers and the dialling; what is said over a connection is its
+`talk`, given by the owner: a `Torrent` moves blocks, a `MetadataFetch` asks for the info
+dictionary (BEP 9). A connection that ends is a value (the reason) told to the peer book, never
+an exception in the nursery, so a failing peer harms nobody else.
+
+The handshake (BEP 3) is made here, both ways: the listener reads an incoming one, finds the
+swarm by its info-hash and calls `accept`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from torrentfs.engine.wakeup import Wakeup
+from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.scheduling.peerbook import PeerBook
+from torrentfs.transports.tcp import open_tcp
+from torrentfs.wire.connection import Connection
+from torrentfs.wire.handshake import Handshake
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torrentfs.discovery.trackers import TrackerTiers
+    from torrentfs.engine.config import SessionConfig
+    from torrentfs.metainfo.hashes import InfoHashes
+    from torrentfs.transports.base import PeerStream
+
+log = logging.getLogger(__name__)
+
+Address = tuple[str, int]
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds a peer has to say hello; a live one takes a round trip."""
+
+
+class Talk(Protocol):
+    """What the owner of a swarm does with a connection; returns when it is over.
+
+    `True` means the peer was useful. Protocol and transport errors may be raised.
+    """
+
+    async def __call__(
+        self, stream: PeerStream, connection: Connection, address: Address, *, outgoing: bool
+    ) -> bool: ...
+
+
+class Places:
+    """How many peers may be connected at once in the whole session."""
+
+    __slots__ = ("taken", "total")
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.taken = 0
+
+    @property
+    def free(self) -> bool:
+        """Whether one more may connect."""
+        return self.taken < self.total
+
+
+async def exchange_hello(
+    stream: PeerStream, connection: Connection, ours: Handshake | None
+) -> Handshake:
+    """Send `ours` if given and return theirs, in at most `HANDSHAKE_TIMEOUT` seconds."""
+    with trio.move_on_after(HANDSHAKE_TIMEOUT):
+        if ours is not None:
+            await stream.send_all(connection.send(ours))
+        while True:
+            event = connection.next_event()
+            if isinstance(event, Handshake):
+                return event
+            received = await stream.receive_into(connection.get_buffer())
+            if not received:
+                raise TransportError("closed the connection before its handshake")
+            connection.buffer_updated(received)
+    raise TransportError(f"no handshake within {HANDSHAKE_TIMEOUT:.0f} s")
+
+
+class Swarm:
+    """The peers of one torrent: book, trackers, dialling, and the connections that live."""
+
+    def __init__(
+        self,
+        hashes: InfoHashes,
+        talk: Talk,
+        *,
+        peer_id: bytes,
+        config: SessionConfig,
+        places: Places,
+        trackers: TrackerTiers | None = None,
+    ) -> None:
+        self.hashes = hashes
+        self.book = PeerBook()
+        self.trackers = trackers
+        self.connected: dict[Address, PeerStream] = {}
+        self.last_failure: str | None = None
+        self._talk = talk
+        self._peer_id = peer_id
+        self._config = config
+        self._places = places
+        self._half_open = 0
+        self._wakeup = Wakeup()
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Announce, dial and serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            if self.trackers is not None:
+                nursery.start_soon(self.trackers.run)
+            task_status.started()
+            try:
+                await self._dial_loop(nursery)
+            finally:
+                self._nursery = None
+
+    def add_peers(self, addresses: Iterable[Address], origin: str) -> None:
+        """Learn of peers; they are dialled as places become free."""
+        now = trio.current_time()
+        for address in addresses:
+            self.book.add(address, origin, now)
+        self._wakeup.set()
+
+    def on_tracker_peers(self, addresses: Sequence[Address], url: str) -> None:
+        """A tracker named peers."""
+        log.debug("%s: %d peers from %s", self.hashes, len(addresses), url)
+        self.add_peers(addresses, "tracker")
+
+    def accept(self, stream: PeerStream, connection: Connection, theirs: Handshake) -> bool:
+        """Take an incoming connection whose handshake was read; False when there is no place."""
+        if (
+            self._nursery is None
+            or self.book.is_banned(stream.remote[0])
+            or stream.remote in self.connected
+            or not self._has_place()
+        ):
+            return False
+        self._nursery.start_soon(self._welcome, stream, connection, theirs)
+        return True
+
+    def ban(self, address: Address, reason: str) -> None:
+        """Never talk to this peer again in this run."""
+        self.book.ban(address, reason)
+
+    def _has_place(self) -> bool:
+        return len(self.connected) < self._config.max_peers and self._places.free
+
+    async def _dial_loop(self, nursery: trio.Nursery) -> None:
+        while True:
+            now = trio.current_time()
+            while (
+                self._config.tcp
+                and self._half_open < self._config.max_half_open
+                and self._has_place()
+            ):
+                address = self.book.next(now)
+                if address is None:
+                    break
+                if address in self.connected:
+                    continue
+                self.book.on_connecting(address, now)
+                self._half_open += 1
+                nursery.start_soon(self._dial, address)
+            when = self.book.next_time(now)
+            delay = float("inf") if when is None else max(0.05, when - now)
+            with trio.move_on_after(delay):
+                await self._wakeup.wait()
+
+    async def _dial(self, address: Address) -> None:
+        """Connect, shake hands, talk; whatever happens ends as a line in the peer book."""
+        reason, useful, half_open = "", False, True
+        stream: PeerStream | None = None
+        try:
+            stream = await open_tcp(*address, bind=self._config.bind)
+            connection = Connection()
+            theirs = await exchange_hello(stream, connection, self.our_handshake())
+            if theirs.info_hash not in self.hashes.wire:
+                raise RemoteProtocolError("answered with another info-hash")
+            self._half_open -= 1
+            half_open = False
+            useful = await self._converse(stream, connection, theirs, address, outgoing=True)
+        except (RemoteProtocolError, TransportError) as error:
+            reason = str(error)
+            self.last_failure = f"{address[0]}:{address[1]} {reason}"
+            log.debug("%s: peer %s:%d: %s", self.hashes, *address, reason)
+        finally:
+            self._half_open -= half_open
+            if stream is not None:
+                stream.abort()
+            self.book.on_closed(address, trio.current_time(), reason, useful=useful)
+            self._wakeup.set()
+
+    async def _welcome(self, stream: PeerStream, connection: Connection, theirs: Handshake) -> None:
+        """Answer an incoming handshake and talk."""
+        try:
+            await stream.send_all(connection.send(self.our_handshake(theirs.info_hash)))
+            await self._converse(stream, connection, theirs, stream.remote, outgoing=False)
+        except (RemoteProtocolError, TransportError) as error:
+            log.debug("%s: incoming %s:%d: %s", self.hashes, *stream.remote[:2], error)
+        finally:
+            stream.abort()
+            self._wakeup.set()
+
+    async def _converse(
+        self,
+        stream: PeerStream,
+        connection: Connection,
+        theirs: Handshake,
+        address: Address,
+        *,
+        outgoing: bool,
+    ) -> bool:
+        if theirs.peer_id == self._peer_id:
+            self.book.ban(address, "it is ourselves")
+            raise RemoteProtocolError("connected to ourselves")
+        if address in self.connected:
+            raise TransportError("already connected")
+        self.connected[address] = stream
+        self._places.taken += 1
+        if outgoing:
+            self.book.on_connected(address, trio.current_time())
+        try:
+            return await self._talk(stream, connection, address, outgoing=outgoing)
+        finally:
+            self._places.taken -= 1
+            del self.connected[address]
+
+    def our_handshake(self, info_hash: bytes | None = None) -> Handshake:
+        """Our side of the BEP 3 handshake, with the features we speak."""
+        return Handshake(
+            info_hash=info_hash or self.hashes.wire[0],
+            peer_id=self._peer_id,
+            fast=True,
+            extensions=True,
+            v2=self.hashes.v1 is None,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Swarm {self.hashes.key[:8]} {len(self.connected)} connected>"
