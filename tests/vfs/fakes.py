@@ -117,7 +117,5 @@ def volume(
                 )
             )
             start += length
-    metainfo = FakeMetainfo(
-        name, InfoHashes(v1=v1), tuple(table), isinstance(files, int), created
-    )
+    metainfo = FakeMetainfo(name, InfoHashes(v1=v1), tuple(table), isinstance(files, int), created)
     return FakeVolume(metainfo, added, **more)  # type: ignore[arg-type]

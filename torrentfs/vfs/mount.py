@@ -247,7 +247,7 @@ async def _until_answered(path: str, ended: trio.Event) -> None:
     """
     with trio.move_on_after(ANSWER_TIMEOUT):
         try:
-            await trio.to_thread.run_sync(os.statvfs, path, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(os.stat, path, abandon_on_cancel=True)
         except OSError as error:
             raise MountError(f"the mount on {path} does not work: {error.strerror}") from None
         if not ended.is_set():

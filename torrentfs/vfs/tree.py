@@ -262,7 +262,7 @@ class Tree:
         inode = branch.base | number
         time_ns = self._times.get(inode >> LOCAL_BITS, 0)
         if number & DIRECTORY:
-            nlink = 2 + branch.subdirectories(number)
+            nlink = 2 + branch.directory(number).subdirectories
             return Attributes(inode, self._directory_mode, nlink, 0, 0, time_ns)
         file = branch.file(number)
         if file.symlink is not None:

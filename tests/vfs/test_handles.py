@@ -1,0 +1,52 @@
+"""Handles: numbers for open files; torrents hear of each open and release once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.vfs.fakes import volume
+from torrentfs.vfs.admission import Admission
+from torrentfs.vfs.handles import FileHandle, Handles
+from torrentfs.vfs.tree import ROOT, Tree
+
+
+def test_files_are_numbered_and_released_once() -> None:
+    one = volume("t", [("a", 1), ("b", 1)])
+    handles = Handles()
+    gate = Admission().gate("t")
+    first = handles.open_file(FileHandle(one, 0, 1, gate, "t"))
+    second = handles.open_file(FileHandle(one, 1, 1, gate, "t"))
+    assert first != second
+    assert one.opened == [0, 1]
+    handles.release_file(first)
+    handles.release_file(first)
+    assert one.released == [0]
+    third = handles.open_file(FileHandle(one, 0, 1, gate, "t"))
+    assert third not in (first, second)
+    handles.release_all()
+    assert sorted(one.released) == [0, 0, 1]
+    assert not handles.files
+
+
+def test_a_torrent_that_refuses_an_open_leaves_no_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = volume("t")
+
+    def refuse(file: int) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr(one, "on_open", refuse)
+    handles = Handles()
+    with pytest.raises(OSError, match="refused"):
+        handles.open_file(FileHandle(one, 0, 1, Admission().gate("t"), "t"))
+    assert not handles.files
+
+
+def test_directories_are_numbered() -> None:
+    handles = Handles()
+    listing = Tree().listing(ROOT)
+    number = handles.open_listing(listing)
+    assert handles.listings[number] is listing
+    assert repr(handles) == "<Handles 0 files, 1 directories>"
+    handles.release_listing(number)
+    handles.release_listing(number)
+    assert not handles.listings
