@@ -84,7 +84,7 @@ class Pace:
     """Round trip, rate and depth of one source. `queued` arguments are blocks in flight to it."""
 
     __slots__ = (
-        "_bytes", "_end", "_flat", "_previous", "_probe_until", "_rtt_at", "_start",
+        "_asked_bytes", "_bytes", "_total", "_waiting", "_end", "_flat", "_previous", "_probe_until", "_rtt_at", "_start",
         "asked", "growing", "last", "limit", "peak", "rate", "rtt", "window",
     )  # fmt: skip
 
@@ -101,7 +101,10 @@ class Pace:
         """When data last came."""
         self.asked = 0.0
         """When it was asked after having had nothing to do."""
-        self._start = -1.0
+        self._start = 0.0
+        self._waiting = True
+        self._total = 0
+        self._asked_bytes = 0
         self._end = 0.0
         self._bytes = 0
         self._flat = 0
@@ -110,22 +113,38 @@ class Pace:
         self._probe_until = 0.0
 
     def on_asked(self, now: float) -> None:
-        """It gets work after having had none: the next interval begins with its first block."""
+        """It gets work after having had none: the interval goes on with its first block."""
+        if self.last > self.asked:
+            # what came since it was last asked, round trip included: the rate is no less
+            least = (self._total - self._asked_bytes) / (self.last - self.asked)
+            if least > self.rate:
+                self.rate = least
+                self.peak = max(self.peak, least)
+        self._asked_bytes = self._total
         self.asked = now
-        self._start = -1.0
+        self._waiting = True
 
     def on_block(self, sent: float, length: int, now: float) -> None:
         """`length` bytes, asked at `sent`, are here."""
-        self.last = now
         latency = now - sent
+        self._total += length
         if latency < self.rtt or not self.rtt:
             self.rtt = max(latency, 1e-5)
             self._rtt_at = now
-        if self._start < 0.0:
-            self._begin(now)
+        if self._waiting:
+            # the first block after a pause marks a time, the ones behind it are measured
+            self._waiting = False
+            if self._bytes:
+                pause = now - self.last
+                self._start += pause
+                self._end += pause
+            else:
+                self._begin(now)
+            self.last = now
             if self.growing:
                 self.window += 1
             return
+        self.last = now
         self._bytes += length
         if self.growing:
             self.window += 1
@@ -198,7 +217,7 @@ class Pace:
         rate = self.rate or ASSUMED_RATE
         drain = queued * BLOCK_LENGTH / rate
         if queued:
-            if self._start < 0.0:
+            if self._waiting:
                 drain += max(0.0, self.asked + rtt - now)
             drain = max(drain, self.silence(now))
         return max(rtt, drain) + BLOCK_LENGTH / rate

@@ -1,0 +1,307 @@
+"""A swarm in virtual time: sources with a path, readers with habits, and the real scheduling.
+
+No trio, no sockets, no bytes: blocks are numbers, time is a heap. A source is a queue behind half a
+round trip; it sends one block after the other at its bandwidth, with jitter if asked, may stall,
+die, choke or lie. A cancel travels like a request and removes what has not begun to be sent.
+Readers are generators that yield ("read", file, offset, size) or ("sleep", seconds).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from itertools import count
+from typing import TYPE_CHECKING
+
+from torrentfs.metainfo.geometry import BLOCK_LENGTH, Geometry
+from torrentfs.scheduling.picker import Picker, PickerConfig, Request, SourceKind
+from torrentfs.scheduling.readheads import ReadAheadConfig, ReadHeads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from random import Random
+
+MIB = 1024 * 1024
+Reader = "Generator[tuple, None, None]"
+
+
+class SimSource:
+    """A peer (or web seed) with `rate` bytes per second and `rtt` seconds."""
+
+    def __init__(
+        self,
+        *,
+        rtt: float,
+        rate: float,
+        kind: SourceKind = SourceKind.PEER,
+        reqq: int = 500,
+        jitter: float = 0.0,
+        stalls: tuple[tuple[float, float], ...] = (),
+        dies_at: float | None = None,
+        lies: bool = False,
+        fast: bool = True,
+        pieces: range | None = None,
+    ) -> None:
+        self.rtt, self.rate, self.kind, self.reqq = rtt, rate, kind, reqq
+        self.jitter, self.stalls, self.dies_at, self.lies = jitter, stalls, dies_at, lies
+        self.fast, self.pieces = fast, pieces
+        self.queue: deque[Request] = deque()
+        self.sending = False
+        self.alive = True
+        self.sent = 0
+        self.spans: deque[list] = deque()
+
+
+class Swarm:
+    """The engine's part, made of callbacks; run it with `run`."""
+
+    def __init__(
+        self,
+        *,
+        piece_length: int = MIB,
+        lengths: tuple[int, ...] = (1024 * MIB,),
+        rng: Random,
+        config: PickerConfig | None = None,
+        readahead: ReadAheadConfig | None = None,
+    ) -> None:
+        self.geometry = Geometry(piece_length, lengths)
+        self.heads = ReadHeads(self.geometry, readahead)
+        self.picker = Picker(self.geometry, config)
+        self.rng = rng
+        self.now = 0.0
+        self.sources: dict[int, SimSource] = {}
+        self.stored: set[int] = set()
+        self.tainted: set[int] = set()
+        self.hash_failures = 0
+        self.banned: list[int] = []
+        self.latencies: dict[str, list[tuple[float, float]]] = {}
+        self.finished: dict[str, float] = {}
+        self.consumed: dict[str, int] = {}
+        self.running = 0
+        self._events: list = []
+        self._order = count()
+        self._version = -1
+        self._waiting: list = []
+        self._timer: float | None = None
+
+    # --- time ------------------------------------------------------------------------------
+
+    def at(self, when: float, call: Callable, *args: object) -> None:
+        heapq.heappush(self._events, (when, next(self._order), call, args))
+
+    def run(self, until: float = 600.0, *, while_readers: bool = True) -> None:
+        self._pump()
+        while self._events and (self.running or not while_readers):
+            when, _, call, args = heapq.heappop(self._events)
+            if when > until:
+                self.now = until
+                return
+            self.now = max(self.now, when)
+            call(*args)
+            # whatever happens at the same instant is one wake-up of the engine
+            while self._events and self._events[0][0] <= self.now:
+                _, _, call, args = heapq.heappop(self._events)
+                call(*args)
+            self._pump()
+
+    # --- sources ---------------------------------------------------------------------------
+
+    def add(self, source: SimSource) -> int:
+        name = len(self.sources) + 1
+        self.sources[name] = source
+        limit = source.reqq if source.kind is SourceKind.PEER else 1
+        self.picker.add_source(name, source.kind, self.now, max_queue=limit)
+        if source.kind is SourceKind.PEER:
+            if source.pieces is None:
+                self.picker.on_have_all(name)
+            else:
+                for piece in source.pieces:
+                    self.picker.on_have(name, piece)
+            self.picker.on_unchoke(name, self.now)
+        if source.dies_at is not None:
+            self.at(source.dies_at, self.kill, name)
+        return name
+
+    def kill(self, name: int) -> None:
+        if self.sources[name].alive:
+            self.sources[name].alive = False
+            self.picker.remove_source(name, self.now)
+
+    def _serve(self, name: int) -> None:
+        source = self.sources[name]
+        if source.sending or not source.queue or not source.alive:
+            return
+        for begin, end in source.stalls:
+            if begin <= self.now < end:
+                self.at(end, self._serve, name)
+                return
+        request = source.queue.popleft()
+        source.sending = True
+        spent = request.length / source.rate
+        if source.jitter:
+            spent *= 1.0 + self.rng.uniform(-source.jitter, source.jitter)
+        self.at(self.now + spent, self._sent, name, request)
+
+    def _sent(self, name: int, request: Request) -> None:
+        source = self.sources[name]
+        source.sending = False
+        source.sent += request.length
+        self.at(self.now + source.rtt / 2, self._arrived, name, request)
+        self._serve(name)
+
+    def _enqueue(self, name: int, requests: list[Request]) -> None:
+        self.sources[name].queue.extend(requests)
+        self._serve(name)
+
+    def _cancelled(self, name: int, request: Request) -> None:
+        queue = self.sources[name].queue
+        if request in queue:
+            queue.remove(request)
+            if self.sources[name].fast:
+                rtt = self.sources[name].rtt
+                self.at(self.now + rtt / 2, self._rejected, name, request)
+
+    def _rejected(self, name: int, request: Request) -> None:
+        if self.sources[name].alive:
+            self.picker.on_reject(name, request, self.now)
+
+    def _arrived(self, name: int, request: Request) -> None:
+        source = self.sources[name]
+        if not source.alive:
+            return
+        verdict = self.picker.on_block(name, *request, self.now)
+        if verdict.wanted and source.lies:
+            self.tainted.add(request.piece)
+        if verdict.piece_complete:
+            if request.piece in self.tainted:
+                self._failed(request.piece)
+            else:
+                self.picker.on_stored(request.piece)
+                self.stored.add(request.piece)
+        for span in list(source.spans):
+            if not self.picker.wants_span(name, *span):
+                self.picker.on_span_done(name, *span, self.now)
+                source.spans.remove(span)
+                source.queue.clear()
+        if source.kind is SourceKind.PEER:
+            self._ask(name)
+        else:
+            self._ask_span(name)
+
+    def _failed(self, piece: int) -> None:
+        self.hash_failures += 1
+        origins = set(self.picker.origins(piece))
+        self.picker.on_failed(piece)
+        self.tainted.discard(piece)
+        if len(origins) == 1:
+            guilty = origins.pop()
+            assert guilty is not None
+            assert self.sources[guilty].lies
+            self.banned.append(guilty)
+            self.kill(guilty)
+
+    # --- the engine's loop -----------------------------------------------------------------
+
+    def _pump(self) -> None:
+        self._advance_readers()
+        if self.heads.version != self._version:
+            agenda = self.heads.agenda(self.now)
+            self._version = self.heads.version
+            self.picker.set_agenda(agenda, self.now)
+        for name, request in self.picker.take_cancels():
+            source = self.sources[name]
+            if source.kind is SourceKind.PEER:
+                self.at(self.now + source.rtt / 2, self._cancelled, name, request)
+            elif source.alive and not self.picker.wants_span(name):
+                for span in source.spans:
+                    self.picker.on_span_done(name, *span, self.now)
+                source.spans.clear()
+                self.at(self.now + source.rtt / 2, source.queue.clear)
+        for name in self.picker.to_wake(self.now):
+            if self.sources[name].kind is SourceKind.PEER:
+                self._ask(name)
+            else:
+                self._ask_span(name)
+        wake = self.picker.next_wakeup(self.now)
+        if wake is not None and (self._timer is None or self._timer <= self.now):
+            self._timer = max(wake, self.now + 0.001)
+            self.at(self._timer, lambda: None)
+        change = self.heads.next_change(self.now)
+        if change is not None and change <= self.now:
+            self._version = -1
+
+    def _ask(self, name: int) -> None:
+        requests = self.picker.pick(name, self.now)
+        if requests:
+            self.at(self.now + self.sources[name].rtt / 2, self._enqueue, name, requests)
+
+    def _ask_span(self, name: int) -> None:
+        span = self.picker.pick_span(name, self.now)
+        if span is None:
+            return
+        source = self.sources[name]
+        source.spans.append(span)
+        requests = [
+            Request(piece, begin + n, min(BLOCK_LENGTH, length - n))
+            for piece, begin, length in self.geometry.spans(*span)
+            for n in range(0, length, BLOCK_LENGTH)
+        ]
+        self.at(self.now + source.rtt / 2, self._enqueue, name, requests)
+
+    # --- readers ---------------------------------------------------------------------------
+
+    def read_with(self, name: str, steps: Generator) -> None:
+        """Start a reader now."""
+        self.latencies[name] = []
+        self.consumed[name] = 0
+        self.running += 1
+        self._step(name, steps)
+
+    def _step(self, name: str, steps: Generator) -> None:
+        while True:
+            try:
+                what = next(steps)
+            except StopIteration:
+                self.finished[name] = self.now
+                self.running -= 1
+                return
+            if what[0] == "sleep":
+                self.at(self.now + what[1], self._step, name, steps)
+                return
+            _, file, offset, size = what
+            self.heads.on_read(file, offset, size, self.now)
+            need = {span.piece for span in self.geometry.file_spans(file, offset, size)}
+            if need <= self.stored:
+                self.latencies[name].append((self.now, 0.0))
+                self.consumed[name] += size
+                continue
+            token = self.heads.park(file, offset, size, self.now + 120.0, self.now)
+            self._waiting.append((need, token, self.now, name, size, steps))
+            return
+
+    def _advance_readers(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        for entry in waiting:
+            need, token, since, name, size, steps = entry
+            if need <= self.stored:
+                self.heads.unpark(token, self.now)
+                self.latencies[name].append((since, self.now - since))
+                self.consumed[name] += size
+                self._step(name, steps)
+            else:
+                self._waiting.append(entry)
+
+
+def copy(size: int, *, file: int = 0, start: int = 0, step: int = 131072) -> Generator:
+    """`cp`: as fast as it comes."""
+    for offset in range(start, start + size, step):
+        yield ("read", file, offset, min(step, start + size - offset))
+
+
+def play(rate: float, seconds: float, *, start: int = 0, step: int = 131072) -> Generator:
+    """A player that drains `rate` bytes per second with no buffer of its own."""
+    for n in range(int(rate * seconds / step)):
+        yield ("read", 0, start + n * step, step)
+        yield ("sleep", step / rate)
