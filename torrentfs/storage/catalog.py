@@ -1,0 +1,289 @@
+"""The memory of the cache: which torrents were seen, which pieces are in which tree (SQLite).
+
+Synchronous; its one connection is used by one thread at a time (see `tiered`), and by several
+processes at once, each touching only the rows of trees it has locked (see `locks`).
+
+**What survives what.** The catalog runs in WAL mode with `synchronous=NORMAL`: a commit costs no
+wait for the disk, and survives the death of the process, but a power cut may take back the last
+ones. That is harmless for the bits of pieces, because of one commit that *is* synchronous: before
+the first change of a tree its row is marked not `clean`, and it is marked clean again only after
+all its bytes were synced. A tree found unclean has every piece re-checked before its first use.
+So the bits are only hints after a crash, and proof (with the fingerprints of the files, see
+`disk`) after a clean stop. SQLite does not notice a flipped bit in a blob, so that proof carries a
+digest; if it does not match, the stop counts as unclean.
+
+A catalog that is damaged, or was written by a newer version, is moved aside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torrentfs.storage.base import StoredMetadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from torrentfs.metainfo.hashes import InfoHashes
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+CHUNK = 4096
+"""Bytes of the bitmap in one row: a change of one piece writes no more than this."""
+_MOST_TORRENTS = 10_000
+_BUSY_SECONDS = 5.0
+
+_TABLES = f"""
+CREATE TABLE metadata (
+    id INTEGER PRIMARY KEY, v1 BLOB UNIQUE, v2 BLOB UNIQUE, torrent BLOB NOT NULL, layers INTEGER,
+    added REAL NOT NULL);
+CREATE TABLE trees (
+    domain TEXT PRIMARY KEY, clean INTEGER NOT NULL, owner TEXT, used INTEGER NOT NULL,
+    oldest INTEGER NOT NULL, uses BLOB NOT NULL, known BLOB NOT NULL, unsure BLOB NOT NULL,
+    digest BLOB NOT NULL);
+CREATE TABLE bits (
+    domain TEXT, chunk INTEGER, bits BLOB NOT NULL, PRIMARY KEY (domain, chunk)) WITHOUT ROWID;
+PRAGMA user_version = {SCHEMA};
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """What is known of one tree; `uses`, `known` and `unsure` are the blobs that its shelf made."""
+
+    clean: bool
+    used: int
+    uses: bytes
+    known: bytes
+    unsure: bytes
+    bits: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Bytes on disk by who has the trees open; `idle` is (last use, domain) of those nobody has."""
+
+    idle_bytes: int
+    others_bytes: int
+    others: int
+    idle: tuple[tuple[int, str], ...]
+
+
+class Unusable(Exception):
+    """The catalog is damaged or too new."""
+
+
+class Catalog:
+    """The open database; every method may raise `sqlite3.Error`."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        self.owner = owner
+        self._db = sqlite3.connect(
+            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                for statement in _TABLES.split(";"):
+                    self._db.execute(statement)
+            elif version != SCHEMA:
+                raise Unusable(f"it has schema {version}, this version knows {SCHEMA}")
+            else:
+                verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if verdict != "ok":
+                    raise Unusable(str(verdict).splitlines()[0])
+        finally:
+            self._db.execute("COMMIT")
+
+    # --- metadata ---
+
+    def metadata(self, hashes: InfoHashes) -> StoredMetadata | None:
+        """What is kept of a torrent, by whichever form of its hash is known."""
+        row = self._find(hashes)
+        return None if row is None else StoredMetadata(row[1], row[3])
+
+    def keep_metadata(self, hashes: InfoHashes, torrent: bytes, layers: int, added: float) -> float:
+        """Remember a .torrent file; returns when it was first added. More v2 layers win."""
+        with self._transaction():
+            row = self._find(hashes)
+            if row is not None:
+                number, known, known_layers, first = row
+                if known != torrent and layers >= known_layers:
+                    self._db.execute(
+                        "UPDATE metadata SET torrent=?, layers=?, v1=ifnull(?, v1),"
+                        " v2=ifnull(?, v2) WHERE id=?",
+                        (torrent, layers, hashes.v1, hashes.v2, number),
+                    )
+                return first
+            self._db.execute(
+                "INSERT INTO metadata (v1, v2, torrent, layers, added) VALUES (?, ?, ?, ?, ?)",
+                (hashes.v1, hashes.v2, torrent, layers, added),
+            )
+            self._db.execute(
+                "DELETE FROM metadata WHERE id <= (SELECT max(id) FROM metadata) - ?"
+                " AND lower(hex(ifnull(v1, v2))) NOT IN"
+                " (SELECT substr(domain, 1, length(hex(ifnull(v1, v2)))) FROM trees)",
+                (_MOST_TORRENTS,),
+            )
+            return added
+
+    def forget_metadata(self, hashes: InfoHashes) -> None:
+        """Drop what turned out to be damaged."""
+        self._db.execute("DELETE FROM metadata WHERE v1=? OR v2=?", (hashes.v1, hashes.v2))
+
+    def _find(self, hashes: InfoHashes) -> tuple[int, bytes, int, float] | None:
+        row: tuple[int, bytes, int, float] | None = self._db.execute(
+            "SELECT id, torrent, layers, added FROM metadata WHERE v1=? OR v2=?",
+            (hashes.v1, hashes.v2),
+        ).fetchone()
+        return row
+
+    # --- trees: only by who holds the lock ---
+
+    def claim(self, domain: str) -> TreeRow | None:
+        """Become the owner of a tree; returns what is known of it, None when it is new."""
+        with self._transaction():
+            row = self._db.execute(
+                "SELECT clean, used, uses, known, unsure, digest FROM trees WHERE domain=?",
+                (domain,),
+            ).fetchone()
+            if row is None:
+                self._db.execute(
+                    "INSERT INTO trees VALUES (?, 1, ?, 0, 0, x'', x'', x'', ?)",
+                    (domain, self.owner, _digest(b"", b"", b"")),
+                )
+                return None
+            self._db.execute("UPDATE trees SET owner=? WHERE domain=?", (self.owner, domain))
+            bits = self._bits(domain)
+        _, used, uses, known, unsure, digest = row
+        clean = bool(row[0]) and digest == _digest(bits, known, unsure)
+        return TreeRow(clean, used, uses, known, unsure, bits)
+
+    def _bits(self, domain: str) -> bytes:
+        rows = self._db.execute(
+            "SELECT chunk, bits FROM bits WHERE domain=? ORDER BY chunk", (domain,)
+        ).fetchall()
+        field = bytearray()
+        for chunk, part in rows:
+            field += bytes(max(0, chunk * CHUNK - len(field)))
+            field[chunk * CHUNK :] = part
+        return bytes(field)
+
+    def mark_unclean(self, domain: str) -> None:
+        """Durably say that the tree is about to change."""
+        self._durably("UPDATE trees SET clean=0 WHERE domain=?", (domain,))
+
+    def record(self, domain: str, chunks: Iterable[tuple[int, bytes]], used: int) -> None:
+        """Note changed parts of the bitmap, after the bytes of their pieces were written."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO bits (domain, chunk, bits) VALUES (?, ?, ?)",
+                [(domain, chunk, part) for chunk, part in chunks],
+            )
+            self._db.execute("UPDATE trees SET used=? WHERE domain=?", (used, domain))
+
+    def record_uses(self, domain: str, uses: bytes, oldest: int) -> None:
+        """Note when the parts of a tree were last used."""
+        self._db.execute("UPDATE trees SET uses=?, oldest=? WHERE domain=?", (uses, oldest, domain))
+
+    def mark_clean(self, domain: str, known: bytes, unsure: bytes) -> None:
+        """Durably say that all bytes are synced, the files look like `known`, and that all
+        recorded pieces but the `unsure` ones are right.
+        """
+        digest = _digest(self._bits(domain), known, unsure)
+        self._durably(
+            "UPDATE trees SET clean=1, known=?, unsure=?, digest=? WHERE domain=?",
+            (known, unsure, digest, domain),
+        )
+
+    def disown(self, domain: str) -> None:
+        """The tree is nobody's any more; call before its lock is dropped."""
+        self._db.execute("UPDATE trees SET owner=NULL WHERE domain=?", (domain,))
+
+    def forget_tree(self, domain: str) -> None:
+        """The tree has no file any more."""
+        with self._transaction():
+            self._db.execute("DELETE FROM bits WHERE domain=?", (domain,))
+            self._db.execute("DELETE FROM trees WHERE domain=?", (domain,))
+
+    def owned_domains(self) -> list[str]:
+        """Trees that some process has open, or had when it died."""
+        rows = self._db.execute("SELECT domain FROM trees WHERE owner IS NOT NULL").fetchall()
+        return [row[0] for row in rows]
+
+    def domains(self) -> set[str]:
+        """All trees."""
+        return {row[0] for row in self._db.execute("SELECT domain FROM trees")}
+
+    def totals(self) -> Totals:
+        """Who has how much on disk, beside us."""
+        idle = self._db.execute(
+            "SELECT oldest, domain, used FROM trees WHERE owner IS NULL AND used > 0"
+        ).fetchall()
+        used, others = self._db.execute(
+            "SELECT ifnull(sum(used), 0), count(DISTINCT owner) FROM trees"
+            " WHERE owner IS NOT NULL AND owner != ?",
+            (self.owner,),
+        ).fetchone()
+        return Totals(
+            sum(row[2] for row in idle), used, others, tuple((row[0], row[1]) for row in idle)
+        )
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def _durably(self, statement: str, arguments: tuple[object, ...]) -> None:
+        self._db.execute("PRAGMA synchronous=FULL")
+        try:
+            self._db.execute(statement, arguments)
+        finally:
+            self._db.execute("PRAGMA synchronous=NORMAL")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def _digest(*blobs: bytes) -> bytes:
+    state = hashlib.blake2b(digest_size=16)
+    for blob in blobs:
+        state.update(len(blob).to_bytes(8))
+        state.update(blob)
+    return state.digest()
+
+
+def move_aside(path: Path) -> Path:
+    """Put a damaged catalog, with its journal, out of the way; returns its new name."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for suffix in ("-wal", "-shm", ""):
+        old = path.with_name(path.name + suffix)
+        with contextlib.suppress(FileNotFoundError):
+            old.rename(aside.with_name(aside.name + suffix))
+    return aside

@@ -1,0 +1,409 @@
+"""The disk side of a cache: directory, catalog, shelves, and the space that they may take.
+
+**Space.** Before bytes are written, room is made for them: the least recently used extents of all
+torrents, open here or idle, are forgotten (the caller is told at once, so that nothing serves
+them), then their holes are punched. What counts is what the file system says it spent, so
+`size` holds within the blocks of one batch's borders. Other processes on the same directory are
+seen through the catalog: each may always use its equal share of `size`, more while the others
+leave it, and gives it back when they do not (see `yield_space`).
+
+**Order.** mark unclean (durable) -> change files -> record bits. All changes come from one task
+(see `tiered`), so no two threads ever change files at once.
+
+**Trouble.** `OSError` and `sqlite3.Error` pass through: the caller decides to go on in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+import uuid
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from torrentfs.errors import InvalidTorrent
+from torrentfs.metainfo.hashes import InfoHashes
+from torrentfs.metainfo.torrent_file import parse_torrent
+from torrentfs.storage.base import MIB
+from torrentfs.storage.catalog import Catalog, Totals, Unusable, move_aside
+from torrentfs.storage.descriptors import Descriptors
+from torrentfs.storage.locks import FileLock, key_of
+from torrentfs.storage.recency import IDLE, Entry, Recency
+from torrentfs.storage.shelf import Shelf, load_shelf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from torrentfs.metainfo.torrent_file import Metainfo
+    from torrentfs.storage.base import CacheConfig, StoredMetadata
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_OPEN_FILES = 128
+_THREADS = 4
+_EVICT_AT_LEAST = 4 * MIB
+_EVICT_SHARE = 64  # of the size, where that is less
+
+
+class Vault:
+    """An open cache directory. `on_forgotten(shelf, pieces)`: they are not on disk any more."""
+
+    def __init__(
+        self, config: CacheConfig, on_forgotten: Callable[[Shelf, Sequence[int]], None]
+    ) -> None:
+        self._config = config
+        self._on_forgotten = on_forgotten
+        self._torrents = config.directory / "torrents"
+        self._disk_limiter = trio.CapacityLimiter(_THREADS)
+        self._catalog_limiter = trio.CapacityLimiter(1)
+        self._descriptors = Descriptors(_OPEN_FILES)
+        self._catalog: Catalog | None = None
+        self._lock: FileLock | None = None
+        self._numbers = 0
+        self._opening = trio.Lock()
+        self.shelves: dict[int, Shelf] = {}
+        self.recency = Recency()
+        self.totals = Totals(0, 0, 0, ())
+        self.evicted_pieces = 0
+
+    # --- threads ---
+
+    async def in_disk_thread(self, work: Callable[..., T], *args: object) -> T:
+        """Run blocking work on files; never more than a few at a time."""
+        return await trio.to_thread.run_sync(work, *args, limiter=self._disk_limiter)
+
+    async def ask(self, work: Callable[..., T], *args: object) -> T:
+        """Run blocking work on the catalog, which has one thread."""
+        return await trio.to_thread.run_sync(work, *args, limiter=self._catalog_limiter)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The open catalog; `OSError` when there is none."""
+        if self._catalog is None:
+            raise OSError("the cache is not open")
+        return self._catalog
+
+    # --- the directory ---
+
+    async def open(self) -> None:
+        """Open the directory and its catalog. `OSError`, `sqlite3.Error` when that fails."""
+        await self.ask(self._open)
+        for use, domain in self.totals.idle:
+            self.recency.push((use, IDLE, domain))
+
+    def _open(self) -> None:
+        directory = self._config.directory
+        self._torrents.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(f"{directory} is not writable")
+        lock = FileLock.take(directory / "lock", shared=True)
+        if lock is None:
+            raise OSError(f"{directory} is being repaired by another process")
+        try:
+            self._catalog = self._open_catalog(directory / "catalog.sqlite", lock)
+            self._free_the_orphaned(self._catalog)
+            self.totals = self._catalog.totals()
+        except BaseException:
+            lock.close()
+            raise
+        self._lock = lock
+
+    def _open_catalog(self, path: Path, lock: FileLock) -> Catalog:
+        owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        try:
+            return Catalog(path, owner)
+        except sqlite3.OperationalError:
+            raise  # locked, unreadable, full: not a sign of damage
+        except (sqlite3.DatabaseError, Unusable) as error:
+            if not lock.upgrade():
+                raise OSError(
+                    f"its catalog cannot be used ({error}), and another process has it open"
+                ) from error
+            aside = move_aside(path)
+            log.warning("the cache's catalog cannot be used (%s): moved to %s", error, aside)
+            catalog = Catalog(path, owner)
+            lock.downgrade()
+            return catalog
+
+    def _free_the_orphaned(self, catalog: Catalog) -> None:
+        """Disown trees of dead processes; remove trees that the catalog does not know."""
+        for domain in catalog.owned_domains():
+            folder = self._torrents / domain
+            folder.mkdir(exist_ok=True)
+            lock = FileLock.take(folder / "lock")
+            if lock is not None:
+                catalog.disown(domain)
+                lock.close()
+        known = catalog.domains()
+        for folder in self._torrents.iterdir():
+            if folder.name in known or key_of(folder.name) is None:
+                continue
+            lock = FileLock.take(folder / "lock")
+            if lock is not None:
+                if folder.name not in catalog.domains():
+                    shutil.rmtree(folder / "data", ignore_errors=True)
+                lock.close()
+
+    async def close(self) -> None:
+        """Close the catalog; shelves are closed by then."""
+        if self._catalog is not None:
+            await self.ask(self._catalog.close)
+            self._catalog = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    # --- metadata ---
+
+    async def metadata(self, hashes: InfoHashes) -> StoredMetadata | None:
+        """What is kept of a torrent, if it is still intact."""
+        return await self.ask(self._metadata, hashes)
+
+    def _metadata(self, hashes: InfoHashes) -> StoredMetadata | None:
+        stored = self.catalog.metadata(hashes)
+        if stored is None:
+            return None
+        try:
+            if parse_torrent(stored.torrent).hashes.matches(hashes):
+                return stored
+        except InvalidTorrent as error:
+            log.warning("the cached metadata of %s is damaged: %s", hashes, error)
+        self.catalog.forget_metadata(hashes)
+        return None
+
+    async def keep_metadata(self, metainfo: Metainfo, added: float) -> float:
+        """Remember a torrent; returns when it was first added."""
+
+        def keep() -> float:
+            return self.catalog.keep_metadata(
+                metainfo.hashes, metainfo.to_torrent(), len(metainfo.piece_layers), added
+            )
+
+        return await self.ask(keep)
+
+    # --- shelves ---
+
+    async def open_shelf(self, metainfo: Metainfo) -> Shelf | None:
+        """The torrent's place on disk; None when other processes have all of them."""
+        async with (
+            self._opening
+        ):  # or an eviction from the idle tree would count as another process
+            return await self._open_shelf(metainfo, None)
+
+    async def _open_shelf(self, metainfo: Metainfo, domain: str | None) -> Shelf | None:
+        self._numbers += 1
+        shelf = await self.ask(
+            load_shelf,
+            self._torrents,
+            metainfo,
+            self.catalog,
+            self._descriptors,
+            self._numbers,
+            domain,
+        )
+        if shelf is None:
+            return None
+        self.shelves[shelf.number] = shelf
+        for extent in shelf.extents():
+            self._list(shelf, extent)
+        await self.refresh_totals()
+        return shelf
+
+    async def close_shelf(self, shelf: Shelf, sync_within: float) -> None:
+        """Record everything and let go; the tree is clean if it could be synced in time."""
+        try:
+            await self.free_released(shelf)
+            changes = shelf.take_changes()
+            await self.ask(shelf.save, self.catalog, changes)
+            with trio.move_on_after(sync_within) as patience:
+                await trio.to_thread.run_sync(
+                    shelf.tree.sync, limiter=self._disk_limiter, abandon_on_cancel=True
+                )
+            if not patience.cancelled_caught:
+                await self.ask(shelf.seal, self.catalog)
+            await self.ask(self.catalog.disown, shelf.domain)
+        finally:
+            del self.shelves[shelf.number]
+            oldest = shelf.oldest_use()
+            if oldest:
+                self.recency.push((oldest, IDLE, shelf.domain))
+            await self.ask(shelf.close)
+        await self.refresh_totals()
+
+    def touch(self, shelf: Shelf, piece: int) -> None:
+        """A piece on disk was used now."""
+        shelf.touch(piece, self.recency.stamp())
+
+    def _list(self, shelf: Shelf, extent: int) -> None:
+        if shelf.listed.add(extent):
+            self.recency.push((shelf.uses[extent], shelf.number, extent))
+
+    # --- changes: all from one task ---
+
+    async def write(
+        self, shelf: Shelf, pieces: Sequence[tuple[int, bytes | bytearray]]
+    ) -> list[int]:
+        """Write verified pieces, ascending; returns those that are on disk now."""
+        await self._mark_unclean(shelf)
+        shelf.to_release.update(piece for piece, _ in pieces)  # unless all goes well
+        written = await self.in_disk_thread(shelf.write, pieces)
+        shelf.add(written)
+        shelf.to_release.difference_update(written)
+        for piece in written:
+            self._list(shelf, shelf.touch(piece, self.recency.stamp()))
+        await self.record(shelf)
+        return written
+
+    async def record(self, shelf: Shelf) -> None:
+        """Bring the catalog up to what is on disk."""
+        changes = shelf.take_changes()
+        await self.ask(self.catalog.record, shelf.domain, changes, shelf.tree.used)
+
+    async def free_released(self, shelf: Shelf) -> None:
+        """Punch the holes that are due."""
+        if not shelf.to_release:
+            return
+        await self._mark_unclean(shelf)
+        pieces = sorted(shelf.to_release - shelf.pins.keys())
+        await self.in_disk_thread(shelf.release, pieces)
+        shelf.to_release.difference_update(pieces)
+
+    async def _mark_unclean(self, shelf: Shelf) -> None:
+        if not shelf.marked_unclean:
+            await self.ask(self.catalog.mark_unclean, shelf.domain)
+            shelf.marked_unclean = True
+
+    # --- space ---
+
+    @property
+    def used(self) -> int:
+        """Bytes on disk of the shelves that are open here."""
+        return sum(shelf.tree.used for shelf in self.shelves.values())
+
+    @property
+    def allowance(self) -> int:
+        """Bytes that open shelves here and idle trees may take together."""
+        size = self._config.size
+        return max(size - self.totals.others_bytes, size // (1 + self.totals.others))
+
+    async def refresh_totals(self) -> None:
+        """See what other processes have on disk."""
+        self.totals = await self.ask(self.catalog.totals)
+
+    async def make_room(self, shelf: Shelf | None, need: int) -> bool:
+        """Evict until `need` more bytes fit. False when they cannot."""
+        if need > self._config.size:
+            return False
+        while True:
+            short = self.used + self.totals.idle_bytes + need - self.allowance
+            if shelf is not None and need:
+                free = await self.in_disk_thread(shelf.tree.free_space)
+                short = max(short, need + self._config.min_free - free)
+            if short <= 0:
+                return True
+            batch = max(short, min(_EVICT_AT_LEAST, self._config.size // _EVICT_SHARE))
+            if not await self.evict(batch):
+                return False
+
+    async def evict(self, amount: int) -> bool:
+        """Forget about `amount` bytes of what was used least recently; False when nothing is."""
+        kept: list[Entry] = []
+        victims: dict[Shelf, list[int]] = {}
+        idle: str | None = None
+        while amount > 0 and idle is None:
+            entry = self.recency.pop(self._last_use)
+            if entry is None:
+                break
+            if entry[1] == IDLE:
+                idle = str(entry[2])
+                break
+            shelf = self.shelves[entry[1]]
+            extent = int(entry[2])
+            shelf.listed.discard(extent)
+            held = shelf.held_in_extent(extent)
+            pieces = [piece for piece in held if piece not in shelf.pins]
+            if len(pieces) < len(held):
+                shelf.listed.add(extent)
+                kept.append((shelf.uses[extent], shelf.number, extent))
+            if pieces and not shelf.tree.can_punch:
+                pieces = shelf.whole_files(pieces)
+            amount -= sum(map(shelf.metainfo.geometry.piece_size, pieces))
+            victims.setdefault(shelf, []).extend(pieces)
+        for entry in kept:
+            self.recency.push(entry)
+        evicted = await self._forget(victims)
+        if idle is not None:
+            async with self._opening:
+                return await self._evict_idle(idle, max(amount, 1)) or evicted
+        return evicted
+
+    async def _forget(self, victims: dict[Shelf, list[int]]) -> bool:
+        evicted = False
+        for shelf, pieces in victims.items():
+            gone = [piece for piece in pieces if shelf.discard(piece)]
+            if not gone:
+                continue
+            evicted = True
+            self.evicted_pieces += len(gone)
+            shelf.to_release.update(gone)
+            self._on_forgotten(shelf, gone)
+            await self.free_released(shelf)
+            await self.record(shelf)
+        return evicted
+
+    def _last_use(self, entry: Entry) -> int | None:
+        use, number, extent = entry
+        if number == IDLE:
+            return use
+        shelf = self.shelves.get(number)
+        if shelf is None:
+            return None
+        extent = int(extent)
+        if not shelf.held_in_extent(extent):
+            shelf.listed.discard(extent)
+            return None
+        return shelf.uses[extent]
+
+    async def _evict_idle(self, domain: str, amount: int) -> bool:
+        """Evict from a tree that is not open; its least recently used extents go first."""
+        metainfo = await self.ask(self._idle_metainfo, domain)
+        if metainfo is None:
+            return True  # it is gone: look again
+        try:
+            shelf = await self._open_shelf(metainfo, domain)
+        except (OSError, sqlite3.Error) as error:
+            log.warning("the idle cache of %s cannot be used: %s", domain, error)
+            return True  # not listed any more: look at the next one
+        if shelf is None:  # another process opened it meanwhile
+            await self.refresh_totals()
+            return True
+        victims: list[int] = []
+        for extent in sorted(shelf.extents(), key=shelf.uses.__getitem__):
+            if amount <= 0:
+                break
+            pieces = shelf.held_in_extent(extent)
+            victims += pieces if shelf.tree.can_punch else shelf.whole_files(pieces)
+            amount -= sum(map(metainfo.geometry.piece_size, pieces))
+        await self._forget({shelf: victims})
+        await self.close_shelf(shelf, sync_within=5)
+        return True
+
+    def _idle_metainfo(self, domain: str) -> Metainfo | None:
+        """The metainfo of an idle tree. Without one the tree is of no use: it is removed."""
+        key = bytes.fromhex(key_of(domain) or "")
+        hashes = InfoHashes(v1=key) if len(key) == 20 else InfoHashes(v2=key)
+        stored = self._metadata(hashes)
+        if stored is not None:
+            return parse_torrent(stored.torrent)
+        lock = FileLock.take(self._torrents / domain / "lock")
+        if lock is not None:
+            shutil.rmtree(self._torrents / domain / "data", ignore_errors=True)
+            self.catalog.forget_tree(domain)
+            lock.close()
+        self.totals = self.catalog.totals()
+        return None
