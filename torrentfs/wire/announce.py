@@ -40,7 +40,7 @@ class AnnounceRequest:
     """Peers wanted; None leaves it to the tracker."""
     key: int = 0
     """32 bits that stay the same while our address changes."""
-    tracker_id: str | None = None
+    tracker_id: bytes | None = None
     """What this tracker told us to repeat (HTTP only)."""
     ip: str | None = None
     """Our address where it is not that of the socket."""
@@ -56,7 +56,7 @@ class AnnounceReply:
     leechers: int | None = None
     peers: tuple[Address, ...] = ()
     warning: str | None = None
-    tracker_id: str | None = None
+    tracker_id: bytes | None = None
 
 
 def clamped_interval(seconds: int) -> int:

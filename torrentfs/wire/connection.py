@@ -233,14 +233,14 @@ class Connection:
 
     def _on_extension_handshake(self, message: m.ExtensionHandshake) -> None:
         self.their_extension_handshake = message
-        # BEP 10: later handshakes add to and change earlier ones, id 0 takes a name back. Answers
-        # to what the peer asked before that still go out under the last id: it will drop them.
-        given = {name: number for name, number in message.extensions.items() if number}
-        if len(self._answer_ids) + len(given) <= 2 * limits.MAX_EXTENSIONS:
-            self._answer_ids.update(given)
+        # BEP 10: later handshakes add to and change earlier ones. What the peer asked before it
+        # withdrew a name is still answered, under the last id: it will drop the answer.
+        self._answer_ids.update(message.extensions)
+        if len(self._answer_ids) > 2 * limits.MAX_EXTENSIONS:
+            raise RemoteProtocolError("it speaks too many extensions")
         known = {**self.their_extensions, **message.extensions}
         self.their_extensions = {
-            name: number for name, number in known.items() if number and name in self._answer_ids
+            name: number for name, number in known.items() if name not in message.withdrawn
         }
 
     # -- sending ------------------------------------------------------------------------------

@@ -79,8 +79,10 @@ def _read_handshake(payload: memoryview) -> m.ExtensionHandshake:
     if not isinstance(table, dict):
         raise RemoteProtocolError("the extension handshake is not a dictionary")
     version = table.get(b"v")
+    names = _read_names(table.get(b"m"))
     return m.ExtensionHandshake(
-        extensions=_read_names(table.get(b"m")),
+        extensions={name: number for name, number in names.items() if number},
+        withdrawn=frozenset(name for name, number in names.items() if not number),
         version=printable(version) if isinstance(version, bytes) else None,
         port=_number(table.get(b"p"), 1, 0xFFFF),
         request_queue=_number(table.get(b"reqq"), 1, _MAX_U32),
@@ -115,7 +117,8 @@ def _number(value: object, lowest: int, highest: int) -> int | None:
 
 
 def _write_handshake(message: m.ExtensionHandshake) -> bytes:
-    facts: dict[str, object] = {"m": dict(message.extensions)}
+    names = {**dict.fromkeys(message.withdrawn, 0), **message.extensions}
+    facts: dict[str, object] = {"m": names}
     optional = {
         "v": message.version,
         "p": message.port,

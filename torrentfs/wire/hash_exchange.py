@@ -28,12 +28,13 @@ from torrentfs.wire import limits
 from torrentfs.wire.messages import Hashes, HashReject, HashRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from torrentfs.metainfo.torrent_file import Metainfo
 
 RUN = 512
 """Nodes asked for at once: BEP 52: "length [...] SHOULD NOT be larger than 512"."""
+
+QUEUE = 16
+"""Unanswered requests at a time: some 256 KiB of answers."""
 
 _KEPT_TREES = 2
 """Files whose upper layers are kept: peers ask for the runs of one file one after the other."""
@@ -59,21 +60,15 @@ class LayerAssembler:
         self._height = merkle.piece_height(piece_length)
         self._levels = (self.num_pieces - 1).bit_length()
         self._run = min(RUN, 1 << self._levels)
+        self._next = 0
         self._runs: dict[int, bytes] = {}
 
-    def requests(
-        self, most: int | None = None, *, besides: Iterable[HashRequest] = ()
-    ) -> list[HashRequest]:
-        """At most `most` requests for what is missing, in order, but none that is in `besides`."""
-        asked = set(besides)
+    def requests(self, most: int) -> list[HashRequest]:
+        """At most `most` requests that were not given yet, in order."""
         found: list[HashRequest] = []
-        if self.result is None:
-            for index in range(0, self.num_pieces, self._run):
-                if most is not None and len(found) >= most:
-                    break
-                request = self._request(index)
-                if index not in self._runs and request not in asked:
-                    found.append(request)
+        while self._next < self.num_pieces and len(found) < most:
+            found.append(self._request(self._next))
+            self._next += self._run
         return found
 
     def on_hashes(self, message: Hashes) -> bool:
@@ -84,8 +79,8 @@ class LayerAssembler:
         index = message.index
         if index % self._run or index >= self.num_pieces or not self._answers(message):
             raise RemoteProtocolError("hashes that were not asked for")
-        if self.result is not None or index in self._runs:
-            return False
+        if self.result is not None or index in self._runs or index >= self._next:
+            raise RemoteProtocolError("hashes that were not asked for")
         end = self._run * _HASH
         nodes, proof = message.hashes[:end], message.hashes[end:]
         uncles = [proof[at : at + _HASH] for at in range(0, len(proof), _HASH)]
@@ -118,16 +113,54 @@ class LayerAssembler:
         return f"<LayerAssembler {self.num_pieces} pieces, {len(self._runs)} runs there>"
 
 
-def layer_assemblers(metainfo: Metainfo) -> dict[bytes, LayerAssembler]:
-    """An assembler for each piece layer that `metainfo` lacks, by pieces root."""
-    found: dict[bytes, LayerAssembler] = {}
-    for number in metainfo.missing_layers():
-        file = metainfo.files[number]
-        if file.pieces_root is not None and file.pieces_root not in found:
-            found[file.pieces_root] = LayerAssembler(
-                file.pieces_root, file.length, metainfo.geometry.piece_length
-            )
-    return found
+class LayerFetch:
+    """Fetches all piece layers that `metainfo` lacks, from one peer."""
+
+    def __init__(self, metainfo: Metainfo) -> None:
+        self.layers: dict[bytes, bytes] = {}
+        """Pieces root -> layer, proved: for `Metainfo.with_piece_layers`."""
+        self._missing: dict[bytes, LayerAssembler] = {}
+        self._unanswered = 0
+        for number in metainfo.missing_layers():
+            file = metainfo.files[number]
+            if file.pieces_root is not None:
+                self._missing[file.pieces_root] = LayerAssembler(
+                    file.pieces_root, file.length, metainfo.geometry.piece_length
+                )
+        self._to_ask = list(reversed(self._missing.values()))
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is missing any more."""
+        return not self._missing
+
+    def requests(self, queue: int = QUEUE) -> list[HashRequest]:
+        """What to ask next, so that at most `queue` requests are unanswered."""
+        found: list[HashRequest] = []
+        while self._to_ask and self._unanswered < queue:
+            more = self._to_ask[-1].requests(queue - self._unanswered)
+            self._unanswered += len(more)
+            found += more
+            if not more:
+                self._to_ask.pop()
+        return found
+
+    def on_hashes(self, message: Hashes) -> bool:
+        """Take one answer; True when nothing is missing any more.
+
+        `RemoteProtocolError` when it was not asked for or does not prove itself.
+        """
+        assembler = self._missing.get(message.pieces_root)
+        if assembler is None:
+            raise RemoteProtocolError("hashes that were not asked for")
+        if assembler.on_hashes(message) and assembler.result is not None:
+            self.layers[message.pieces_root] = assembler.result
+            del self._missing[message.pieces_root]
+        self._unanswered -= 1
+        return self.done
+
+    def __repr__(self) -> str:
+        return f"<LayerFetch {len(self.layers)} there, {len(self._missing)} missing>"
 
 
 class HashServer:

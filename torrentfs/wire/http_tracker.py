@@ -19,14 +19,14 @@ from torrentfs.wire.announce import (
     DEFAULT_INTERVAL,
     Address,
     AnnounceEvent,
-    AnnounceReply,
-    AnnounceRequest,
-    TrackerFailure,
     clamped_interval,
     literal_address,
     pack_peers,
     unpack_peers,
 )
+from torrentfs.wire.announce import AnnounceReply as AnnounceReply
+from torrentfs.wire.announce import AnnounceRequest as AnnounceRequest
+from torrentfs.wire.announce import TrackerFailure as TrackerFailure
 from torrentfs.wire.text import printable
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def announce_url(tracker: str, request: AnnounceRequest) -> str:
 
 
 def _quoted(value: object) -> str:
-    raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+    raw = value if isinstance(value, bytes) else str(value).encode()
     return quote_from_bytes(raw, safe="")
 
 
@@ -100,11 +100,11 @@ def _count(table: Mapping[bytes, Any], key: bytes) -> int | None:
     return value if isinstance(value, int) and 0 <= value < _MAX_AMOUNT else None
 
 
-def _tracker_id(table: Mapping[bytes, Any]) -> str | None:
+def _tracker_id(table: Mapping[bytes, Any]) -> bytes | None:
     value = table.get(b"tracker id")
     if not isinstance(value, bytes) or not 0 < len(value) <= limits.MAX_TRACKER_ID_BYTES:
         return None
-    return value.decode("utf-8", "surrogateescape")
+    return value
 
 
 def _read_peers(table: Mapping[bytes, Any]) -> tuple[Address, ...]:
@@ -153,7 +153,7 @@ def parse_query(query: str) -> AnnounceRequest:
             event=cast("AnnounceEvent", event),
             num_want=_amount(pairs, "numwant") if "numwant" in pairs else None,
             key=int(pairs.get("key") or "0", 16) & 0xFFFFFFFF,
-            tracker_id=_utf8(pairs.get("trackerid")),
+            tracker_id=pairs["trackerid"].encode("latin-1") if "trackerid" in pairs else None,
             ip=literal_address(pairs.get("ip", "").encode("latin-1")),
         )
     except (KeyError, ValueError):
@@ -161,10 +161,6 @@ def parse_query(query: str) -> AnnounceRequest:
     if len(request.info_hash) != 20 or len(request.peer_id) != 20:
         raise RemoteProtocolError("info-hash and peer id have 20 bytes")
     return request
-
-
-def _utf8(text: str | None) -> str | None:
-    return None if text is None else text.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _amount(pairs: Mapping[str, str], name: str, most: int = _MAX_AMOUNT) -> int:
@@ -182,7 +178,7 @@ def encode_reply(reply: AnnounceReply, *, compact: bool = True) -> bytes:
         "complete": reply.seeders,
         "incomplete": reply.leechers,
         "warning message": reply.warning,
-        "tracker id": (reply.tracker_id or "").encode("utf-8", "surrogateescape") or None,
+        "tracker id": reply.tracker_id,
     }
     table.update((key, value) for key, value in optional.items() if value is not None)
     if compact:

@@ -140,11 +140,12 @@ class AllowedFast:
 class ExtensionHandshake:
     """What the sender speaks beyond BEP 3, and facts about it. Absent facts are None.
 
-    `extensions` maps names to the message ids that the *sender* of this handshake wants to
-    receive; id 0 takes a name back that an earlier handshake gave.
+    `extensions` maps names to the message ids, 1 to 255, that the *sender* of this handshake wants
+    to receive. `withdrawn` are names that an earlier handshake gave and that no longer hold.
     """
 
     extensions: Mapping[str, int] = field(default_factory=dict)
+    withdrawn: frozenset[str] = frozenset()
     version: str | None = None
     """Client name and version, free text (`v`)."""
     port: int | None = None

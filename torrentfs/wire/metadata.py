@@ -1,13 +1,11 @@
 """Getting and giving the info dictionary (BEP 9): blocks of 16 KiB, proved by the info-hash alone.
 
 Until all blocks are there nothing can be checked, and `metadata_size` is a claim of a stranger.
-So an assembler belongs to one claimed size: the owner keeps one per size, feeds each peer's answers
-to the one of its size, and drops the assembler and the peers whose result does not hash right.
+So an assembler belongs to one claimed size, and best to one peer: then a result that does not hash
+right has one author.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from torrentfs.errors import RemoteProtocolError
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
@@ -15,8 +13,8 @@ from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.limits import MAX_METADATA_BYTES
 from torrentfs.wire.messages import MetadataData, MetadataReject, MetadataRequest
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+QUEUE = 16
+"""Unanswered requests at a time: 256 KiB, enough for any round trip, and no flood."""
 
 
 def num_blocks(size: int) -> int:
@@ -39,6 +37,9 @@ class MetadataAssembler:
         self.result: bytes | None = None
         """The verified info dictionary, once it is complete."""
         self._blocks: dict[int, bytes] = {}
+        self._asked: set[int] = set()
+        self._again: list[int] = []
+        self._next = 0
 
     @property
     def num_blocks(self) -> int:
@@ -50,27 +51,31 @@ class MetadataAssembler:
         """How many blocks are there."""
         return self.num_blocks if self.result is not None else len(self._blocks)
 
-    def requests(
-        self, most: int | None = None, *, besides: Iterable[int] = ()
-    ) -> list[MetadataRequest]:
-        """Requests for at most `most` missing blocks, first ones first, but none in `besides`."""
-        if self.result is not None:
-            return []
-        asked = set(besides)
+    def requests(self, queue: int = QUEUE) -> list[MetadataRequest]:
+        """What to ask next: missing blocks in order, at most `queue` of them unanswered."""
         found: list[MetadataRequest] = []
-        for block in range(self.num_blocks):
-            if most is not None and len(found) >= most:
-                break
-            if block not in self._blocks and block not in asked:
-                found.append(MetadataRequest(block))
+        while self.result is None and self._again and len(self._asked) < queue:
+            block = self._again.pop()
+            self._asked.add(block)
+            found.append(MetadataRequest(block))
+        while self.result is None and self._next < self.num_blocks and len(self._asked) < queue:
+            self._asked.add(self._next)
+            found.append(MetadataRequest(self._next))
+            self._next += 1
         return found
+
+    def on_reject(self, piece: int) -> None:
+        """A request will not be answered (or its peer is gone): the block may be asked again."""
+        if piece in self._asked:
+            self._asked.discard(piece)
+            self._again.append(piece)
 
     def on_data(self, piece: int, total_size: int, data: bytes) -> bool:
         """Take one block of a `MetadataData`; True when this made the dictionary complete.
 
         `RemoteProtocolError`: the block does not fit the claimed size, or all blocks together do
-        not hash to the torrent's name. Then every block is dropped, as any of them may be the bad
-        one: start over, from one peer alone.
+        not hash to the torrent's name. Then any of them may be the bad one: this assembler is spent,
+        start over with a new one, fed by one peer alone. A block not asked for is dropped.
         """
         if self.result is not None:
             return False
@@ -80,7 +85,10 @@ class MetadataAssembler:
             raise RemoteProtocolError(f"metadata block {piece} of {self.num_blocks}")
         if len(data) != self._block_length(piece):
             raise RemoteProtocolError(f"metadata block {piece} with {len(data)} bytes")
-        self._blocks.setdefault(piece, bytes(data))
+        if piece not in self._asked:
+            return False
+        self._asked.discard(piece)
+        self._blocks[piece] = bytes(data)
         if len(self._blocks) < self.num_blocks:
             return False
         info = b"".join(self._blocks[number] for number in range(self.num_blocks))
