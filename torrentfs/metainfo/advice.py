@@ -31,7 +31,7 @@ KEYS = frozenset(
         b"created by.utf-8",
     ]
 )
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\x00-\x20\x7f-\xa0]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\x00-\x20\x7f-\xa0\ud800-\udfff]+")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _MAX_DATE = 1 << 40
 

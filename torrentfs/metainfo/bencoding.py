@@ -147,9 +147,9 @@ class _Decoder(BencodeDecoder):  # type: ignore[misc]  # bencode.py has no types
 class Cursor:
     """Reads bencoded `data` from front to back, as the caller asks for it.
 
-    `position` is the offset of the next value. After `keys()` gave a key, the caller must take its
-    value (`value()`, or another `keys()` or `items()` run to its end) before the next key; the same
-    holds for `items()`.
+    `position` is the offset of the next value. After `dictionary()` gave a key, the caller must
+    take its value (`value()`, or another `dictionary()` or `items()` run to its end) before the
+    next key.
     """
 
     __slots__ = ("_data", "_decoder", "_depth", "position")
@@ -188,7 +188,7 @@ class Cursor:
         """True when the next value is a string."""
         return self._data[self.position : self.position + 1].isdigit()
 
-    def keys(self) -> Iterator[bytes]:
+    def dictionary(self) -> Iterator[bytes]:
         """Enter the dictionary that comes next; yields each key, the cursor on its value."""
         seen: set[bytes] = set()
         for _ in self._enter(b"d"):
@@ -311,7 +311,7 @@ def raw_span(data: bytes, key: bytes) -> tuple[int, int] | None:
     """Where the value of a top-level `key` lies in a bencoded dictionary, undecoded; or None."""
     cursor = Cursor(data)
     span = None
-    for name in cursor.keys():  # noqa: SIM118  # not a dict
+    for name in cursor.dictionary():
         start = cursor.position
         cursor.value()
         if name == key:

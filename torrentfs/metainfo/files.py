@@ -128,7 +128,7 @@ class FileColumns:
             raise InvalidTorrent("the file tree of the torrent is malformed")
         is_file = False
         count = 0
-        for name in cursor.keys():  # noqa: SIM118  # not a dict
+        for name in cursor.dictionary():
             count += 1
             if name or not path:
                 leaf = cursor.plain_leaf()
@@ -156,7 +156,7 @@ class FileColumns:
     def _add_root(self, root: Value) -> None:
         if not self.lengths[-1]:
             root = _NO_ROOT
-        elif type(root) is not bytes or len(root) != HASH_LENGTH:
+        elif type(root) is not bytes or len(root) != HASH_LENGTH or root == _NO_ROOT:
             raise InvalidTorrent("a file of the torrent has no valid pieces root")
         self.roots.append(root)
 

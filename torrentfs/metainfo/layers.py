@@ -36,11 +36,12 @@ class PieceLayers(Mapping[bytes, bytes]):
         cls, layers: object, piece_length: int, roots: Sequence[bytes], lengths: Sequence[int]
     ) -> PieceLayers:
         """Take the layers that files need out of a torrent's `piece layers`."""
-        wanted = {
-            root: -(-length // piece_length) * merkle.HASH_LENGTH
-            for root, length in zip(roots, lengths, strict=False)
-            if length > piece_length
-        }
+        wanted: dict[bytes, int] = {}
+        for root, length in zip(roots, lengths, strict=False):
+            if length > piece_length:
+                size = -(-length // piece_length) * merkle.HASH_LENGTH
+                if wanted.setdefault(root, size) != size:
+                    raise InvalidTorrent("files of different sizes have the same pieces root")
         if not isinstance(layers, dict):
             layers = {}
         given = {}

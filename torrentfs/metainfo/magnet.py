@@ -81,6 +81,7 @@ def parse_magnet(uri: str) -> Magnet:
     """Read a magnet link; `InvalidTorrent` (one line) when it names no torrent."""
     if len(uri) > limits.MAX_MAGNET_BYTES:
         raise InvalidTorrent(f"the magnet link is over {limits.MAX_MAGNET_BYTES} characters")
+    uri = uri.encode("utf-8", "replace").decode()  # a command line may carry lone surrogates in
     scheme, _, query = uri.strip().partition(":")
     if scheme.lower() != "magnet" or not query.startswith("?"):
         raise InvalidTorrent("this is not a magnet link: it begins with magnet:?")
@@ -95,7 +96,7 @@ def parse_magnet(uri: str) -> Magnet:
     name = _CONTROL.sub("", next(iter(fields.get("dn", [])), ""))
     return Magnet(
         hashes=_hashes(fields.get("xt", [])),
-        name=_encodable(name) or None,
+        name=name or None,
         trackers=unique_urls(fields.get("tr", []), limits.MAX_TRACKERS),
         web_seeds=unique_urls(fields.get("ws", []), limits.MAX_WEB_SEEDS),
         peers=_peers(fields.get("x.pe", [])),
@@ -164,11 +165,6 @@ def _ranges(values: Iterable[str]) -> tuple[range, ...]:
             if first <= last < limits.MAX_FILES:
                 ranges.append(range(first, last + 1))
     return tuple(ranges)
-
-
-def _encodable(text: str) -> str:
-    """Without the lone surrogates that a command line may have carried in."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _quote(text: str) -> str:

@@ -186,7 +186,7 @@ def parse_torrent(data: bytes) -> Metainfo:
     reader: _InfoReader | None = None
     info = b""
     outer: dict[bytes, bencoding.Value] = {}
-    for key in cursor.keys():  # noqa: SIM118  # not a dict
+    for key in cursor.dictionary():
         start = cursor.position
         if key == b"info":
             reader = _InfoReader(cursor)
@@ -256,7 +256,7 @@ class _InfoReader:
         self.num_hash_bytes: int | None = None
         if not cursor.at_dictionary():
             raise InvalidTorrent("the info dictionary of the torrent is malformed")
-        for key in cursor.keys():  # noqa: SIM118  # not a dict
+        for key in cursor.dictionary():
             if key == b"files" and cursor.at_list():
                 self.listed = FileColumns()
                 self.listed.read_list(cursor)
