@@ -281,7 +281,7 @@ async def _preflight_in_time(mountpoint: str | os.PathLike[str], options: MountO
 
 def raise_limits(place: MountPoint) -> int | None:
     """Raise the connection's background limits as far as we may; the limit set, or None."""
-    with _fuse_control() as control:
+    with fuse_control() as control:
         connection = control / place.connection
         reason = f"{connection} is missing: mount fusectl"
         for limit in MAX_BACKGROUND:
@@ -303,7 +303,7 @@ def raise_limits(place: MountPoint) -> int | None:
 
 
 @contextlib.contextmanager
-def _fuse_control() -> Iterator[Path]:
+def fuse_control() -> Iterator[Path]:
     """The directory of all connections' limits; root mounts it for the moment if nobody has."""
     usual = Path(FUSE_CONTROL)
     if os.geteuid() != 0 or any(mount.fstype == "fusectl" for mount in mount_table()):
