@@ -231,11 +231,15 @@ class Swarm:
             self._version = -1
 
     def _ask(self, name: int) -> None:
+        if not self.sources[name].alive:
+            return
         requests = self.picker.pick(name, self.now)
         if requests:
             self.at(self.now + self.sources[name].rtt / 2, self._enqueue, name, requests)
 
     def _ask_span(self, name: int) -> None:
+        if not self.sources[name].alive:
+            return
         span = self.picker.pick_span(name, self.now)
         if span is None:
             return

@@ -1,7 +1,7 @@
 """Late blocks and silent sources: who is woken, when, and what is asked twice.
 
-Only blocks under a waiting read are hedged, and only within a budget: bytes wasted so far stay
-under `hedge_share` of the bytes received plus a burst. A source that is overdue by `snub_seconds`
+Only blocks under a waiting read are hedged, and only within a budget: bytes that came
+twice stay under `hedge_share` of the bytes received plus a burst. A source that is overdue by `snub_seconds`
 loses everything to the others; with nobody else to turn to it keeps its queue.
 """
 
@@ -25,6 +25,9 @@ TICK = 0.020
 IDLE_TICK = 0.5
 """The same when only read-ahead is in flight: enough for silent sources."""
 
+MAX_TWINS = 2
+"""Sources a block may be asked of beside the first: the second may turn out no better."""
+
 MAX_HEDGES = 16
 """Blocks asked again at once of one source; what it delivers earns it the next."""
 
@@ -32,7 +35,7 @@ MAX_HEDGES = 16
 def hedge(picker: Picker, source: Source, room: int, now: float) -> list[Request]:
     """Late urgent blocks to ask again of `source`, which has nothing better to do."""
     budget = picker.config.hedge_burst + picker.config.hedge_share * picker.received
-    if picker.wasted > budget or source.snubbed:
+    if picker.duplicates > budget or source.snubbed:
         return []
     ledger = picker.ledger
     lane = ledger.urgent
@@ -69,13 +72,16 @@ def late_blocks(
     late: list[int] = []
     for block in bits(piece.in_flight):
         block_id = piece.number * ledger.per_piece + block
-        owner = piece.by[block]
-        if block_id in ledger.hedges or owner is None or owner == source.name:
+        first = piece.by[block]
+        owners = ledger.hedges.get(block_id) or ([] if first is None else [first])
+        if len(owners) > MAX_TWINS or source.name in owners:
             continue
-        holder = ledger.sources[owner]
-        if owner not in places:
-            places[owner] = {name: place for place, name in enumerate(holder.in_flight)}
-        left = time_left(holder, block_id, places[owner][block_id], now)
+        left = float("inf")
+        for owner in owners:
+            holder = ledger.sources[owner]
+            if owner not in places:
+                places[owner] = {name: place for place, name in enumerate(holder.in_flight)}
+            left = min(left, time_left(holder, block_id, places[owner][block_id], now))
         queued = len(source.in_flight) + more + len(late)
         if is_late(left, source.pace.arrival(queued, now)):
             late.append(block)

@@ -10,10 +10,10 @@ wanted most that I have", and for an urgent piece "would the others be done befo
 
 1. *Urgent* pieces (a read waits), by agenda order: the source takes its share (`urgency.share`), so
    that all who have the piece finish together. A piece whose hash failed goes to one source only.
-2. *Ahead* (windows, then hints), by agenda order. A source that is far slower than the best one
-   leaves the front alone and takes what is needed only when it could deliver it.
-3. *Late* blocks of urgent pieces, asked elsewhere, are asked again here (`urgency.is_late`),
+2. *Late* blocks of urgent pieces, asked elsewhere, are asked again here (`urgency.is_late`),
    within a budget of waste.
+3. *Ahead* (windows, then hints), by agenda order. A source that is far slower than the best one
+   leaves the front alone and takes what is needed only when it could deliver it.
 
 Invariants (held by tests/scheduling/test_picker_properties.py): a block is in exactly one state;
 nobody is asked for what he lacks, beyond his depth, or for what nobody wants; a withdrawn piece
@@ -58,11 +58,11 @@ class PickerConfig:
     """Partly received pieces kept although nobody wants them now."""
     max_idle_bytes: int = 32 * 1024 * 1024
     """The same in bytes of whole pieces (their buffers are kept)."""
-    snub_seconds: float = 4.0
+    snub_seconds: float = 1.5
     """Overdue by this, a source loses its blocks to others."""
-    hedge_share: float = 0.04
-    """Wasted bytes allowed per byte received, beyond `hedge_burst`."""
-    hedge_burst: int = 1024 * 1024
+    hedge_share: float = 0.03
+    """Duplicate bytes allowed per byte received, beyond `hedge_burst`: no more hedges then."""
+    hedge_burst: int = 512 * 1024
     min_span: int = 256 * 1024
     max_span: int = 16 * 1024 * 1024
     span_seconds: float = 0.5
@@ -119,6 +119,8 @@ class Picker:
         self.ledger = Ledger(geometry)
         self.received = 0
         self.wasted = 0
+        self.duplicates = 0
+        """The part of `wasted` that was nobody's lie: what hedging costs."""
         self.hedged = 0
         self._sources = self.ledger.sources
         self._urgent: Sequence[Want] = ()
@@ -426,6 +428,7 @@ class Picker:
     def _waste(self, source: Source, length: int) -> BlockVerdict:
         source.wasted += length
         self.wasted += length
+        self.duplicates += length
         return _UNWANTED
 
     def pick(self, source: SourceId, now: float) -> list[Request]:
@@ -446,6 +449,10 @@ class Picker:
             most = self._share(known, piece, room - len(asked), now)
             if most > 0:
                 asked += self._ask(known, piece, most, now)
+        if room > len(asked) and ledger.urgent.pieces and now >= known.hedge_at:
+            # before any read-ahead: a late block holds up a reader
+            known.hedge_at = now + hedging.TICK
+            asked += hedging.hedge(self, known, room - len(asked), now)
         if room > len(asked):
             candidates = ledger.ahead.free & known.reach(ledger.ahead)
             if candidates:
@@ -456,8 +463,6 @@ class Picker:
                 piece = ledger.opened(ledger.ahead.pieces[low.bit_length() - 1])
                 if not piece.suspects or self._may_serve(known, piece):
                     asked += self._ask(known, piece, room - len(asked), now)
-            if not asked and ledger.urgent.pieces:
-                asked = hedging.hedge(self, known, room, now)
         return asked
 
     def _ask(self, source: Source, piece: OpenPiece, most: int, now: float) -> list[Request]:

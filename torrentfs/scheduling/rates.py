@@ -84,8 +84,9 @@ class Pace:
     """Round trip, rate and depth of one source. `queued` arguments are blocks in flight to it."""
 
     __slots__ = (
-        "_asked_bytes", "_bytes", "_total", "_waiting", "_end", "_flat", "_previous", "_probe_until", "_rtt_at", "_start",
-        "asked", "growing", "last", "limit", "peak", "rate", "rtt", "window",
+        "_asked_bytes", "_bytes", "_end", "_flat", "_previous", "_probe_until", "_rtt_at",
+        "_start", "_total", "_waiting", "asked", "growing", "last", "limit", "peak", "rate",
+        "rtt", "window",
     )  # fmt: skip
 
     def __init__(self, *, initial: int, limit: int) -> None:

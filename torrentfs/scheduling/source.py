@@ -39,8 +39,8 @@ class Source:
     """One source: what it has, whether it may be asked, what is in flight to it."""
 
     __slots__ = (
-        "_reach", "allowed", "cancelled", "choking", "has", "has_all", "hedged", "in_flight",
-        "kind", "lacking", "name", "pace", "received", "snubbed", "spans", "wasted",
+        "_reach", "allowed", "cancelled", "choking", "has", "has_all", "hedge_at", "hedged",
+        "in_flight", "kind", "lacking", "name", "pace", "received", "snubbed", "spans", "wasted",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,8 @@ class Source:
         self.received = 0
         self.wasted = 0
         self.hedged = 0
+        self.hedge_at = 0.0
+        """When it next looks for late blocks of others."""
         self._reach: dict[int, tuple[int, int]] = {}
 
     def has_piece(self, piece: int) -> bool:
