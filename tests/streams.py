@@ -80,6 +80,8 @@ class MemoryStream:
         pipe = self._outgoing
         try:
             await trio.lowlevel.checkpoint()
+            if self.closed:
+                raise TransportError("closed by us")
             for view in map(memoryview, buffers):
                 at = 0
                 while True:

@@ -32,7 +32,7 @@ from urllib.parse import unquote_to_bytes
 
 import trio
 
-import torrentfs
+from torrentfs import __version__
 from torrentfs.errors import TransportError
 from torrentfs.transports.tcp import numeric_addresses
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-USER_AGENT = f"torrentfs/{torrentfs.__version__}"
+USER_AGENT = f"torrentfs/{__version__}"
 
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT = 10.0
@@ -143,9 +143,9 @@ class HttpClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.requests = 0
-        self._bind = bind
+        self.bind = bind
         self._allow_local = allow_local
-        self._resolve = resolve or resolve_host
+        self.resolve = resolve or resolve_host
         self._given = transport
         self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
         self._opening = trio.Lock()
@@ -241,6 +241,8 @@ class HttpClient:
             parsed = httpx.URL(url)
             if parsed.scheme not in ("http", "https") or not parsed.host:
                 raise HttpError("only http and https URLs can be fetched", permanent=True)
+            if parsed.port is not None and not 0 < parsed.port < 65536:
+                raise HttpError(f"there is no port {parsed.port}", permanent=True)
             request = httpx.Request(
                 "GET",
                 parsed.copy_with(userinfo=b"", fragment=None),
@@ -274,7 +276,7 @@ class HttpClient:
         import httpx
 
         assert self._tls is not None
-        local = self._bind
+        local = self.bind
         if local is None and family is not None:
             local = _ANY_ADDRESS[family]  # binding to the wildcard of one family excludes the other
         return httpx.AsyncHTTPTransport(
@@ -304,7 +306,7 @@ class HttpClient:
 
     async def _is_local(self, host: str) -> bool:
         """Whether any address of `host` is not a public one."""
-        return any(not is_public(address) for address in await self._resolve(host))
+        return any(not is_public(address) for address in await self.resolve(host))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -410,17 +412,18 @@ async def _read_whole(reply: HttpStream, max_bytes: int) -> bytes:
         raise HttpError(f"answer has content encoding {encoding[:40]!r}, which was not asked for")
     unpacker = zlib.decompressobj(47) if "gzip" in encoding or encoding == "deflate" else None
     body = bytearray()
-    async for chunk in reply.chunks():
-        if unpacker is None:
-            body += chunk
-        else:
-            try:
-                # one byte more than allowed, so that the check below sees the excess
-                body += unpacker.decompress(chunk, max_bytes + 1 - len(body))
-            except zlib.error as error:
-                raise HttpError("answer is not the gzip data it claims to be") from error
-        if len(body) > max_bytes:
-            raise HttpError(f"answer is larger than {max_bytes} bytes")
+    async with contextlib.aclosing(reply.chunks()) as chunks:
+        async for chunk in chunks:
+            if unpacker is None:
+                body += chunk
+            else:
+                try:
+                    # one byte more than allowed, so that the check below sees the excess
+                    body += unpacker.decompress(chunk, max_bytes + 1 - len(body))
+                except zlib.error as error:
+                    raise HttpError("answer is not the gzip data it claims to be") from error
+            if len(body) > max_bytes:
+                raise HttpError(f"answer is larger than {max_bytes} bytes")
     return bytes(body)
 
 

@@ -105,6 +105,8 @@ class TcpStream:
         self._sending = True
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
+            if self._socket.fileno() < 0:
+                raise trio.ClosedResourceError
             await self._send(list(buffers))
             await trio.lowlevel.cancel_shielded_checkpoint()
         except (OSError, trio.ClosedResourceError) as error:

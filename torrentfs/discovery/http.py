@@ -1,0 +1,76 @@
+"""Trackers over HTTP(S) (BEP 3, 7, 23): one GET per announce and address family.
+
+A tracker sees the address that a request comes from, so a host with both families is announced
+to over both (BEP 7), each from its own wildcard address; a literal address or a bound client has
+only one. Redirects, size and time are bounded by `transports.http`.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from torrentfs.discovery.base import ask_all
+from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.wire import limits
+from torrentfs.wire.http_tracker import TrackerFailure, announce_url, parse_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from torrentfs.transports.http import HttpClient
+    from torrentfs.wire.announce import AnnounceReply, AnnounceRequest
+
+TIMEOUT = 30.0
+"""Seconds for one announce in all. Loaded trackers do need ten; others are asked meanwhile."""
+
+
+class HttpTrackers:
+    """Announces to `http:` and `https:` trackers."""
+
+    def __init__(self, client: HttpClient) -> None:
+        self._client = client
+
+    async def announce(
+        self, url: str, request: AnnounceRequest, on_reply: Callable[[AnnounceReply], None]
+    ) -> None:
+        """See `trackers.Announcer`."""
+        target = announce_url(url, request)
+
+        def ask(family: str | None) -> Callable[[], Awaitable[AnnounceReply]]:
+            return lambda: self._ask(target, family)
+
+        await ask_all([ask(family) for family in await self._families(url)], on_reply)
+
+    async def _ask(self, target: str, family: str | None) -> AnnounceReply:
+        reply = await self._client.get(
+            target, max_bytes=limits.MAX_TRACKER_REPLY_BYTES, timeout=TIMEOUT, family=family
+        )
+        if reply.status == HTTPStatus.OK:
+            return parse_reply(reply.body)
+        try:
+            parse_reply(reply.body)
+        except TrackerFailure:  # some put their reason under a 4xx
+            raise
+        except RemoteProtocolError:
+            pass
+        raise TransportError(_words(reply.status))
+
+    async def _families(self, url: str) -> list[str | None]:
+        """The families to announce over; None leaves the choice to the connection."""
+        if self._client.bind is not None:
+            return [None]
+        try:
+            host = urlsplit(url).hostname or ""
+        except ValueError:
+            return [None]
+        found = {":" in address for address in await self._client.resolve(host)} if host else set()
+        return ["ipv4", "ipv6"] if len(found) == 2 else [None]
+
+
+def _words(status: int) -> str:
+    try:
+        return f"HTTP {status} {HTTPStatus(status).phrase.lower()}"
+    except ValueError:
+        return f"HTTP {status}"

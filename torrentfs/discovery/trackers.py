@@ -1,0 +1,327 @@
+"""The trackers of one torrent, in tiers (BEP 12), asked as a viewer needs it.
+
+BEP 12 asks tier after tier, in each tier one tracker after the other, until one answers, and
+moves that one to the front of its tier. Asking *all* at once would find peers a little sooner,
+but costs every tracker of the world an announce per viewer; libtorrent does not do so by default
+either. Asking strictly in turn has the opposite fault: a tracker that swallows packets (UDP: 15 s
+to the first repetition) stands between a viewer and the film. So a *round* goes in the order of
+BEP 12, with three changes, each because somebody is waiting:
+
+* the next tracker is asked at once when one fails, and after `HEDGE` seconds of silence too,
+  while the silent one keeps its chance;
+* an answer without a single usable peer does not end the round: such a tracker is up but knows
+  nobody (small private instances in front of public tiers do this);
+* after the first useful answer those still under way get `GRACE` seconds more, then the round
+  ends.
+
+A tracker in its back-off or within its `min interval` is passed over. When a whole round found no
+peer, the next comes after the minimum and then ever more rarely, not after the full interval.
+
+Each info-hash of a hybrid torrent is announced; their swarms are distinct for the tracker.
+Events: `started` goes with the first announce to each tracker that it answers, `completed` when
+the torrent says so, `stopped` to all that may know us when `run` is cancelled. That last one is
+shielded from the cancellation and bounded by `STOP_TIME`.
+
+Only trackers named by the torrent or the user are ever contacted.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from torrentfs.discovery.base import clean_peers
+from torrentfs.discovery.http import HttpTrackers
+from torrentfs.discovery.tracker import Tracker, TrackerStatistics
+from torrentfs.discovery.udp import open_udp_trackers
+from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.wire.announce import AnnounceRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from random import Random
+
+    from torrentfs.discovery.base import OnPeers
+    from torrentfs.transports.http import HttpClient
+    from torrentfs.wire.announce import AnnounceEvent, AnnounceReply
+
+log = logging.getLogger(__name__)
+
+HEDGE = 3.0
+"""Seconds of silence after which the next tracker is asked too. A living tracker answers in well
+under one, TLS and one lost packet with TCP's 1 s repetition included."""
+GRACE = 5.0
+"""Seconds that others have to answer after the first useful answer."""
+STOP_TIME = 2.0
+"""Seconds that `stopped` may take at most when everything shuts down."""
+NUM_WANT = 100
+"""Peers asked for. Trackers cap it as they like (50 to 200)."""
+MAX_STARVED = 5
+"""Rounds without a peer after which the full interval is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Bytes uploaded and downloaded in this session, and still missing, as announced (BEP 3)."""
+
+    uploaded: int
+    downloaded: int
+    left: int
+
+
+class Announcer(Protocol):
+    """One way to talk to trackers: HTTP, UDP."""
+
+    async def announce(
+        self, url: str, request: AnnounceRequest, on_reply: Callable[[AnnounceReply], None]
+    ) -> None:
+        """Announce over each address family that the tracker has; an answer is told at once.
+
+        Returns when no more answers can come; raises `TransportError` or `RemoteProtocolError`
+        when there was none at all.
+        """
+
+
+class _Round:
+    """One pass over the trackers; `ended` is set when nobody needs to be asked any more."""
+
+    def __init__(self) -> None:
+        self.answered: list[Tracker] = []
+        self.found_peers = False
+        self.step = trio.Event()  # set when an attempt ends or the round is satisfied
+
+    def wake(self) -> None:
+        self.step.set()
+
+
+class TrackerTiers:
+    """Announces one torrent to its trackers; a `PeerSource`.
+
+    `info_hashes` are the 20-byte forms (`InfoHashes.wire`), `port` is where we accept peers.
+    `on_peers(addresses, url)` may be set later as an attribute. `announcers` replaces the ways
+    to talk to trackers, by URL scheme (tests).
+    """
+
+    def __init__(
+        self,
+        tiers: Iterable[Iterable[str]],
+        info_hashes: Sequence[bytes],
+        peer_id: bytes,
+        port: int,
+        *,
+        client: HttpClient,
+        totals: Callable[[], Totals],
+        rng: Random,
+        on_peers: OnPeers | None = None,
+        num_want: int = NUM_WANT,
+        announcers: Mapping[str, Announcer] | None = None,
+    ) -> None:
+        self.on_peers: OnPeers = on_peers or (lambda addresses, url: None)
+        self._info_hashes = tuple(info_hashes)
+        self._peer_id = peer_id
+        self._port = port
+        self._client = client
+        self._totals = totals
+        self._rng = rng
+        self._num_want = num_want
+        self._key = rng.getrandbits(32)
+        self._announcers = dict(announcers or {})
+        self._own_announcers = announcers is None
+        self._tiers = _shuffled(tiers, rng)
+        self._starved = 0
+        self._due = float("-inf")
+        self._soon = False
+        self._completed = False
+        self._wakeup = trio.Event()
+
+    async def run(self) -> None:
+        """Announce until cancelled; then say `stopped`, within `STOP_TIME`."""
+        async with AsyncExitStack() as stack:
+            if self._own_announcers:
+                http = HttpTrackers(self._client)
+                udp = await stack.enter_async_context(open_udp_trackers(bind=self._client.bind))
+                self._announcers = {"http": http, "https": http, "udp": udp}
+            try:
+                await self._announce_forever()
+            finally:
+                with trio.move_on_after(STOP_TIME, shield=True):
+                    await self._announce_event("stopped")
+
+    def announce_soon(self) -> None:
+        """More peers are wanted: announce as early as the trackers allow."""
+        self._soon = True
+        self._wake()
+
+    def announce_completed(self) -> None:
+        """The torrent has just become whole by downloading: tell the trackers once (BEP 3)."""
+        self._completed = True
+        self._wake()
+
+    def statistics(self) -> tuple[TrackerStatistics, ...]:
+        """All trackers, in the order in which they are asked."""
+        now = trio.current_time()
+        return tuple(tracker.statistics(now) for tracker in self._ordered())
+
+    def __repr__(self) -> str:
+        return f"<TrackerTiers {[[t.url for t in tier] for tier in self._tiers]}>"
+
+    # -- when ---------------------------------------------------------------------------------
+
+    async def _announce_forever(self) -> None:
+        while True:
+            self._soon = False
+            await self._announce_round()
+            while (due := self._next_time()) > trio.current_time():
+                with trio.move_on_at(due):
+                    await self._wakeup.wait()
+                if self._completed:
+                    self._completed = False
+                    await self._announce_event("completed")
+
+    def _next_time(self) -> float:
+        if not self._soon:
+            return self._due
+        return min(self._due, min((t.not_before for t in self._ordered()), default=self._due))
+
+    def _wake(self) -> None:
+        self._wakeup.set()
+        self._wakeup = trio.Event()
+
+    def _ordered(self) -> list[Tracker]:
+        return [tracker for tier in self._tiers for tracker in tier]
+
+    # -- a round ----------------------------------------------------------------------------------
+
+    async def _announce_round(self) -> None:
+        """Ask trackers in order until one gave peers; then set when to come again."""
+        now = trio.current_time()
+        trackers = [t for t in self._ordered() if t.not_before <= now and self._supported(t)]
+        this = _Round()
+        async with trio.open_nursery() as nursery:
+            for tracker in trackers:
+                this.step = trio.Event()
+                nursery.start_soon(self._attempt, tracker, this, nursery.cancel_scope)
+                with trio.move_on_after(HEDGE):
+                    await this.step.wait()
+                if this.found_peers:
+                    break
+        now = trio.current_time()
+        for tracker in trackers:
+            tracker.on_round_end(now, self._rng)
+        self._plan(this, now)
+
+    def _plan(self, this: _Round, now: float) -> None:
+        known = [t for t in self._ordered() if t.scheme in self._announcers]
+        if this.found_peers:
+            self._starved = 0
+            self._due = min(t.due for t in this.answered)
+        elif this.answered:
+            self._starved += 1
+            early = now + 60.0 * 2.0 ** min(MAX_STARVED, self._starved - 1)
+            least = min(t.not_before for t in this.answered)
+            self._due = min(max(early, least), min(t.due for t in this.answered))
+        else:
+            self._due = min((t.not_before for t in known), default=float("inf"))
+        if this.answered:  # those in back-off get their chance when it is over, if peers lack
+            log.debug("announced to %s, next in %.0f s", this.answered, self._due - now)
+
+    def _supported(self, tracker: Tracker) -> bool:
+        if tracker.scheme in self._announcers:
+            return True
+        tracker.last_error = f"{tracker.scheme or 'malformed'} URLs are not supported"
+        tracker.not_before = tracker.due = float("inf")
+        return False
+
+    async def _attempt(self, tracker: Tracker, this: _Round, scope: trio.CancelScope) -> None:
+        """Announce every info-hash to one tracker, as a part of a round."""
+
+        def on_answer(peers: int) -> None:
+            if tracker not in this.answered:
+                this.answered.append(tracker)
+                self._promote(tracker)
+            if peers:
+                if not this.found_peers:
+                    scope.deadline = trio.current_time() + GRACE
+                this.found_peers = True
+                this.wake()
+
+        async with trio.open_nursery() as nursery:
+            for info_hash in self._info_hashes:
+                nursery.start_soon(self._announce, tracker, info_hash, "", on_answer)
+        this.wake()
+
+    def _promote(self, tracker: Tracker) -> None:
+        """BEP 12: the tracker that answered is asked first in its tier next time."""
+        tier = self._tiers[tracker.tier]
+        tier.remove(tracker)
+        tier.insert(0, tracker)
+
+    # -- one announce ------------------------------------------------------------------------------
+
+    async def _announce_event(self, event: AnnounceEvent) -> None:
+        """Tell all trackers that may know us, at the same time."""
+        async with trio.open_nursery() as nursery:
+            for tracker in self._ordered():
+                for info_hash in tracker.contacted if event == "stopped" else tracker.started:
+                    nursery.start_soon(self._announce, tracker, info_hash, event, None)
+
+    async def _announce(
+        self,
+        tracker: Tracker,
+        info_hash: bytes,
+        event: AnnounceEvent,
+        on_answer: Callable[[int], None] | None,
+    ) -> None:
+        if not event and info_hash not in tracker.started:
+            event = "started"
+        request = self._request(tracker, info_hash, event)
+        tracker.on_announce(info_hash)
+
+        def on_reply(reply: AnnounceReply) -> None:
+            peers = clean_peers(reply.peers, own_port=self._port)
+            tracker.on_reply(reply, info_hash, len(peers), trio.current_time())
+            if reply.warning:
+                log.info("tracker %s warns: %s", tracker.url, reply.warning)
+            if peers and event != "stopped":
+                self.on_peers(peers, tracker.url)
+            if on_answer is not None:
+                on_answer(len(peers))
+
+        try:
+            await self._announcers[tracker.scheme].announce(tracker.url, request, on_reply)
+        except (TransportError, RemoteProtocolError) as error:
+            log.debug("tracker %s: %s", tracker.url, error)
+            tracker.on_failure(info_hash, str(error), trio.current_time(), self._rng)
+
+    def _request(self, tracker: Tracker, info_hash: bytes, event: AnnounceEvent) -> AnnounceRequest:
+        totals = self._totals()
+        return AnnounceRequest(
+            info_hash=info_hash,
+            peer_id=self._peer_id,
+            # trackers refuse port 0, and nobody who does not listen is reached at port 1
+            port=self._port or 1,
+            uploaded=totals.uploaded,
+            downloaded=totals.downloaded,
+            left=totals.left,
+            event=event,
+            num_want=0 if event == "stopped" else self._num_want,
+            key=self._key,
+            tracker_id=tracker.ids.get(info_hash),
+        )
+
+
+def _shuffled(tiers: Iterable[Iterable[str]], rng: Random) -> list[list[Tracker]]:
+    """BEP 12: the trackers of each tier in random order; each URL counts where it comes first."""
+    seen: set[str] = set()
+    result: list[list[Tracker]] = []
+    for tier in tiers:
+        urls = [url for url in dict.fromkeys(tier) if url not in seen]
+        if urls:
+            seen.update(urls)
+            rng.shuffle(urls)
+            result.append([Tracker(url, len(result)) for url in urls])
+    return result

@@ -1,0 +1,287 @@
+"""Trackers over UDP (BEP 15, BEP 41): connection ids, repetition, replies that are really theirs.
+
+One socket per address family, opened at the first announce that needs it; the family of a socket
+tells the family of the peers in its replies. A tracker whose name has both is announced to over
+both. A reply counts only when its transaction id (32 random bits) is waited for *and* it comes
+from the address that was asked: the id alone can be guessed by nobody, the address forged by many.
+
+A datagram is repeated after `15 * 2 ** n` seconds as BEP 15 has it, but only for n = 0, 1, 2: the
+full schedule of up to 3840 s is longer than any viewer waits, and `trackers` comes back by
+itself. A repetition keeps its transaction id, so that a late reply to the first still counts.
+A connection id is used for 60 s; a refusal of an id that was kept is answered by a new one, once.
+
+The readers of the sockets are shielded from cancellation and end with the context of
+`open_udp_trackers`, so that `stopped` can still be said while everything else shuts down.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+import trio
+
+from torrentfs.discovery.base import ask_all
+from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.transports.tcp import failure, numeric_addresses
+from torrentfs.wire.udp_tracker import (
+    CONNECTION_LIFETIME,
+    FIRST_TIMEOUT,
+    Announced,
+    Connected,
+    Refused,
+    announce_request,
+    connect_request,
+    parse_reply,
+    url_data_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from torrentfs.wire.announce import AnnounceReply, AnnounceRequest
+
+log = logging.getLogger(__name__)
+
+TRIES = 3
+"""Times that a datagram is sent: waits of 15, 30 and 60 s."""
+_MAX_DATAGRAM = 65535
+_IPV4, _IPV6 = trio.socket.AF_INET, trio.socket.AF_INET6
+
+Place = tuple[Any, ...]
+"""A socket address; host and port come first in both families."""
+
+
+class DatagramSocket(Protocol):
+    """What is needed of a trio UDP socket."""
+
+    def sendto(self, data: bytes, address: Place, /) -> Awaitable[int]: ...
+    def recvfrom(self, size: int, /) -> Awaitable[tuple[bytes, Any]]: ...
+    def close(self) -> None: ...
+
+
+class _Question:
+    """A transaction that waits for its reply."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.transaction = secrets.randbits(32)
+        self.reply: Connected | Announced | Refused | None = None
+        self.answered = trio.Event()
+
+
+class UdpTrackers:
+    """Announces to `udp:` trackers. Made by `open_udp_trackers`."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        open_socket: Callable[[int], Awaitable[DatagramSocket]],
+        resolve: Callable[[str, int], Awaitable[list[tuple[int, Place]]]],
+    ) -> None:
+        self._nursery = nursery
+        self._open_socket = open_socket
+        self._resolve = resolve
+        self._closed = False
+        self._opening = trio.Lock()
+        self._sockets: dict[int, DatagramSocket] = {}
+        self._readers: list[trio.CancelScope] = []
+        self._questions: dict[int, _Question] = {}
+        self._connections: dict[Place, tuple[int, float]] = {}  # id, when it is too old
+
+    async def announce(
+        self, url: str, request: AnnounceRequest, on_reply: Callable[[AnnounceReply], None]
+    ) -> None:
+        """See `trackers.Announcer`."""
+        host, port = _host_and_port(url)
+        places: dict[int, Place] = {}
+        for family, place in await self._resolve(host, port):
+            places.setdefault(family, place)
+        if not places:
+            raise TransportError(f"{host} has no address")
+        url_data = url_data_of(url)
+
+        def ask(family: int, place: Place) -> Callable[[], Awaitable[AnnounceReply]]:
+            return lambda: self._announce_at(family, place, request, url_data)
+
+        await ask_all([ask(*item) for item in places.items()], on_reply)
+
+    async def _announce_at(
+        self, family: int, place: Place, request: AnnounceRequest, url_data: bytes
+    ) -> AnnounceReply:
+        kept = self._connection(place)
+        try:
+            connection = kept if kept is not None else await self._connect(family, place)
+            return await self._announce_as(connection, family, place, request, url_data)
+        except RemoteProtocolError:
+            self._connections.pop(place, None)
+            if kept is None:
+                raise
+        connection = await self._connect(family, place)
+        return await self._announce_as(connection, family, place, request, url_data)
+
+    def _connection(self, place: Place) -> int | None:
+        connection, expiry = self._connections.get(place, (None, 0.0))
+        return connection if trio.current_time() < expiry else None
+
+    async def _connect(self, family: int, place: Place) -> int:
+        reply = await self._ask(family, place, connect_request)
+        if not isinstance(reply, Connected):
+            raise RemoteProtocolError("the tracker answered a connect with something else")
+        now = trio.current_time()
+        self._connections = {p: c for p, c in self._connections.items() if c[1] > now}
+        self._connections[place] = reply.connection, now + CONNECTION_LIFETIME
+        return reply.connection
+
+    async def _announce_as(
+        self,
+        connection: int,
+        family: int,
+        place: Place,
+        request: AnnounceRequest,
+        url_data: bytes,
+    ) -> AnnounceReply:
+        reply = await self._ask(
+            family,
+            place,
+            lambda transaction: announce_request(connection, transaction, request, url_data),
+        )
+        if not isinstance(reply, Announced):
+            raise RemoteProtocolError("the tracker answered an announce with something else")
+        return reply.reply
+
+    async def _ask(
+        self, family: int, place: Place, datagram: Callable[[int], bytes]
+    ) -> Connected | Announced:
+        """Send until answered; `TransportError` when nothing ever comes."""
+        question = _Question(place)
+        self._questions[question.transaction] = question
+        waited = 0.0
+        try:
+            link = await self._socket(family)
+            for n in range(TRIES):
+                await link.sendto(datagram(question.transaction), place)
+                wait = FIRST_TIMEOUT * 2**n
+                with trio.move_on_after(wait):
+                    await question.answered.wait()
+                if question.reply is not None:
+                    break
+                waited += wait
+        except OSError as error:
+            raise failure("asking the tracker", error) from error
+        finally:
+            del self._questions[question.transaction]
+        if question.reply is None:
+            raise TransportError(f"no answer within {waited:.0f} s")
+        if isinstance(question.reply, Refused):
+            raise question.reply.failure
+        return question.reply
+
+    async def _socket(self, family: int) -> DatagramSocket:
+        async with self._opening:
+            if family not in self._sockets:
+                link = await self._open_socket(family)
+                self._sockets[family] = link
+                self._nursery.start_soon(self._read, link, family == _IPV6)
+        return self._sockets[family]
+
+    async def _read(self, link: DatagramSocket, ipv6: bool) -> None:
+        with trio.CancelScope(shield=True) as scope:
+            self._readers.append(scope)
+            while not self._closed:
+                try:
+                    data, sender = await link.recvfrom(_MAX_DATAGRAM)
+                except trio.ClosedResourceError:
+                    return
+                except OSError as error:  # an ICMP error of some earlier datagram
+                    log.debug("UDP tracker socket: %s", error)
+                    await trio.sleep(0.01)
+                    continue
+                self._on_datagram(data, sender, ipv6)
+
+    def _on_datagram(self, data: bytes, sender: Place, ipv6: bool) -> None:
+        try:
+            reply = parse_reply(data, ipv6=ipv6)
+        except RemoteProtocolError as error:
+            log.debug("dropped a datagram of %s: %s", sender[:2], error)
+            return
+        question = self._questions.get(reply.transaction)
+        if question is None or question.place[:2] != tuple(sender[:2]):
+            log.debug("dropped a datagram of %s: nobody asked for it", sender[:2])
+            return
+        question.reply = reply
+        question.answered.set()
+
+    def close(self) -> None:
+        """End the readers and close the sockets."""
+        self._closed = True
+        for scope in self._readers:
+            scope.cancel()
+        for link in self._sockets.values():
+            link.close()
+
+    def __repr__(self) -> str:
+        return f"<UdpTrackers {len(self._questions)} waiting>"
+
+
+@asynccontextmanager
+async def open_udp_trackers(
+    *,
+    bind: str | None = None,
+    open_socket: Callable[[int], Awaitable[DatagramSocket]] | None = None,
+    resolve: Callable[[str, int], Awaitable[list[tuple[int, Place]]]] | None = None,
+) -> AsyncIterator[UdpTrackers]:
+    """Sockets are opened when needed and closed on leaving. `bind` is a local IP address.
+
+    `open_socket(family)` and `resolve(host, port)` replace the network (tests).
+    """
+
+    async def open_bound(family: int) -> DatagramSocket:
+        return await _open_bound(family, bind)
+
+    async with trio.open_nursery() as nursery:
+        trackers = UdpTrackers(nursery, open_socket or open_bound, resolve or resolve_datagram)
+        try:
+            yield trackers
+        finally:
+            trackers.close()
+
+
+async def _open_bound(family: int, bind: str | None) -> DatagramSocket:
+    if bind is None:
+        place: Place = ("::" if family == _IPV6 else "0.0.0.0", 0)
+    else:
+        sources = numeric_addresses(bind, 0, trio.socket.SOCK_DGRAM)
+        if not sources or sources[0][0] != family:
+            raise TransportError(f"the tracker cannot be reached from {bind}")
+        place = sources[0][1]
+    link = trio.socket.socket(family, trio.socket.SOCK_DGRAM)
+    try:
+        await link.bind(place)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+async def resolve_datagram(host: str, port: int) -> list[tuple[int, Place]]:
+    """Family and socket address of each address of `host`."""
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
+    except (OSError, UnicodeError) as error:
+        raise failure(f"looking up {host}", error) from error
+    return [(item[0], item[4]) for item in found if item[0] in (_IPV4, _IPV6)]
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise TransportError(f"not a URL that can be asked: {error}") from error
+    if not host or not port:
+        raise TransportError("a udp tracker's URL needs a host and a port")
+    return host, port
