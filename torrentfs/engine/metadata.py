@@ -112,10 +112,6 @@ class MetadataFetch:
         layers: LayerFetch | None = None
         metainfo: Metainfo | None = None
         while self.result is None:
-            received = await stream.receive_into(connection.get_buffer())
-            if not received:
-                raise RemoteProtocolError("closed before it gave the metadata")
-            connection.buffer_updated(received)
             answers: list[bytes | memoryview] = []
             for event in connection.events():
                 if isinstance(event, m.ExtensionHandshake) and assembler is None:
@@ -145,6 +141,11 @@ class MetadataFetch:
                 self._finish(metainfo, address if outgoing else None)
             if answers:
                 await stream.send_many(answers)
+            if self.result is None:
+                received = await stream.receive_into(connection.get_buffer())
+                if not received:
+                    raise RemoteProtocolError("closed before it gave the metadata")
+                connection.buffer_updated(received)
         return True
 
     def _finish(self, metainfo: Metainfo, address: Address | None) -> None:

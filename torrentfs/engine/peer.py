@@ -103,29 +103,35 @@ class Peer:
         self._stream.abort()
 
     async def _receive_loop(self) -> None:
-        connection, stream, torrent = self._connection, self._stream, self.torrent
-        limit = torrent.limits.download
+        connection, stream = self._connection, self._stream
+        limit = self.torrent.limits.download
         while True:
+            # first what came in the same segment as the handshake, then what is yet to come
+            self._process(trio.current_time())
             received = await stream.receive_into(connection.get_buffer())
             if not received:
                 raise TransportError(self._closing or "closed the connection")
             connection.buffer_updated(received)
-            self.last_received = now = trio.current_time()
-            blocks = 0
-            for event in connection.events():
-                if type(event) is m.Piece:
-                    torrent.on_block(self.source, event.piece, event.begin, event.data, now)
-                    blocks += len(event.data)
-                else:
-                    handler = _HANDLERS.get(type(event))
-                    if handler is not None:
-                        handler(self, event, now)
-            if blocks:
-                self.downloaded += blocks
-                self.down_rate.add(blocks, now)
-            torrent.after_receiving(self, now)
+            self.last_received = trio.current_time()
             if limit.rate is not None:
                 await limit.take(received)
+
+    def _process(self, now: float) -> None:
+        """Act on every message that is complete. No checkpoint in here."""
+        torrent = self.torrent
+        blocks = 0
+        for event in self._connection.events():
+            if type(event) is m.Piece:
+                torrent.on_block(self.source, event.piece, event.begin, event.data, now)
+                blocks += len(event.data)
+            else:
+                handler = _HANDLERS.get(type(event))
+                if handler is not None:
+                    handler(self, event, now)
+        if blocks:
+            self.downloaded += blocks
+            self.down_rate.add(blocks, now)
+        torrent.after_receiving(self, now)
 
     async def _send_loop(self) -> None:
         while True:

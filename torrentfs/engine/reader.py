@@ -31,9 +31,6 @@ log = logging.getLogger(__name__)
 RECHECK = 1.0
 """Seconds between two looks of a waiting read at whether its wait still makes sense."""
 
-LOG_INTERVAL = 5.0
-"""Seconds between two log lines about failing reads of one torrent: 200 may fail at once."""
-
 
 class Supply(Protocol):
     """What a reader asks of the torrent that feeds it."""
@@ -84,7 +81,6 @@ class Reader:
         self._supply = supply
         self._waiters: dict[int, Waiter] = {}
         self._stopped: str | None = None
-        self._last_log = float("-inf")
         self.breaker = Breaker(timeout)
         self.waiting = 0
         self._seen_version = heads.version
@@ -170,13 +166,11 @@ class Reader:
                 now = trio.current_time()
                 deadline = max(since, self._supply.progress_of(piece) or since) + allowance
                 if reason := self._supply.hopeless():
-                    raise self._failure(f"piece {piece} is out of reach: {reason}", now)
+                    raise DataUnavailable(reason)
                 if now >= deadline:
                     self.breaker.on_expired(now)
                     why = self._supply.why_missing(piece)
-                    raise self._failure(
-                        f"no progress on piece {piece} for {allowance:.0f} s: {why}", now
-                    )
+                    raise DataUnavailable(f"no byte of it came in {allowance:.0f} s: {why}")
                 with trio.move_on_at(min(deadline, now + RECHECK)):
                     await waiter.event.wait()
             if self._stopped is not None:
@@ -186,12 +180,6 @@ class Reader:
             waiter.readers -= 1
             if not waiter.readers and self._waiters.get(piece) is waiter:
                 del self._waiters[piece]
-
-    def _failure(self, reason: str, now: float) -> DataUnavailable:
-        if now - self._last_log >= LOG_INTERVAL:
-            self._last_log = now
-            log.warning("%s: a read failed: %s", self._name, reason)
-        return DataUnavailable(reason)
 
     def on_piece(self, piece: int) -> None:
         """A piece is in the store: wake the reads that wait for it."""

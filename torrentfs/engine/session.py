@@ -89,7 +89,7 @@ class Session:
 
         Raises `MetadataTimeout` after `timeout` seconds, saying what stood in the way.
         """
-        stored = self.cache.metadata(magnet.hashes)
+        stored = await self.cache.metadata(magnet.hashes)
         if stored is not None:
             try:
                 return parse_torrent(stored.torrent)
@@ -141,11 +141,14 @@ class Session:
             torrent.swarm.add_peers(peers, "user")
             return torrent
         added = await self.cache.keep_metadata(metainfo, time.time())
-        evicted: list[Callable[[Sequence[int]], None]] = []
-        store = await self.cache.open_torrent(
-            metainfo, lambda pieces: [tell(pieces) for tell in evicted] and None
-        )
-        torrent = Torrent(
+        running: Torrent | None = None
+
+        def on_evicted(pieces: Sequence[int]) -> None:
+            if running is not None:  # before that, what is gone is gone from `store.have` alone
+                running.on_evicted(pieces)
+
+        store = await self.cache.open_torrent(metainfo, on_evicted)
+        running = torrent = Torrent(
             metainfo,
             store,
             config=self.config,
@@ -156,7 +159,6 @@ class Session:
             listen_port=self.port,
             select=select,
         )
-        evicted.append(torrent.on_evicted)
         tiers = [*metainfo.trackers, *((url,) for url in trackers)]
         swarm = Swarm(
             metainfo.hashes,

@@ -354,7 +354,7 @@ class Torrent:
             return None
         if self.swarm.trackers is not None and self.config.tcp:
             return None
-        return "no peers, no tracker and no web seed " + self._complaints()
+        return "; ".join(filter(None, ["no peer, tracker or web seed is left", self._complaints()]))
 
     def why_missing(self, piece: int) -> str:
         """Why a piece is not here, in words."""
