@@ -74,8 +74,8 @@ class MetadataAssembler:
         """Take one block of a `MetadataData`; True when this made the dictionary complete.
 
         `RemoteProtocolError`: the block does not fit the claimed size, or all blocks together do
-        not hash to the torrent's name. Then any of them may be the bad one: this assembler is spent,
-        start over with a new one, fed by one peer alone. A block not asked for is dropped.
+        not hash to the torrent's name. Then any of them may be the bad one, and this assembler is
+        spent: start over with a new one. A block not asked for is dropped.
         """
         if self.result is not None:
             return False
