@@ -123,7 +123,7 @@ def _nodes(value: Value) -> tuple[tuple[str, int], ...]:
     return tuple(nodes)
 
 
-_HOST = re.compile(rb"[A-Za-z0-9._:%-]{1,255}")
+_HOST = re.compile(rb"[A-Za-z0-9._:-]{1,255}")
 
 
 def is_host(raw: bytes) -> bool:

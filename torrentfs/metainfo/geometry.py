@@ -57,7 +57,7 @@ class Geometry:
         self.file_starts = array("Q", bytes(8 * len(self.file_lengths)))
         place = 0
         for number, length in enumerate(self.file_lengths):
-            if aligned and place % piece_length:
+            if aligned and length and place % piece_length:
                 place += piece_length - place % piece_length
             self.file_starts[number] = place
             place += length

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _BTIH = "urn:btih:"
 _BTMH = "urn:btmh:"
 _SHA256_MULTIHASH = "1220"
-_ENDPOINT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\[\]:]+)):([0-9]{1,5})")
+_ENDPOINT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+)):([0-9]{1,5})")
 _SELECTION = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 

@@ -1,0 +1,78 @@
+"""Tracker replies and announces, over HTTP and UDP: a value, or `RemoteProtocolError`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torrentfs.errors import RemoteProtocolError
+from torrentfs.metainfo.bencoding import encode
+from torrentfs.wire import http_tracker, udp_tracker
+from torrentfs.wire.announce import AnnounceReply, AnnounceRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MODULES = [
+    "torrentfs.wire.announce",
+    "torrentfs.wire.http_tracker",
+    "torrentfs.wire.text",
+    "torrentfs.wire.udp_tracker",
+]
+
+_KINDS = 5
+
+
+def seeds() -> Iterable[bytes]:
+    """One of each datagram, reply and query; the first byte chooses the reader."""
+    peers = (("192.0.2.1", 6881), ("2001:db8::1", 51413))
+    reply = AnnounceReply(1800, 60, 5, 6, peers, "slow down", b"id")
+    request = AnnounceRequest(b"h" * 20, b"-TF0100-abcdefghijkl", 6881, 1, 2, 3, "started", 50, 7)
+    yield b"\0" + http_tracker.encode_reply(reply)
+    yield b"\0" + http_tracker.encode_reply(reply, compact=False)
+    yield b"\0" + http_tracker.encode_failure("not registered")
+    yield b"\0" + encode({"interval": 5, "peers": [{"ip": "a.example", "port": 1}], "peers6": b""})
+    yield b"\1" + http_tracker.announce_url("http://t/a", request).partition("?")[2].encode()
+    for kind, ipv6 in ((2, False), (3, True)):
+        yield bytes([kind]) + udp_tracker.announce_reply(9, reply, ipv6=ipv6)
+    yield b"\2" + udp_tracker.connect_reply(9, 1 << 60)
+    yield b"\2" + udp_tracker.error_reply(9, "go away")
+    yield b"\4" + udp_tracker.connect_request(9)
+    yield b"\4" + udp_tracker.announce_request(1, 2, request, b"/announce?key=" + b"k" * 300)
+
+
+def one_input(data: bytes) -> None:
+    """Read it; what came out must go round."""
+    kind, body = (data[:1] or b"\0")[0] % _KINDS, data[1:]
+    try:
+        if kind == 0:
+            _check_reply(http_tracker.parse_reply(body))
+        elif kind == 1:
+            request = http_tracker.parse_query(body.decode("latin-1"))
+            url = http_tracker.announce_url("http://t/a", request)
+            assert http_tracker.parse_query(url.partition("?")[2]) == request
+        elif kind == 4:
+            _check_request(udp_tracker.parse_request(body))
+        else:
+            answer = udp_tracker.parse_reply(body, ipv6=kind == 3)
+            if isinstance(answer, udp_tracker.Announced):
+                _check_reply(answer.reply)
+    except RemoteProtocolError as error:
+        assert str(error).isprintable()
+
+
+def _check_reply(reply: AnnounceReply) -> None:
+    again = http_tracker.parse_reply(http_tracker.encode_reply(reply, compact=False))
+    assert again.peers == reply.peers
+    assert (again.interval, again.seeders, again.leechers) == (
+        reply.interval,
+        reply.seeders,
+        reply.leechers,
+    )
+
+
+def _check_request(request: udp_tracker.ConnectRequest | udp_tracker.UdpAnnounce) -> None:
+    if isinstance(request, udp_tracker.UdpAnnounce):
+        data = udp_tracker.announce_request(
+            request.connection, request.transaction, request.request, request.url_data
+        )
+        assert udp_tracker.parse_request(data) == request
