@@ -56,8 +56,11 @@ def one_input(data: bytes) -> None:
             answer = udp_tracker.parse_reply(body, ipv6=kind == 3)
             if isinstance(answer, udp_tracker.Announced):
                 _check_reply(answer.reply)
-    except RemoteProtocolError as error:
-        assert str(error).isprintable()
+    except RemoteProtocolError as refused:
+        reason = str(refused)
+    else:
+        return
+    assert reason.isprintable()
 
 
 def _check_reply(reply: AnnounceReply) -> None:

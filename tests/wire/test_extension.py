@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,7 +87,5 @@ def test_messages_go_out_under_their_ids() -> None:
 
 @given(st.sampled_from([0, *OUR_EXTENSIONS.values(), 50]), st.binary(max_size=200))
 def test_any_payload(number: int, payload: bytes) -> None:
-    try:
+    with contextlib.suppress(RemoteProtocolError):
         read_extended(memoryview(bytes([number]) + payload))
-    except RemoteProtocolError as error:
-        assert str(error)

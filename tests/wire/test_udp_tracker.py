@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -151,7 +152,5 @@ def test_numbers_that_do_not_fit(request_: AnnounceRequest) -> None:
 @given(st.binary(max_size=200), st.booleans())
 def test_any_datagram(data: bytes, ipv6: bool) -> None:
     for parse in (lambda: udp.parse_reply(data, ipv6=ipv6), lambda: udp.parse_request(data)):
-        try:
+        with contextlib.suppress(RemoteProtocolError):
             parse()
-        except RemoteProtocolError as error:
-            assert str(error)
