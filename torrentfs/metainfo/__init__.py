@@ -1,0 +1,1 @@
+"""What a torrent is: bytes of .torrent files and magnets to values and back. Pure."""
