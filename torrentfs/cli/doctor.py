@@ -17,7 +17,7 @@ import click
 from torrentfs.cli.options import SIZE
 from torrentfs.cli.output import printable
 from torrentfs.daemon.quantities import format_size
-from torrentfs.engine.config import SessionConfig
+from torrentfs.engine.config import SessionConfig, default_cache_dir
 
 if TYPE_CHECKING:
     from torrentfs.cli.machine import Facts
@@ -202,7 +202,7 @@ _SESSION = SessionConfig()
 @click.option(
     "--cache-dir",
     type=click.Path(path_type=Path),
-    default=_SESSION.cache_dir,
+    default=default_cache_dir,
     help="The cache directory to look at.  [default: ~/.cache/torrentfs]",
 )
 @click.option(

@@ -103,7 +103,12 @@ def _silence_stdout() -> None:
     os.close(null)
 
 
-@click.group(cls=LazyGroup, context_settings=CONTEXT, invoke_without_command=True)
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
 @click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:

@@ -28,7 +28,7 @@ from torrentfs.cli.output import ProgressLine, complain
 from torrentfs.daemon.config import MountConfig, absolute, default_log_file
 from torrentfs.daemon.outcome import DONE
 from torrentfs.daemon.quantities import format_duration, format_size
-from torrentfs.engine.config import SessionConfig
+from torrentfs.engine.config import SessionConfig, default_cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +109,7 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
 @click.option(
     "--cache-dir",
     type=click.Path(path_type=Path),
-    default=_SESSION.cache_dir,
+    default=default_cache_dir,
     help="Where verified data is kept.  [default: ~/.cache/torrentfs]",
 )
 @_size("--cache-size", _SESSION.cache_size, "Most that the cache takes on disk.")
@@ -242,6 +242,7 @@ def _run_in_background(config: MountConfig) -> int:
 
         handler = file_handler(log_file, rotate=config.log_file is None)
         start_logging(handler, config.verbosity)
+        assert handler.stream is not None  # opened by now, not at the first line
         return handler.stream
 
     def serve(report: Report) -> None:

@@ -20,7 +20,7 @@ import os
 import select
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MAX_LINE = 64 * 1024
+_MAX_TEXT = 600
+"""Characters of one message: its line, at 6 bytes each, is written to a pipe in one go."""
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -43,36 +44,45 @@ class PipeReport:
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = fd
+        os.set_blocking(fd, False)
 
     def on_progress(self, text: str) -> None:
-        """Tell the parent."""
-        self._send({"progress": text})
+        """Tell the parent, unless it is stopped and has not read for long."""
+        self._send({"progress": text[:_MAX_TEXT]})
 
     def on_ready(self, mounted: Mounted) -> None:
         """Tell the parent, which returns to the shell."""
-        self._send({"ready": str(mounted)})
-        self._close()
+        self._send_last({"ready": str(mounted)[:_MAX_TEXT]})
 
     def on_error(self, text: str, code: int) -> None:
         """Tell the parent why there is no mount."""
-        self._send({"error": text, "code": code})
-        self._close()
+        self._send_last({"error": text[:_MAX_TEXT], "code": code})
 
     async def follow(self, status: Callable[[], MountStatus]) -> None:
         """Nobody looks: the log file tells what happens."""
+
+    def close_others(self) -> None:
+        """Close what was inherited beside stdio and the pipe: locks, sockets, pipes of others."""
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) != self._fd:
+                with suppress(OSError):  # the directory's own descriptor is closed by now
+                    os.close(int(name))
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._fd is None:
             return
         try:
-            os.write(self._fd, json.dumps(message).encode()[: _MAX_LINE - 1] + b"\n")
-        except OSError:  # the parent is gone, or too slow to read its progress
+            os.write(self._fd, json.dumps(message).encode() + b"\n")
+        except OSError:  # the parent is gone, or does not read: what it misses is in the log
             log.debug("nobody listens: %s", message)
 
-    def _close(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+    def _send_last(self, message: dict[str, Any]) -> None:
+        if self._fd is None:
+            return
+        os.set_blocking(self._fd, True)
+        self._send(message)
+        os.close(self._fd)
+        self._fd = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +137,9 @@ def _be_the_child(
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.chdir("/")
-        _redirect(open_log().fileno())
+        report.close_others()
+        log_file = open_log()
+        _redirect(log_file.fileno())
         serve(report)
         code = DONE
     except BaseException as exc:

@@ -124,7 +124,7 @@ class _MountService:
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._handle_signals)
+            await nursery.start(self._handle_signals, nursery)
             with self._scope:
                 await self._parts.check_mountpoint(self._config)
                 async with self._parts.open_session(self._config) as session:
@@ -134,7 +134,9 @@ class _MountService:
         if self._stopped_by is not None and not self._mounted:
             raise Interrupted(self._stopped_by)
 
-    async def _handle_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _handle_signals(
+        self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None]
+    ) -> None:
         received = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
         with trio.open_signal_receiver(*received) as signals:
             task_status.started()
@@ -148,7 +150,7 @@ class _MountService:
                     self._leave_now(signum)
                 log.info("%s: unmounting %s", name, self._config.mountpoint)
                 self._stopped_by = signum
-                trio.lowlevel.spawn_system_task(self._leave_late, signum)
+                nursery.start_soon(self._leave_late, signum)
                 self._stop()
 
     def _stop(self) -> None:
@@ -181,7 +183,7 @@ class _MountService:
         for source, metainfo in zip(sources, found, strict=True):
             assert metainfo is not None
             if metainfo.hashes.key in keys:
-                log.warning("%s is given twice: shown once", shorten(metainfo.name))
+                log.info("%s is given twice: shown once", shorten(metainfo.name))
                 continue
             keys.add(metainfo.hashes.key)
             self._torrents.append(await self._add(session, source, metainfo))

@@ -1,0 +1,103 @@
+"""`torrentfs doctor`: each fact that is wrong gives its line and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from torrentfs.cli import machine
+from torrentfs.cli.doctor import examine
+from torrentfs.cli.machine import CacheFacts, Facts, allows_other, distribution_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Run
+
+CACHE = CacheFacts("/c", writable=True, free=2**40, filesystem="ext4", punches_holes=True)
+
+
+def test_a_machine_where_all_is_right() -> None:
+    assert {verdict.level for verdict in examine(Facts())} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "level", "mend"),
+    [
+        ({"fuse_device": "it does not exist"}, "FAIL", "sudo modprobe fuse"),
+        ({"fuse_device": "permission denied"}, "FAIL", "sudo chmod 666 /dev/fuse"),
+        ({"fuse_device": "it does not exist", "container": True}, "FAIL", "--device /dev/fuse"),
+        ({"fusermount": None}, "FAIL", "sudo apt install fuse3"),
+        ({"fusermount": None, "distribution": "fedora"}, "FAIL", "sudo dnf install fuse3"),
+        ({"fusermount": None, "distribution": "arch"}, "FAIL", "sudo pacman -S fuse3"),
+        ({"fusermount": None, "distribution": ""}, "FAIL", "install the package fuse3"),
+        ({"fusermount": None, "root": True}, "warn", "apt install fuse3"),
+        ({"fusermount_setuid": False}, "FAIL", "sudo chmod u+s /usr/bin/fusermount3"),
+        ({"missing": {"pyfuse3": "no libfuse3.so"}}, "FAIL", "libfuse3-dev"),
+        ({"missing": {"trio": "x"}}, "FAIL", "pip install"),
+        ({"allow_other": False}, "warn", "echo user_allow_other"),
+        ({"connections_problem": "not mounted"}, "warn", "mount -t fusectl"),
+        ({"connections_problem": "read-only"}, "warn", "remount,rw"),
+        ({"cache": replace(CACHE, writable=False)}, "FAIL", "--cache-dir"),
+        ({"cache": replace(CACHE, filesystem="nfs4")}, "warn", "local disk"),
+        ({"cache": replace(CACHE, filesystem="fuse.sshfs")}, "warn", "local disk"),
+        ({"cache": replace(CACHE, free=9), "wanted_free": 10}, "warn", "--min-free-space"),
+        ({"cache": replace(CACHE, punches_holes=False)}, "warn", "ext4"),
+        ({"cache": replace(CACHE, punches_holes=None)}, "warn", ""),
+        ({"open_files": 1024}, "warn", "ulimit -Hn 4096"),
+        ({"ipv6": False}, "warn", "sysctl"),
+        ({"port": 80, "port_error": "permission denied"}, "FAIL", "--port"),
+    ],
+)
+def test_one_thing_wrong(facts: dict[str, Any], level: str, mend: str) -> None:
+    wrong = [verdict for verdict in examine(Facts(**facts)) if verdict.level != "ok"]
+    assert [verdict.level for verdict in wrong] == [level]
+    assert mend in wrong[0].mend
+
+
+def test_root_needs_no_setuid_and_no_permission() -> None:
+    verdicts = examine(Facts(root=True, fusermount_setuid=False, allow_other=False))
+    assert {verdict.level for verdict in verdicts} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("fact", "code"), [({}, 0), ({"ipv6": False}, 0), ({"fusermount": None}, 1)]
+)
+def test_exit_code(
+    run: Run, monkeypatch: pytest.MonkeyPatch, fact: dict[str, Any], code: int
+) -> None:
+    monkeypatch.setattr(machine, "gather", lambda *_args: Facts(**fact))
+    result = run("doctor", "--json")
+    assert result.exit_code == code
+    verdicts = json.loads(result.stdout)
+    assert set(verdicts[0]) == {"check", "level", "text", "mend"}
+    human = run("doctor")
+    assert human.exit_code == code
+    marks = [line[:4].strip() for line in human.stdout.splitlines() if not line.startswith(" ")]
+    assert marks == [verdict["level"] for verdict in verdicts]
+
+
+def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
+    facts = machine.gather(tmp_path / "not" / "there", 0, 0)
+    assert facts.cache.directory == str(tmp_path / "not" / "there")
+    assert facts.cache.writable
+    assert facts.cache.free > 0
+    assert facts.missing == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_distributions() -> None:
+    assert distribution_of('NAME="x"\nID=ubuntu\nID_LIKE=debian\n') == "debian"
+    assert distribution_of('ID="rocky"\nID_LIKE="rhel centos fedora"') == "fedora"
+    assert distribution_of("ID=manjaro\nID_LIKE=arch") == "arch"
+    assert distribution_of('ID="opensuse-leap"\nID_LIKE="suse opensuse"') == "suse"
+    assert distribution_of("ID=alpine") == "alpine"
+    assert distribution_of("garbage") == ""
+
+
+def test_fuse_conf() -> None:
+    assert allows_other("# x\n user_allow_other  # yes\n")
+    assert not allows_other("#user_allow_other\nmount_max = 5\n")

@@ -1,0 +1,131 @@
+"""`torrentfs mount`: from words to a configuration, and what the user reads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from torrentfs.cli import mount as mount_command
+from torrentfs.daemon import background
+from torrentfs.daemon.background import Ended
+from torrentfs.daemon.sources import FileSource, MagnetSource, UrlSource
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+    from torrentfs.daemon.config import MountConfig
+
+MAGNET = "magnet:?xt=urn:btih:" + "a" * 40
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch) -> list[MountConfig]:
+    """What `mount` would have mounted; nothing is."""
+    made: list[Any] = []
+
+    def remember(config: MountConfig) -> int:
+        made.append(config)
+        return 0
+
+    monkeypatch.setattr(mount_command, "_run_in_background", remember)
+    return made
+
+
+def test_paths_become_absolute(
+    run: Run, home: Path, torrent: Path, configs: list[MountConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    args = [torrent.name, "mnt", "--cache-dir", "~/c", "--log-file", "../l"]
+    assert run("mount", *args).exit_code == 0
+    (config,) = configs
+    assert config.sources == (FileSource(torrent.name, torrent),)
+    assert config.mountpoint == home / "mnt"
+    assert config.session.cache_dir == home / "c"
+    assert config.log_file == home.parent / "l"
+
+
+def test_several_sources_in_their_order(
+    run: Run, home: Path, torrent: Path, configs: list[MountConfig]
+) -> None:
+    url = "https://example.org/x.torrent"
+    assert run("mount", MAGNET, str(torrent), url, "b" * 64, str(home)).exit_code == 0
+    kinds = [type(source) for source in configs[0].sources]
+    assert kinds == [MagnetSource, FileSource, UrlSource, MagnetSource]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["nothing.torrent"], "nothing.torrent: no such file"),
+        (["magnet:?dn=x"], "no BitTorrent hash"),
+        (["ftp://example.org/x.torrent"], "only http and https"),
+        ([MAGNET, "--allow-other", "--allow-root"], "leave out --allow-root"),
+        ([MAGNET, "--read-timeout", "0"], "longer than 0s"),
+        ([MAGNET, "--peer", "somewhere"], "'somewhere' is not an address"),
+        ([MAGNET, "--umask", "999"], "octal"),
+        ([MAGNET, "--tracker", "example.org"], "not a URL that starts with http://"),
+        ([MAGNET, "--bind-interface", "nowhere0"], "no network interface 'nowhere0'"),
+        ([MAGNET, "--proxy", "socks5://localhost"], "No such option"),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(
+    run: Run, home: Path, configs: list[MountConfig], args: list[str], said: str
+) -> None:
+    result = run("mount", *args, str(home))
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert said in line
+    assert not configs
+
+
+def test_what_is_not_there_yet_may_be_switched_off(
+    run: Run, home: Path, configs: list[MountConfig]
+) -> None:
+    flags = ["--no-dht", "--no-pex", "--no-lsd", "--no-utp", "--no-webrtc", "--private"]
+    assert run("mount", MAGNET, str(home), *flags).exit_code == 0
+    assert len(configs) == 1
+    assert "--no-dht" not in run("mount", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("ended", "args", "stderr"),
+    [
+        (Ended("mounted x on /m", 0), [], ""),
+        (Ended("no peer gave the metadata", 3), [], "torrentfs: no peer gave the metadata\n"),
+        (Ended("not empty", 2), ["-v"], "torrentfs: not empty\n"),
+    ],
+)
+def test_the_shell_hears_of_failure_only(
+    run: Run,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ended: Ended,
+    args: list[str],
+    stderr: str,
+) -> None:
+    monkeypatch.setattr(background, "run_in_background", lambda *_args, **_settings: ended)
+    result = run("mount", MAGNET, str(home), *args)
+    assert result.exit_code == ended.code
+    assert result.stdout == ""
+    assert result.stderr == stderr
+
+
+def test_verbose_tells_where_the_log_is(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = Ended("mounted x on /m", 0)
+    monkeypatch.setattr(background, "run_in_background", lambda *_args, **_settings: ended)
+    result = run("mount", "-v", MAGNET, str(home / "m"))
+    slug = str(home / "m").strip("/").replace("/", "-")[-100:]
+    expected = home / ".local/state/torrentfs/log" / f"{slug}.log"
+    assert result.stderr == f"mounted x on /m (log: {expected})\n"
+
+
+def test_defaults_are_those_of_the_engine(run: Run, home: Path, configs: list[MountConfig]) -> None:
+    assert run("mount", MAGNET, str(home)).exit_code == 0
+    session = configs[0].session
+    assert session.cache_dir == Path(mount_command.SessionConfig().cache_dir)
+    assert session == mount_command.SessionConfig(cache_dir=session.cache_dir)
+    assert os.path.isabs(session.cache_dir)

@@ -1,0 +1,154 @@
+"""Parts of a mount without engine or FUSE: they write down what happens, in order."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import trio
+
+from torrentfs.daemon.config import MountConfig
+from torrentfs.daemon.report import Mounted, MountStatus
+from torrentfs.daemon.service import Parts
+from torrentfs.daemon.sources import parse_source
+from torrentfs.errors import MetadataTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+MAGNET = "magnet:?xt=urn:btih:" + "a" * 40 + "&dn=film&tr=udp://t:1&x.pe=10.0.0.1:1&so=1"
+STATUS = MountStatus(1, 100, 0, 0, 0, 0, 0)
+
+
+class Exited(BaseException):
+    """Instead of the end of the test process."""
+
+
+class FakeTorrent:
+    def __init__(self, metainfo: Any, events: list[str]) -> None:
+        self.metainfo = metainfo
+        self._events = events
+
+    def fail_reads(self, reason: str) -> None:
+        self._events.append("fail_reads")
+
+
+class FakeSession:
+    """Answers magnets after `delay` seconds."""
+
+    port = 6881
+    client: Any = None
+
+    def __init__(self, events: list[str], delay: float) -> None:
+        self._events = events
+        self._delay = delay
+        self.added: list[dict[str, Any]] = []
+        self.resolved: list[Any] = []
+
+    async def resolve(
+        self, magnet: Any, *, timeout: float, on_progress: Callable[[str], None] | None = None
+    ) -> Any:
+        self.resolved.append(magnet)
+        assert on_progress is not None
+        on_progress("asking 3 peers")
+        with trio.move_on_after(timeout):
+            await trio.sleep(self._delay)
+            return SimpleNamespace(name=magnet.name or "nameless", hashes=magnet.hashes)
+        raise MetadataTimeout(f"nobody has {magnet.hashes}")
+
+    async def add(self, metainfo: Any, **settings: Any) -> FakeTorrent:
+        self.added.append(settings)
+        return FakeTorrent(metainfo, self._events)
+
+
+class Fakes:
+    """All parts, and what happened to them."""
+
+    def __init__(
+        self,
+        *,
+        delay: float = 1.0,
+        closing: float = 0.0,
+        unmount: trio.Event | None = None,
+        mount_error: Exception | None = None,
+        place_error: Exception | None = None,
+    ) -> None:
+        self.events: list[str] = []
+        self.session = FakeSession(self.events, delay)
+        self._closing = closing
+        self._unmount = unmount if unmount is not None else trio.Event()
+        self._mount_error = mount_error
+        self._place_error = place_error
+
+    def parts(self) -> Parts:
+        return Parts(
+            open_session=self._open_session,
+            check_mountpoint=self._check_mountpoint,
+            serve_mount=self._serve_mount,
+            detach=lambda path: self.events.append(f"detach {path}"),
+            status=lambda _session, _torrents: STATUS,
+            exit=self._exit,
+        )
+
+    @asynccontextmanager
+    async def _open_session(self, config: MountConfig) -> AsyncIterator[FakeSession]:
+        self.events.append("open session")
+        try:
+            yield self.session
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self._closing)
+            self.events.append("close session")
+
+    async def _check_mountpoint(self, config: MountConfig) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._place_error:
+            raise self._place_error
+
+    async def _serve_mount(
+        self, config: MountConfig, torrents: Sequence[Any], *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        if self._mount_error:
+            raise self._mount_error
+        self.events.append("mount " + ",".join(t.metainfo.name for t in torrents))
+        try:
+            task_status.started()
+            await self._unmount.wait()
+        finally:
+            self.events.append("unmount")
+
+    def _exit(self, code: int) -> NoReturn:
+        self.events.append(f"exit {code}")
+        raise Exited
+
+
+class Notes:
+    """A `Report` that writes down what it is told."""
+
+    def __init__(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        self.progress: list[str] = []
+        self.mounted: Mounted | None = None
+        self.seen: list[MountStatus] = []
+        self._then = on_ready
+
+    def on_progress(self, text: str) -> None:
+        self.progress.append(text)
+
+    def on_ready(self, mounted: Mounted) -> None:
+        self.mounted = mounted
+        self._then()
+
+    async def follow(self, status: Callable[[], MountStatus]) -> None:
+        self.seen.append(status())
+        await trio.sleep_forever()
+
+
+def config(*sources: str, **settings: Any) -> MountConfig:
+    """A configuration to mount `sources` (or one magnet) on /m."""
+    parsed = tuple(parse_source(text) for text in sources or (MAGNET,))
+    return MountConfig(sources=parsed, mountpoint=Path("/m"), **settings)
+
+
+__all__ = ["MAGNET", "Exited", "Fakes", "Notes", "config"]

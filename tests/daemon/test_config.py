@@ -1,0 +1,62 @@
+"""Configuration that does not depend on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.fakes import config
+from torrentfs.daemon.config import (
+    MountConfig,
+    absolute,
+    default_config_file,
+    default_log_file,
+    read_config_file,
+)
+from torrentfs.engine.config import SessionConfig
+from torrentfs.errors import ConfigError
+
+
+def test_default_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/c")
+    monkeypatch.setenv("XDG_STATE_HOME", "/s")
+    assert default_config_file() == Path("/c/torrentfs/config.toml")
+    assert default_log_file(Path("/mnt/my films")) == Path("/s/torrentfs/log/mnt-my-films.log")
+    assert default_log_file(Path("/")).name == "root.log"
+    assert len(default_log_file(Path("/" + "x" * 300)).name) <= 104
+
+
+def test_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/h")
+    assert absolute("a/../b") == tmp_path / "b"
+    assert absolute("~/a") == Path("/h/a")
+
+
+def test_impossible_configurations() -> None:
+    with pytest.raises(ConfigError, match="nothing to mount"):
+        MountConfig(sources=(), mountpoint=Path("/m"))
+    with pytest.raises(ConfigError, match="allow-root"):
+        config(allow_other=True, allow_root=True)
+    with pytest.raises(ConfigError, match="timeout"):
+        config(metadata_timeout=0.0)
+    with pytest.raises(ConfigError, match="timeout"):
+        config(session=SessionConfig(read_timeout=0.0))
+
+
+def test_config_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("cache-size = '1G'\nport = 5\npeer = ['a:1', 'b:2']\nno_tcp = true")
+    assert read_config_file(path, {"cache_size", "port", "peer", "no_tcp"}) == {
+        "cache_size": "1G",
+        "port": 5,
+        "peer": ["a:1", "b:2"],
+        "no_tcp": True,
+    }
+    for wrong in (b"\xff", b"port = 5", b"x = [[1]]", b"x = 2000-01-01", b"x = " + b"[" * 10000):
+        path.write_bytes(wrong)
+        with pytest.raises(ConfigError, match=r"c\.toml"):
+            read_config_file(path, {"x"})
+    with pytest.raises(ConfigError, match="is a directory"):
+        read_config_file(tmp_path, {"x"})
