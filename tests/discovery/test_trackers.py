@@ -1,0 +1,283 @@
+"""Tiers in virtual time: who is asked when, and what is said at the end."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from torrentfs.discovery.trackers import HEDGE, Totals, TrackerTiers
+from torrentfs.errors import TransportError
+from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, TrackerFailure
+
+HASHES = (b"1" * 20,)
+PEER = ("192.0.2.9", 6881)
+
+
+class Announce(NamedTuple):
+    at: float
+    url: str
+    event: str
+
+
+class FakeTrackers:
+    """Behaviour by URL: a reply, an error, or None for silence; notes every announce."""
+
+    def __init__(self, **behaviour: AnnounceReply | Exception | None) -> None:
+        self.behaviour = {f"fake:{name}": what for name, what in behaviour.items()}
+        self.delay: dict[str, float] = {}
+        self.seen: list[Announce] = []
+        self.requests: list[AnnounceRequest] = []
+
+    async def announce(
+        self, url: str, request: AnnounceRequest, on_reply: Callable[[AnnounceReply], None]
+    ) -> None:
+        self.seen.append(Announce(round(trio.current_time(), 3), url[5:], request.event))
+        self.requests.append(request)
+        await trio.sleep(self.delay.get(url[5:], 0.1))
+        what = self.behaviour[url]
+        if what is None:
+            await trio.sleep(105)
+            raise TransportError("no answer within 105 s")
+        if isinstance(what, Exception):
+            raise what
+        on_reply(what)
+
+
+def with_peers(*peers: tuple[str, int], **more: int) -> AnnounceReply:
+    return AnnounceReply(peers=peers or (PEER,), **more)  # type: ignore[arg-type]
+
+
+class Running(NamedTuple):
+    tiers: TrackerTiers
+    peers: list[tuple[Sequence[tuple[str, int]], str]]
+    scope: trio.CancelScope
+
+
+@asynccontextmanager
+async def running(
+    tiers: list[list[str]],
+    fake: FakeTrackers,
+    hashes: tuple[bytes, ...] = HASHES,
+    port: int = 6881,
+) -> AsyncIterator[Running]:
+    peers: list[tuple[Sequence[tuple[str, int]], str]] = []
+    trackers = TrackerTiers(
+        [[f"fake:{name}" for name in tier] for tier in tiers],
+        hashes,
+        b"-TF0100-abcdefghijkl",
+        port,
+        client=None,  # type: ignore[arg-type]
+        totals=lambda: Totals(1, 2, 3),
+        rng=random.Random(0),
+        on_peers=lambda found, url: peers.append((found, url[5:])),
+        announcers={"fake": fake},
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trackers.run)
+        yield Running(trackers, peers, nursery.cancel_scope)
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_tracker_started_again_and_stopped(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(a=with_peers(interval=1800))
+    async with running([["a"]], fake) as run:
+        await trio.sleep(3700)
+        assert run.peers == [([PEER], "a")] * 3
+    assert fake.seen[:3] == [(0, "a", "started"), (1800.1, "a", ""), (3600.2, "a", "")]
+    assert fake.seen[3:] == [(3700, "a", "stopped")]
+    request = fake.requests[0]
+    assert (request.uploaded, request.downloaded, request.left) == (1, 2, 3)
+    assert request.port == 6881
+    assert fake.requests[-1].num_want == 0
+
+
+async def test_the_next_is_asked_at_once_after_a_failure(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(
+        a=TrackerFailure(b"torrent not registered"),
+        b=TransportError("connection refused"),
+        c=with_peers(),
+        d=with_peers(),
+    )
+    async with running([["a"], ["b"], ["c"], ["d"]], fake) as run:
+        await trio.sleep(1)
+        assert [name for _, name, _ in fake.seen] == ["a", "b", "c"]
+        assert fake.seen[2].at == pytest.approx(0.2)
+        shown = {s.url[5:]: s for s in run.tiers.statistics()}
+        assert shown["a"].last_error == "torrent not registered"
+        assert shown["b"].last_error == "connection refused"
+        assert shown["c"].peers == 1
+    # only the one that may know us hears of our end
+    assert [(name, event) for _, name, event in fake.seen[3:]] == [("c", "stopped")]
+
+
+async def test_a_silent_tracker_delays_the_next_by_the_hedge_only(
+    autojump_clock: MockClock,
+) -> None:
+    fake = FakeTrackers(silent=None, good=with_peers())
+    async with running([["silent"], ["good"]], fake) as run:
+        await trio.sleep(HEDGE + 0.5)
+        assert run.peers == [([PEER], "good")]
+        await trio.sleep(60)
+        silent, good = run.tiers.statistics()
+        assert silent.last_error == "no answer yet"
+        assert good.failures == 0
+    assert fake.seen[1] == (HEDGE, "good", "started")
+    # the silent one may have heard us: it is told of our end too
+    assert {(name, event) for _, name, event in fake.seen[2:]} == {
+        ("silent", "stopped"),
+        ("good", "stopped"),
+    }
+
+
+async def test_a_slow_tracker_keeps_its_chance(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(slow=with_peers(("192.0.2.1", 1)), good=with_peers())
+    fake.delay["slow"] = HEDGE + 2
+    async with running([["slow"], ["good"]], fake) as run:
+        await trio.sleep(20)
+        assert [name for _, name in run.peers] == ["good", "slow"]
+
+
+async def test_an_answer_without_peers_does_not_end_the_round(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(empty=AnnounceReply(), own=with_peers(("127.0.0.1", 6881)), c=with_peers())
+    async with running([["empty"], ["own"], ["c"]], fake) as run:
+        await trio.sleep(5)
+        assert [name for _, name, _ in fake.seen] == ["empty", "own", "c"]
+        assert run.peers == [([PEER], "c")]
+
+
+async def test_without_any_peer_it_asks_again_soon_then_rarely(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(a=AnnounceReply(interval=1800))
+    async with running([["a"]], fake):
+        await trio.sleep(6000)
+    times = [at for at, _, event in fake.seen if event != "stopped"]
+    gaps = [round(b - a) for a, b in itertools.pairwise(times)]
+    assert gaps == [60, 120, 240, 480, 960, 1800, 1800]
+
+
+async def test_promotion_within_its_tier(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(
+        a=TransportError("down"), b=TransportError("down"), c=with_peers(interval=100)
+    )
+    async with running([["a", "b", "c"]], fake) as run:
+        await trio.sleep(1)
+        assert run.tiers.statistics()[0].url == "fake:c"
+        before = len(fake.seen)
+        await trio.sleep(101)
+        assert [name for _, name, _ in fake.seen[before:]] == ["c"]
+
+
+async def test_tiers_are_shuffled_and_repetitions_dropped(autojump_clock: MockClock) -> None:
+    names = [chr(n) for n in range(97, 117)]
+    fake = FakeTrackers(**dict.fromkeys(names, with_peers()))
+    async with running([names, names[:3]], fake) as run:
+        order = [s.url[5:] for s in run.tiers.statistics()]
+    assert sorted(order) == names
+    assert order != names
+
+
+async def test_failures_back_off(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(a=TransportError("down"))
+    async with running([["a"]], fake):
+        await trio.sleep(3600)
+    gaps = [b.at - a.at for a, b in itertools.pairwise(fake.seen)]
+    assert all(event == "started" for _, _, event in fake.seen)
+    for n, gap in enumerate(gaps):
+        assert 0.75 <= (gap - 0.1) / (10 * 2**n) <= 1.25
+
+
+async def test_announce_soon_keeps_the_minimum(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(a=with_peers(interval=1800, min_interval=300))
+    async with running([["a"]], fake) as run:
+        await trio.sleep(10)
+        run.tiers.announce_soon()
+        await trio.sleep(280)
+        assert len(fake.seen) == 1
+        await trio.sleep(20)
+        assert fake.seen[1:] == [(300.1, "a", "")]
+        await trio.sleep(1000)
+        run.tiers.announce_soon()
+        await trio.sleep(1)
+        assert len(fake.seen) == 3
+
+
+async def test_completed_is_said_once_to_those_who_know_us(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(a=with_peers(), b=with_peers())
+    async with running([["a"], ["b"]], fake) as run:
+        await trio.sleep(5)
+        run.tiers.announce_completed()
+        await trio.sleep(5)
+    assert [(n, e) for _, n, e in fake.seen] == [
+        ("a", "started"),
+        ("a", "completed"),
+        ("a", "stopped"),
+    ]
+
+
+async def test_both_hashes_of_a_hybrid_torrent(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(a=with_peers())
+    async with running([["a"]], fake, hashes=(b"1" * 20, b"2" * 20)):
+        await trio.sleep(1)
+    assert {(r.info_hash[:1], r.event) for r in fake.requests} == {
+        (form, event) for form in (b"1", b"2") for event in ("started", "stopped")
+    }
+
+
+async def test_stopped_takes_two_seconds_at_most_even_when_cancelled(
+    autojump_clock: MockClock,
+) -> None:
+    fake = FakeTrackers(a=with_peers())
+    async with running([["a"]], fake) as run:
+        await trio.sleep(10)
+        fake.behaviour["fake:a"] = None
+        start = trio.current_time()
+        run.scope.cancel()
+    assert trio.current_time() - start == pytest.approx(2.0)
+    assert fake.seen[-1].event == "stopped"
+
+
+async def test_the_tracker_id_is_given_back(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(a=AnnounceReply(interval=60, peers=(PEER,), tracker_id=b"xyz"))
+    async with running([["a"]], fake):
+        await trio.sleep(70)
+    assert [r.tracker_id for r in fake.requests] == [None, b"xyz", b"xyz"]
+    assert len({r.key for r in fake.requests}) == 1
+
+
+async def test_unsupported_schemes_and_no_trackers_are_no_trouble(
+    autojump_clock: MockClock,
+) -> None:
+    fake = FakeTrackers()
+    trackers = TrackerTiers(
+        [["wss://t.example/", "nonsense"]],
+        HASHES,
+        bytes(20),
+        0,
+        client=None,  # type: ignore[arg-type]
+        totals=lambda: Totals(0, 0, 0),
+        rng=random.Random(0),
+        announcers={"fake": fake},
+    )
+    with trio.move_on_after(1000):
+        await trackers.run()
+    assert {s.last_error for s in trackers.statistics()} == {
+        "wss URLs are not supported",
+        "malformed URLs are not supported",
+    }
+    assert fake.seen == []
+    assert "wss://t.example/" in repr(trackers)
+    async with running([], fake):
+        await trio.sleep(10)
+
+
+async def test_without_a_port_a_harmless_one_is_announced(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(a=with_peers())
+    async with running([["a"]], fake, port=0):
+        await trio.sleep(1)
+    assert fake.requests[0].port == 1
