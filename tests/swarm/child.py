@@ -46,6 +46,7 @@ class JsonChild:
                 stderr=errors,
                 cwd=ROOT,
                 env={**os.environ, **(environment or {})},
+                process_group=0,  # a Ctrl-C at the terminal is for the parent, which ends us
             )
 
     @property

@@ -142,6 +142,7 @@ def mounted(
             stdout=terminal,
             stderr=terminal,
             env={**kept, **(environment or {})},
+            process_group=0,  # a Ctrl-C at the terminal is for us, and we end it
         )
     mount = Mounted(process, mountpoint, cache, log, output)
     try:

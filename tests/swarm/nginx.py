@@ -123,6 +123,7 @@ def web_seed(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        process_group=0,
     )
     try:
         wait_port(port, process, lambda: (work / "error.log").read_text())

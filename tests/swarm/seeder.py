@@ -100,6 +100,7 @@ def seed(
     ipv4: bool = True,
     ipv6: bool = False,
     port: int = 0,
+    announce_port: int = 0,
     utp: bool = False,
     upload_limit: int = 0,
     trackers: Sequence[str] = (),
@@ -107,8 +108,9 @@ def seed(
 ) -> Iterator[LibtorrentPeer]:
     """Seed the file or directory `payload` of the torrent file `torrent`.
 
-    `work` gets the log.  `upload_limit` in bytes per second; `check` hashes the payload first
-    instead of trusting it.
+    `work` gets the log.  `announce_port` is what trackers are told instead
+    of the port (that of a proxy); `upload_limit` in bytes per second; `check` hashes the payload
+    first instead of trusting it.
     """
     config = {
         "torrent": str(torrent),
@@ -117,6 +119,7 @@ def seed(
         "utp": utp,
         "upload_limit": upload_limit,
         "trackers": list(trackers),
+        "announce_port": announce_port,
         "seed": not check,
         "wait_seeding": True,
     }
@@ -196,6 +199,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
         connection_speed=100,
         suggest_mode=0,
         ssrf_mitigation=False,
+        announce_port=config.get("announce_port", 0),
         validate_https_trackers=False,
         tracker_backoff=1,
         stop_tracker_timeout=1,
