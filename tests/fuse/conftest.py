@@ -84,7 +84,7 @@ class Mounter:
 
     def __init__(self, work: Path) -> None:
         self._work = work
-        self._started: list[Mounted] = []
+        self.started: list[Mounted] = []
         self._readers: list[subprocess.Popen[bytes]] = []
 
     def __call__(
@@ -101,7 +101,7 @@ class Mounter:
         **spec: Any,
     ) -> Mounted:  # fmt: skip
         """The same, without waiting for the mount."""
-        number = len(self._started)
+        number = len(self.started)
         if at is None:
             at = self._work / f"mnt{number}"
             at.mkdir()
@@ -116,7 +116,7 @@ class Mounter:
                 text=True, cwd=ROOT,
             )  # fmt: skip
         mounted = Mounted(process, at, log)
-        self._started.append(mounted)
+        self.started.append(mounted)
         return mounted
 
     def reader(self, *command: str, stdout: int | IO[bytes] = subprocess.DEVNULL) -> Any:
@@ -128,7 +128,7 @@ class Mounter:
     def clean(self) -> None:
         for reader in self._readers:
             reader.kill()
-        for mounted in self._started:
+        for mounted in self.started:
             if mounted.process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     mounted.end(3.0)

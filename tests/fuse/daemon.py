@@ -2,7 +2,8 @@
 
 It is told what to do on stdin, one word list per line, and answers each with one line on stdout:
 `hold NAME`, `free NAME`, `fail NAME` (its reads), `blocked` (how many reads wait), `reads NAME`,
-`open NAME` (handles), `add NAME SIZE`, `remove NAME`, `statistics`. `mounted` is its first line.
+`open NAME` (handles), `add NAME SIZE`, `remove NAME`, `waiting` (how many reads stand in line).
+`mounted` is its first line.
 SIGTERM ends it the way the real daemon ends: torrents fail blocked reads, then the mount goes.
 """
 
@@ -53,8 +54,8 @@ class Daemon:
             return await self.mount.add(self.volumes[name])
         if verb == "blocked":
             return sum(v.blocked for v in self.volumes.values())
-        if verb == "statistics":
-            return repr(self.mount)
+        if verb == "waiting":
+            return self.mount.operations.admission.waiting
         assert one is not None
         if verb == "hold":
             one.held = True

@@ -47,7 +47,8 @@ def state(pid: int) -> str:
 def test_with_200_reads_blocked_everything_else_answers_at_once(
     mount: Mounter, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """docs/semantics.md: "One dead torrent never slows another"."""
+    """docs/semantics.md: "Every call is answered", docs/semantics.md: "One dead torrent never
+    slows another"."""
     mounted = mount({"dead": GIB, "healthy": 4 << 20, "t": [["a/b", 5], ["c", 6]]})
     block(mount, mounted, 200)
     timings = {
@@ -76,7 +77,7 @@ def test_reads_beyond_a_torrents_slots_wait_in_its_own_line(mount: Mounter) -> N
     mounted = mount({"dead": GIB, "healthy": 4 << 20}, admission={"per_torrent": 20})
     reader = block(mount, mounted, 20)
     more = mount.reader(sys.executable, "-c", READ, str(mounted.path / "dead"), "50")
-    wait_until(lambda: "waiting" in (words := mounted.tell("statistics")) and "0 wait" not in words)
+    wait_until(lambda: mounted.tell("waiting") > 20)
     assert (mounted.path / "healthy").read_bytes() == content_of("healthy/0", 0, 4 << 20)
     mounted.tell("free dead")
     assert reader.wait(10) == 0
@@ -120,7 +121,7 @@ def test_a_second_open_and_read_of_a_stuck_file_can_be_killed(mount: Mounter) ->
     assert second.wait(2) == -signal.SIGKILL
 
 
-def test_a_failed_read_is_eio_and_logged_and_the_next_may_work(mount: Mounter) -> None:
+def test_a_failed_read_is_eio_and_logged_once(mount: Mounter) -> None:
     mounted = mount({"dead": 1 << 20})
     mounted.tell("hold dead")
     reader = mount.reader("cat", str(mounted.path / "dead"))
@@ -151,7 +152,7 @@ def test_termination_with_blocked_reads_takes_less_than_a_second(
     """docs/semantics.md: "`umount` works at any moment"."""
     mounted = mount({"dead": GIB})
     reader = block(mount, mounted, 200)
-    inside = mount.reader("sh", "-c", 'cd "$0" && sleep 60', str(mounted.path))
+    inside = mount.reader("sh", "-c", 'cd "$0" && exec sleep 60', str(mounted.path))
     wait_until(lambda: os.readlink(f"/proc/{inside.pid}/cwd") == str(mounted.path))
     began = time.perf_counter()
     mounted.process.send_signal(signal.SIGTERM)

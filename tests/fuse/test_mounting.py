@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fuse.conftest import ROOT, Mounter, wait_until
 from torrentfs.errors import MountError
-from torrentfs.vfs.mountpoint import detach, find_mount, is_dead, unmount
+from torrentfs.vfs.mountpoint import detach, find_mount, is_dead, mount_table, unmount
 
 pytestmark = pytest.mark.real
 
@@ -22,8 +26,8 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become som
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
-def refusal(mount: Mounter, at: Path, **spec: object) -> str:
-    mounted = mount.start({"s": 9}, at, **spec)
+def refusal(mounter: Mounter, at: Path, **spec: object) -> str:
+    mounted = mounter.start({"s": 9}, at, **spec)
     line = mounted.first_line()
     assert mounted.process.wait(10) == 2, line + mounted.log()
     assert mounted.log() == ""  # one line, and nothing of libfuse beside it
@@ -57,10 +61,12 @@ def test_the_kernels_limits_are_raised(mount: Mounter) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_signals_unmount(how: signal.Signals, mount: Mounter) -> None:
     mounted = mount({"s": 9})
-    with (mounted.path / "s").open("rb") as held:
-        held.read()
-        mounted.process.send_signal(how)
-        assert mounted.process.wait(3) == 0
+    held = os.open(mounted.path / "s", os.O_RDONLY)
+    os.read(held, 10)
+    mounted.process.send_signal(how)
+    assert mounted.process.wait(3) == 0, mounted.log()
+    with contextlib.suppress(OSError):  # close() has nobody to tell any more
+        os.close(held)
     assert not mounted.is_mounted()
     assert mounted.process.stdout is not None
     assert "0 files, 0 directories" in mounted.process.stdout.read()
@@ -169,80 +175,95 @@ def test_a_mount_whose_daemon_hangs_is_refused_in_time(mount: Mounter) -> None:
         mounted.process.send_signal(signal.SIGCONT)
 
 
+@pytest.fixture
+def for_nobody() -> Iterator[Path]:
+    """A directory that user nobody owns and can reach."""
+    place = Path(tempfile.mkdtemp(prefix="torrentfs-test-"))
+    os.chown(place, 65534, 65534)
+    place.chmod(0o755)
+    try:
+        yield place
+    finally:
+        for mount in mount_table():
+            if mount.path.startswith(str(place)):
+                detach(mount.path)
+        shutil.rmtree(place)
+
+
 @AS_ROOT
-def test_others_see_it_only_if_allowed(mount: Mounter, tmp_path: Path) -> None:
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_mode & 0o001 == 0:
-            pytest.skip("this directory is closed to others")
-    closed, opened = mount({"s": 9}), mount({"s": 9}, mount={"allow_other": True})
-    for mounted, code in ((closed, 1), (opened, 0)):
+def test_others_see_it_only_if_allowed(mount: Mounter, for_nobody: Path) -> None:
+    for name, options, code in (("closed", {}, 1), ("open", {"allow_other": True}, 0)):
+        (for_nobody / name).mkdir()
+        mounted = mount({"s": 9}, for_nobody / name, mount=options)
         done = subprocess.run(
             [*NOBODY, "cat", mounted.path / "s"], capture_output=True, timeout=5, check=False
         )
         assert done.returncode == code
     # Not even as somebody else is a write anything but EROFS.
     done = subprocess.run(
-        [*NOBODY, "touch", opened.path / "new"],
+        [*NOBODY, "touch", mounted.path / "new"],
         capture_output=True, text=True, timeout=5, check=False,
     )  # fmt: skip
     assert "Read-only file system" in done.stderr
+    for mounted in mount.started:
+        assert mounted.end() == 0
 
 
 @pytest.fixture
-def for_nobody(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that user nobody owns and can reach."""
-    import shutil
-    import tempfile
-
-    place = Path(tempfile.mkdtemp(prefix="torrentfs-test-"))
-    os.chown(place, 65534, 65534)
-    yield place  # type: ignore[misc]
-    if find_mount(place) is not None:
-        detach(str(place))
-    shutil.rmtree(place)
-
-
-def as_nobody_can_run() -> bool:
+def as_nobody(tmp_path: Path) -> tuple[str, ...]:
+    """Runs a command as user nobody, with a /dev/fuse that all may open, unseen by others."""
+    os.mknod(tmp_path / "fuse", 0o600 | stat.S_IFCHR, os.makedev(10, 229))
+    (tmp_path / "fuse").chmod(0o666)
+    (tmp_path / "fuse.conf").write_text("")
+    script = (
+        f"mount --bind {tmp_path}/fuse /dev/fuse && "
+        f"if [ -e /etc/fuse.conf ]; then mount --bind {tmp_path}/fuse.conf /etc/fuse.conf; fi && "
+        'exec "$@"'
+    )
+    prefix = ("unshare", "--mount", "sh", "-c", script, "sh", *NOBODY)
     done = subprocess.run(
-        [*NOBODY, sys.executable, "-c", "import pyfuse3, trio, tests.fuse.daemon"],
+        [*prefix, sys.executable, "-c", "import pyfuse3, trio, tests.fuse.daemon"],
         cwd=ROOT, capture_output=True, timeout=20, check=False,
     )  # fmt: skip
-    return done.returncode == 0
+    if done.returncode:
+        pytest.skip("user nobody cannot read this checkout or its Python here")
+    return prefix
 
 
 @AS_ROOT
 def test_an_ordinary_user_mounts_and_gets_clear_refusals(
-    mount: Mounter, for_nobody: Path, tmp_path: Path
+    mount: Mounter, for_nobody: Path, as_nobody: tuple[str, ...]
 ) -> None:
-    if not as_nobody_can_run():
-        pytest.skip("user nobody cannot read this checkout or its Python")
-    line = refusal(mount, for_nobody, prefix=NOBODY, mount={"allow_other": True})
-    if "user_allow_other" in Path("/etc/fuse.conf").read_text().split("\n"):
-        pytest.skip("this machine allows everybody allow_other")
+    line = refusal(mount, for_nobody, prefix=as_nobody, mount={"allow_other": True})
     assert line == (
         "refused: --allow-other needs the line `user_allow_other` in /etc/fuse.conf: "
         "add it as root, or mount without the option"
     )
     (for_nobody / "roots").mkdir()
-    assert "you may not write to" in refusal(mount, for_nobody / "roots", prefix=NOBODY)
+    assert "you may not write to" in refusal(mount, for_nobody / "roots", prefix=as_nobody)
     (for_nobody / "roots").rmdir()
-    mounted = mount({"s": 9}, for_nobody, prefix=NOBODY)
+    mounted = mount({"s": 9}, for_nobody, prefix=as_nobody)
+    inside = ("nsenter", f"--target={mounted.process.pid}", "--mount", *NOBODY)
     listed = subprocess.run(
-        [*NOBODY, "ls", "-ln", for_nobody], capture_output=True, text=True, timeout=5, check=True
+        [*inside, "ls", "-ln", for_nobody], capture_output=True, text=True, timeout=5, check=True
     )
     assert "65534 65534 9" in listed.stdout
-    assert mounted.end() == 0
-    assert not mounted.is_mounted()
+    subprocess.run([*inside, "fusermount3", "-u", for_nobody], timeout=5, check=True)
+    assert mounted.process.wait(3) == 0
+    again = mount({"s": 9}, for_nobody, prefix=as_nobody)
+    assert again.end(3) == 0
 
 
 @AS_ROOT
-def test_a_user_without_rights_to_the_device(mount: Mounter, for_nobody: Path) -> None:
+def test_a_user_without_rights(
+    mount: Mounter, for_nobody: Path, as_nobody: tuple[str, ...], tmp_path: Path
+) -> None:
     """As in a container without CAP_SYS_ADMIN: one line, with libfuse's reason inside."""
-    if not as_nobody_can_run():
-        pytest.skip("user nobody cannot read this checkout or its Python")
-    line = refusal(mount, for_nobody, prefix=(*NOBODY, "--no-new-privs"))
-    assert line.startswith(f"refused: no right to mount on {for_nobody} (")
-    assert "\n" not in line
+    line = refusal(mount, for_nobody, prefix=(*as_nobody, "--no-new-privs"))
+    assert line.startswith(f"refused: no right to mount on {for_nobody} (fusermount3: ")
+    (tmp_path / "fuse").chmod(0o600)
+    line = refusal(mount, for_nobody, prefix=as_nobody)
+    assert line.startswith("refused: you may not open /dev/fuse: let users do so with")
 
 
 def test_nothing_is_left_in_the_process(mount: Mounter) -> None:

@@ -81,6 +81,7 @@ WAYS = [by_read, by_cat, by_mmap, by_sendfile, by_direct, by_dd]
 def test_every_way_of_reading_gives_the_bytes(
     way: Callable[[Path], bytes], size: int, mount: Mounter
 ) -> None:
+    """docs/semantics.md: "Right bytes or an error, never wrong bytes"."""
     if way is by_mmap and not size:
         pytest.skip("nothing to map")
     mounted = mount({"file": size})
@@ -144,6 +145,7 @@ def test_stat(mount: Mounter) -> None:
 
 
 def test_inodes_and_times_are_the_same_in_the_next_mount(mount: Mounter) -> None:
+    """docs/semantics.md: "Names, inodes and dates are stable"."""
     seen = []
     for _ in range(2):
         mounted = mount({"t": [["a/b", 700], ["c", 1]], "s": 9})

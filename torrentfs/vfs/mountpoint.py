@@ -149,13 +149,17 @@ def check_fuse(*, allow_other: bool = False, option: str = "allow_other") -> Non
             f"{FUSE_DEVICE} is missing: load it with `modprobe fuse`, "
             "or start the container with `--device /dev/fuse --cap-add SYS_ADMIN`"
         ) from None
+    except PermissionError:
+        # fusermount3 gives up its rights before it opens the device, so it cannot help here.
+        raise MountError(
+            f"you may not open {FUSE_DEVICE}: let users do so with `chmod 666 {FUSE_DEVICE}`, "
+            "or start the container with `--device /dev/fuse --cap-add SYS_ADMIN`"
+        ) from None
     except OSError as error:
-        if os.geteuid() == 0 or not isinstance(error, PermissionError):
-            raise MountError(
-                f"{FUSE_DEVICE} cannot be opened ({error.strerror}): load it with `modprobe fuse`, "
-                "or start the container with `--device /dev/fuse --cap-add SYS_ADMIN`"
-            ) from None
-        # fusermount3 opens it for us where only its group may.
+        raise MountError(
+            f"{FUSE_DEVICE} cannot be opened ({error.strerror}): load it with `modprobe fuse`, "
+            "or start the container with `--device /dev/fuse --cap-add SYS_ADMIN`"
+        ) from None
     if os.geteuid() == 0:
         return
     if shutil.which("fusermount3") is None:
