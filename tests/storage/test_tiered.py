@@ -126,6 +126,20 @@ async def test_pieces_survive_a_restart_and_are_not_hashed_again(
         assert store.read_nowait(0, 5, 7) == sample.pieces[0][5:12]
 
 
+async def test_what_we_wrote_ourselves_is_not_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = make()
+    async with opened(tmp_path, sample, memory_limit=0) as (cache, store, _):
+        monkeypatch.setattr(cache, "verifier", None)
+        for number in reversed(range(len(sample.pieces))):
+            await store.put(number, sample.piece(number))
+            await cache.flush()
+            assert await store.read(number, 0, 1) == sample.pieces[number][:1]
+        await read_all(store, sample)
+        assert not store.statistics().unsure
+
+
 async def test_metadata_is_found_by_either_hash(tmp_path: Path) -> None:
     sample = make(version="hybrid")
     hashes = sample.metainfo.hashes

@@ -24,6 +24,7 @@ One thread at a time may change the tree (`write`, `release`); any number may re
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import struct
@@ -48,8 +49,9 @@ _RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _MOST_BUFFERS = 1024  # IOV_MAX of Linux
 _SYNC_ONE_BY_ONE = 64
 _BLOCK = 512  # the unit of st_blocks, whatever the file system's own block is (stat(2))
-_FINGERPRINT = struct.Struct("<4q")
-_ENTRY = struct.Struct("<q32s")
+_FINGERPRINT = struct.Struct("<5q")
+_COMPARED = 32  # bytes: the space on disk is not compared, it may change by itself
+_ENTRY = struct.Struct("<q40s")
 
 
 class Damaged(Exception):
@@ -67,6 +69,7 @@ class DiskTree:
         self.used = 0
         self.can_punch = True
         self._descriptors = descriptors
+        self._can_ask_page_cache = bool(_RWF_NOWAIT)
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._block = os.fstatvfs(self._root).f_frsize or 4096
         self._lock = threading.Lock()
@@ -87,7 +90,7 @@ class DiskTree:
             return None
         if self.layout.is_pad(span.file):
             return memoryview(bytes(length))
-        if not _RWF_NOWAIT:
+        if not self._can_ask_page_cache:
             return None
         key = (self.number, span.file)
         fd = self._descriptors.borrow_open(key)
@@ -99,9 +102,11 @@ class DiskTree:
             buffer = bytearray(length)
             if os.preadv(fd, [buffer], span.offset, _RWF_NOWAIT) != length:
                 return None
-        except OSError:
-            # EAGAIN: not in the page cache. EOPNOTSUPP: a file system without it. Others: `read`
-            # meets them again, where they can be waited for and named
+        except OSError as error:
+            # EAGAIN: not in the page cache. EOPNOTSUPP: a file system without it (tmpfs). Others:
+            # `read` meets them again, where they can be waited for and named
+            if error.errno == errno.EOPNOTSUPP:
+                self._can_ask_page_cache = False
             return None
         finally:
             self._descriptors.give_back(key, fd)
@@ -234,7 +239,9 @@ class DiskTree:
         path = self.layout.path(file)
         try:
             return os.open(path, os.O_RDWR | _FLAGS, dir_fd=self._root)
-        except (PermissionError, IsADirectoryError):
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
             return os.open(path, os.O_RDONLY | _FLAGS, dir_fd=self._root)
 
     def _create(self, file: int) -> int:
@@ -260,9 +267,15 @@ class DiskTree:
                 return True
             status = os.fstat(fd)
             now = _fingerprint(status)
-            if self._known.get(file) == now:
+            before = self._known.get(file)
+            if before is not None and before[:_COMPARED] == now[:_COMPARED]:
                 return True
             self._known[file] = now
+            if before is None and not status.st_size:
+                return True  # made by us, now
+            if before is not None:
+                change = status.st_blocks - _FINGERPRINT.unpack(before)[4]
+                self.used = max(0, self.used + change * _BLOCK)
             self._suspects.add(file)
             return False
 
@@ -343,6 +356,7 @@ def _fingerprint(status: os.stat_result) -> bytes:
         status.st_size,
         status.st_mtime_ns,
         status.st_ctime_ns,
+        status.st_blocks,
     )
 
 
