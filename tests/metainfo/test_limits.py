@@ -8,7 +8,7 @@ from torrentfs.metainfo import limits
 
 
 def test_real_torrents_fit() -> None:
-    assert 14_000_000 < limits.MAX_METADATA_BYTES
+    assert limits.MAX_METADATA_BYTES > 14_000_000
     assert limits.MAX_PIECES >= (200 << 30) // (16 << 10)
     assert 20 * limits.MAX_PIECES < limits.MAX_TORRENT_BYTES
     assert limits.MAX_FILES > 400_000
@@ -16,4 +16,4 @@ def test_real_torrents_fit() -> None:
 
 def test_nesting_fits_paths_and_the_interpreter() -> None:
     assert limits.MAX_PATH_DEPTH + 10 < limits.MAX_NESTING
-    assert 3 * limits.MAX_NESTING < sys.getrecursionlimit()
+    assert sys.getrecursionlimit() > 3 * limits.MAX_NESTING

@@ -135,8 +135,7 @@ class FileColumns:
                 if leaf is None:
                     self.read_tree(cursor, (*path, name))
                 else:
-                    if len(name) > limits.MAX_NAME_BYTES:
-                        _check_path((*path, name))
+                    _check_path((*path, name))
                     self.add(path, name, leaf[0])
                     self._add_root(leaf[1])
             else:

@@ -28,6 +28,7 @@ import unicodedata
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo import limits
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class NameTree:
     """
 
     __slots__ = (
-        "_by_path",
+        "_children",
         "_last",
         "directory_names",
         "directory_parents",
@@ -130,7 +131,7 @@ class NameTree:
     )
 
     def __init__(self) -> None:
-        self._by_path: dict[tuple[bytes, ...], int] = {(): 0}
+        self._children: dict[tuple[int, bytes], int] = {}
         self._last: tuple[tuple[bytes, ...], int] = ((), 0)
         self.directory_names = [b""]
         self.directory_parents = [0]
@@ -143,24 +144,33 @@ class NameTree:
     def add(self, directory: tuple[bytes, ...], name: bytes) -> None:
         """Add the next file."""
         if directory is not self._last[0]:
-            number = self._by_path.get(directory)
-            if number is None:
-                number = self._add_directory(directory)
+            number = 0
+            for (
+                part
+            ) in directory:  # keyed by parent: whole paths as keys would grow as depth squared
+                key = (number, part)
+                found = self._children.get(key)
+                number = self._add_directory(key) if found is None else found
             self._last = (directory, number)
         self.file_parents.append(self._last[1])
         self.file_names.append(name)
 
-    def _add_directory(self, path: tuple[bytes, ...]) -> int:
-        parent = 0
-        for depth in range(1, len(path) + 1):
-            prefix = path[:depth]
-            number = self._by_path.get(prefix)
+    def _add_directory(self, key: tuple[int, bytes]) -> int:
+        number = self._children[key] = len(self.directory_names)
+        if number > limits.MAX_FILES:
+            raise InvalidTorrent(f"the torrent has more than {limits.MAX_FILES} directories")
+        self.directory_parents.append(key[0])
+        self.directory_names.append(key[1])
+        return number
+
+    def find_directory(self, raw: Sequence[bytes]) -> int | None:
+        """The number of the directory whose raw path is given, or None."""
+        number: int | None = 0
+        for part in raw:
             if number is None:
-                number = self._by_path[prefix] = len(self.directory_names)
-                self.directory_names.append(prefix[-1])
-                self.directory_parents.append(parent)
-            parent = number
-        return parent
+                return None
+            number = self._children.get((number, part))
+        return number
 
     def same_files(self, other: NameTree) -> bool:
         """True when both have the same raw paths in the same order."""
@@ -223,13 +233,11 @@ class NameTree:
                 taken.add((place[0], collision_key(name)))
 
     def _assemble(self, names: list[str], *, altered: bool) -> ResolvedNames:
-        directories: list[tuple[str, ...]] = [()]
-        for parent, name in zip(self.directory_parents[1:], names, strict=False):
-            directories.append((*directories[parent], name))  # a parent comes before its children
-        files = names[len(directories) - 1 :]
+        split = len(self.directory_names) - 1
+        directories = _DirectoryPaths(self.directory_parents, names[:split])
         paths = [
             (*directories[parent], name)
-            for parent, name in zip(self.file_parents, files, strict=True)
+            for parent, name in zip(self.file_parents, names[split:], strict=True)
         ]
         raw_paths: dict[int, tuple[bytes, ...]] = {}
         if altered:
@@ -237,7 +245,25 @@ class NameTree:
                 raw = self.raw_path(file)
                 if raw != tuple(name.encode() for name in path):
                     raw_paths[file] = raw
-        return ResolvedNames(paths, raw_paths, self._by_path, directories)
+        return ResolvedNames(paths, raw_paths, self, directories)
+
+
+class _DirectoryPaths(dict[int, tuple[str, ...]]):
+    """Safe paths of the directories that were asked for (those that hold files)."""
+
+    def __init__(self, parents: list[int], names: list[str]) -> None:
+        super().__init__({0: ()})
+        self._parents = parents
+        self._names = names
+
+    def __missing__(self, number: int) -> tuple[str, ...]:
+        path: list[str] = []
+        above = number
+        while above:
+            path.append(self._names[above - 1])
+            above = self._parents[above]
+        self[number] = tuple(reversed(path))
+        return self[number]
 
 
 class ResolvedNames:
@@ -247,24 +273,24 @@ class ResolvedNames:
     are not simply the UTF-8 of `paths[i]`.
     """
 
-    __slots__ = ("_by_path", "_by_raw", "_directories", "paths", "raw_paths")
+    __slots__ = ("_by_raw", "_directories", "_tree", "paths", "raw_paths")
 
     def __init__(
         self,
         paths: list[tuple[str, ...]],
         raw_paths: dict[int, tuple[bytes, ...]],
-        by_path: dict[tuple[bytes, ...], int],
-        directories: list[tuple[str, ...]],
+        tree: NameTree,
+        directories: _DirectoryPaths,
     ) -> None:
         self.paths = paths
         self.raw_paths = raw_paths
-        self._by_path = by_path
+        self._tree = tree
         self._directories = directories
         self._by_raw: dict[tuple[bytes, ...], tuple[str, ...]] | None = None
 
     def entry(self, raw: tuple[bytes, ...]) -> tuple[str, ...] | None:
         """The safe path of the directory or file whose raw path is given, or None."""
-        number = self._by_path.get(raw)
+        number = self._tree.find_directory(raw)
         if number is not None:
             return self._directories[number]
         if self._by_raw is None:
