@@ -101,7 +101,12 @@ class Assembly:
         while True:
             await wakeup.wait()
             while self._complete:
-                await self._finish(self._complete.popleft())
+                piece = self._complete.popleft()
+                try:
+                    await self._finish(piece)
+                except Exception:  # a bug of ours must cost this piece, not the mount
+                    log.exception("a bug while finishing piece %d", piece)
+                    self._picker.on_failed(piece)
 
     async def _finish(self, piece: int) -> None:
         data = self._buffers.pop(piece)
@@ -119,6 +124,8 @@ class Assembly:
             self._accuse(guilty, piece)
         await self._store.put(piece, data)
         self._picker.on_stored(piece)
+        if piece not in self._store.have:  # no room for it, on disk or in memory
+            self._picker.on_lost(piece)
         self._on_verified(piece)
 
     async def _on_bad(self, piece: int, data: bytearray) -> None:

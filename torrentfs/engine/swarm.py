@@ -190,6 +190,9 @@ class Swarm:
             reason = str(error)
             self.last_failure = f"{address[0]}:{address[1]} {reason}"
             log.debug("%s: peer %s:%d: %s", self.hashes, *address, reason)
+        except Exception as error:  # a bug of ours must cost this peer, not the mount
+            reason = f"failed: {error!r}"
+            log.exception("%s: a bug while talking to %s:%d", self.hashes, *address)
         finally:
             self._half_open -= half_open
             if stream is not None:
@@ -204,6 +207,8 @@ class Swarm:
             await self._converse(stream, connection, theirs, stream.remote, outgoing=False)
         except (RemoteProtocolError, TransportError) as error:
             log.debug("%s: incoming %s:%d: %s", self.hashes, *stream.remote[:2], error)
+        except Exception:  # as in `_dial`
+            log.exception("%s: a bug while talking to %s:%d", self.hashes, *stream.remote[:2])
         finally:
             stream.abort()
             self._wakeup.set()

@@ -265,6 +265,8 @@ class Torrent:
 
     def _on_verified(self, piece: int) -> None:
         self.reader.on_piece(piece)
+        if self.store.have.complete and self.swarm.trackers is not None:
+            self.swarm.trackers.announce_completed()
         for source in self._sources.values():
             if isinstance(source, Peer):
                 source.tell_have(piece)

@@ -68,6 +68,9 @@ class WebSeedSource:
             async with trio.open_nursery() as nursery:
                 for lane in self._lanes:
                     nursery.start_soon(self._run_lane, lane)
+        except Exception:  # a bug of ours must cost this seed, not the mount
+            self.failure = "failed by a bug"
+            log.exception("a bug while reading from %s", self.seed.url)
         finally:
             self.torrent.detach(self)
 
