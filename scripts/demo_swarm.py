@@ -21,7 +21,7 @@ from scripts.demo_webseed import web_seed
 from torrentfs.engine.config import SessionConfig
 from torrentfs.engine.session import Session, open_session
 from torrentfs.engine.torrent import Torrent
-from torrentfs.metainfo.create import TorrentBuilder, build_torrent
+from torrentfs.metainfo.create import TorrentBuilder, build_torrent, tree_order
 from torrentfs.metainfo.magnet import magnet_of
 from torrentfs.metainfo.torrent_file import Metainfo, parse_torrent
 
@@ -31,11 +31,11 @@ CHUNK = 1 << 20
 
 def make_torrent(payload: Path, tracker_url: str, web_seed_url: str) -> Metainfo:
     """A hybrid torrent (v1 and v2 in one) of the directory `payload`."""
-    files = sorted(file for file in payload.rglob("*") if file.is_file())
-    sizes = [(file.relative_to(payload).parts, file.stat().st_size) for file in files]
+    found = [file for file in payload.rglob("*") if file.is_file()]
+    sizes = tree_order((file.relative_to(payload).parts, file.stat().st_size) for file in found)
     builder = TorrentBuilder(payload.name, sizes, PIECE_LENGTH, version="hybrid")
-    for file in files:
-        with file.open("rb") as stream:
+    for parts, _ in sizes:
+        with payload.joinpath(*parts).open("rb") as stream:
             while chunk := stream.read(CHUNK):
                 builder.update(chunk)
     info, layers = builder.finish()
