@@ -67,6 +67,7 @@ async def test_a_signal_fails_reads_then_unmounts_then_stops(
     assert fakes.events[2:] == ["fail_reads", "unmount", "close session"]
 
 
+@pytest.mark.expect_log("leaving without waiting")
 async def test_a_second_signal_leaves_at_once(autojump_clock: object) -> None:
     fakes = Fakes(closing=3)
 
@@ -135,6 +136,7 @@ async def test_a_bad_mount_point_is_told_before_anybody_waits(autojump_clock: ob
     assert fakes.events == []
 
 
+@pytest.mark.expect_log("shutdown took longer")
 async def test_a_shutdown_that_hangs_is_cut_short(autojump_clock: object) -> None:
     fakes = Fakes(closing=1000)
     started = trio.current_time()

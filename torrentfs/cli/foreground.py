@@ -86,7 +86,7 @@ class TerminalReport:
         if self._console is not None:
             from rich.text import Text
 
-            self._console.print(Text(f"{printable(str(mounted))}; Ctrl-C unmounts", style="bold"))
+            self._console.print(Text(f"Ctrl-C unmounts {mounted.mountpoint}", style="bold"))
 
     async def follow(self, status: Callable[[], MountStatus]) -> None:
         """Redraw the line until cancelled."""
