@@ -128,7 +128,8 @@ class HttpStream:
 class HttpClient:
     """HTTP requests over kept connections, for the whole session.
 
-    `bind` is the local IP address to connect from. With `allow_local` a public URL may redirect
+    `bind` is the local IP address to connect from; a server that gives no byte for `read_timeout`
+    seconds has stalled. With `allow_local` a public URL may redirect
     to a private address. `resolve` gives the IP addresses of a host name (tests replace it), and
     `transport` an httpx transport instead of the network (tests). Close with `aclose`, or use as
     an async context manager.
@@ -139,12 +140,14 @@ class HttpClient:
         *,
         bind: str | None = None,
         allow_local: bool = False,
+        read_timeout: float = READ_TIMEOUT,
         resolve: Callable[[str], Awaitable[list[str]]] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.requests = 0
         self.bind = bind
         self._allow_local = allow_local
+        self._read_timeout = read_timeout
         self.resolve = resolve or resolve_host
         self._given = transport
         self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
@@ -183,7 +186,7 @@ class HttpClient:
         *,
         headers: Mapping[str, str] | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
-        read_timeout: float = READ_TIMEOUT,
+        read_timeout: float | None = None,
         family: str | None = None,
     ) -> AsyncIterator[HttpStream]:
         """Ask for `url`, following redirects, and give the answer once its headers are there.
@@ -194,11 +197,12 @@ class HttpClient:
         if not self._loaded:
             await trio.to_thread.run_sync(_load)
             self._loaded = True
+        patience = self._read_timeout if read_timeout is None else read_timeout
         timeouts = {
             "connect": connect_timeout,
-            "read": read_timeout,
-            "write": read_timeout,
-            "pool": connect_timeout + read_timeout,
+            "read": patience,
+            "write": patience,
+            "pool": connect_timeout + patience,
         }
         response, final = await self._follow(url, headers or {}, timeouts, family)
         reply = HttpStream(response, final)
