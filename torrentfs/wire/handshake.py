@@ -22,7 +22,11 @@ _LAST, _DHT, _FAST, _V2 = 7, 0x01, 0x04, 0x10
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """Which torrent, who speaks, and what it can: `info_hash` and `peer_id` are 20 bytes each."""
+    """Which torrent, who speaks, and what it can: `info_hash` and `peer_id` are 20 bytes each.
+
+    `v2` may only be set for a torrent known to have a v2 form: libtorrent 2.1 closes the connection
+    when it is set for a v1 torrent.
+    """
 
     info_hash: bytes
     peer_id: bytes
