@@ -34,7 +34,7 @@ import trio
 
 from torrentfs import __version__
 from torrentfs.errors import TransportError
-from torrentfs.transports.tcp import numeric_addresses
+from torrentfs.transports.tcp import numeric_addresses, root_cause
 
 if TYPE_CHECKING:
     import ssl
@@ -399,11 +399,9 @@ def _failure(error: Exception) -> HttpError:
         return HttpError("timed out")
     reason = str(error).strip() or type(error).__name__
     if isinstance(error, httpx.ConnectError):
-        cause: BaseException | None = error
-        while cause is not None and not (isinstance(cause, OSError) and cause.strerror):
-            cause = cause.__cause__ or cause.__context__
-        if isinstance(cause, OSError) and cause.strerror:
-            reason = cause.strerror.lower()
+        told = root_cause(error)
+        if isinstance(told, OSError) and told.strerror:
+            reason = told.strerror.lower()
         return HttpError(f"cannot connect: {reason}")
     broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
     return HttpError(reason, broken=broken)

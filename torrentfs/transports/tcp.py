@@ -43,15 +43,27 @@ def failure(action: str, error: Exception) -> TransportError:
         reason = "timed out"
     elif isinstance(error, socket.gaierror):
         reason = str(error.strerror or error).lower()
-    elif isinstance(error, OSError) and error.errno is not None:
-        reason = os.strerror(error.errno).lower()
-    elif isinstance(error, OSError) and isinstance(error.__cause__, OSError):
-        return failure(action, error.__cause__)
+    elif (told := root_cause(error)) is not None:
+        reason = os.strerror(told.errno or 0).lower()
     elif isinstance(error, trio.ClosedResourceError):
         reason = "closed by us"
     else:
         reason = str(error) or type(error).__name__
     return TransportError(f"{action}: {reason}")
+
+
+def root_cause(error: BaseException | None) -> OSError | None:
+    """The error of the kernel behind one of trio's or httpx's ("all attempts failed")."""
+    seen = 0
+    while error is not None and seen < 10:
+        seen += 1
+        if isinstance(error, OSError) and error.errno is not None:
+            return error
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        else:
+            error = error.__cause__ or error.__context__
+    return None
 
 
 def show_address(host: str, port: int) -> str:
