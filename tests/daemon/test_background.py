@@ -33,7 +33,10 @@ def serve(report):
     (state / "child").write_text(str(os.getpid()))
     {body}
 
-ended = run_in_background(serve, open_log=open_log, on_progress=lambda text: print(text, flush=True))
+def show(text):
+    print(text, flush=True)
+
+ended = run_in_background(serve, open_log=open_log, on_progress=show)
 print(ended.text)
 sys.exit(ended.code)
 """
