@@ -155,6 +155,20 @@ async def test_metadata_is_found_by_either_hash(tmp_path: Path) -> None:
         assert await cache.metadata(InfoHashes(v1=bytes(20))) is None
 
 
+@pytest.mark.expect_log("metadata of")
+async def test_damaged_metadata_is_not_given_out(tmp_path: Path) -> None:
+    sample = make()
+    async with open_cache(config(tmp_path)) as cache:
+        await cache.keep_metadata(sample.metainfo, 1.0)
+    with sqlite3.connect(tmp_path / "cache" / "catalog.sqlite") as db:
+        db.execute("UPDATE metadata SET torrent = ?", (sample.metainfo.to_torrent() + b"e",))
+    db.close()
+    async with open_cache(config(tmp_path)) as cache:
+        assert await cache.metadata(sample.metainfo.hashes) is None
+        await cache.keep_metadata(sample.metainfo, 2.0)
+        assert await cache.metadata(sample.metainfo.hashes) is not None
+
+
 # --- damage ---
 
 

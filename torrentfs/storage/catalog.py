@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
 CHUNK = 4096
 """Bytes of the bitmap in one row: a change of one piece writes no more than this."""
 _MOST_TORRENTS = 10_000
@@ -44,7 +44,7 @@ _BUSY_SECONDS = 5.0
 _TABLES = f"""
 CREATE TABLE metadata (
     id INTEGER PRIMARY KEY, v1 BLOB UNIQUE, v2 BLOB UNIQUE, torrent BLOB NOT NULL, layers INTEGER,
-    added REAL NOT NULL);
+    added REAL NOT NULL, digest BLOB NOT NULL);
 CREATE TABLE trees (
     domain TEXT PRIMARY KEY, clean INTEGER NOT NULL, owner TEXT, used INTEGER NOT NULL,
     oldest INTEGER NOT NULL, uses BLOB NOT NULL, known BLOB NOT NULL, unsure BLOB NOT NULL,
@@ -118,24 +118,32 @@ class Catalog:
     def metadata(self, hashes: InfoHashes) -> StoredMetadata | None:
         """What is kept of a torrent, by whichever form of its hash is known."""
         row = self._find(hashes)
-        return None if row is None else StoredMetadata(row[1], row[3])
+        if row is None:
+            return None
+        number, torrent, _, added, digest = row
+        if digest != _digest(torrent):
+            log.warning("the cached metadata of %s is damaged", hashes)
+            self._db.execute("DELETE FROM metadata WHERE id=?", (number,))
+            return None
+        return StoredMetadata(torrent, added)
 
     def keep_metadata(self, hashes: InfoHashes, torrent: bytes, layers: int, added: float) -> float:
         """Remember a .torrent file; returns when it was first added. More v2 layers win."""
         with self._transaction():
             row = self._find(hashes)
             if row is not None:
-                number, known, known_layers, first = row
-                if known != torrent and layers >= known_layers:
+                number, known, known_layers, first, digest = row
+                if digest != _digest(known) or (known != torrent and layers >= known_layers):
                     self._db.execute(
-                        "UPDATE metadata SET torrent=?, layers=?, v1=ifnull(?, v1),"
+                        "UPDATE metadata SET torrent=?, layers=?, digest=?, v1=ifnull(?, v1),"
                         " v2=ifnull(?, v2) WHERE id=?",
-                        (torrent, layers, hashes.v1, hashes.v2, number),
+                        (torrent, layers, _digest(torrent), hashes.v1, hashes.v2, number),
                     )
                 return first
             self._db.execute(
-                "INSERT INTO metadata (v1, v2, torrent, layers, added) VALUES (?, ?, ?, ?, ?)",
-                (hashes.v1, hashes.v2, torrent, layers, added),
+                "INSERT INTO metadata (v1, v2, torrent, layers, added, digest)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (hashes.v1, hashes.v2, torrent, layers, added, _digest(torrent)),
             )
             self._db.execute(
                 "DELETE FROM metadata WHERE id <= (SELECT max(id) FROM metadata) - ?"
@@ -145,13 +153,9 @@ class Catalog:
             )
             return added
 
-    def forget_metadata(self, hashes: InfoHashes) -> None:
-        """Drop what turned out to be damaged."""
-        self._db.execute("DELETE FROM metadata WHERE v1=? OR v2=?", (hashes.v1, hashes.v2))
-
-    def _find(self, hashes: InfoHashes) -> tuple[int, bytes, int, float] | None:
-        row: tuple[int, bytes, int, float] | None = self._db.execute(
-            "SELECT id, torrent, layers, added FROM metadata WHERE v1=? OR v2=?",
+    def _find(self, hashes: InfoHashes) -> tuple[int, bytes, int, float, bytes] | None:
+        row: tuple[int, bytes, int, float, bytes] | None = self._db.execute(
+            "SELECT id, torrent, layers, added, digest FROM metadata WHERE v1=? OR v2=?",
             (hashes.v1, hashes.v2),
         ).fetchone()
         return row

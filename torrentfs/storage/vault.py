@@ -15,6 +15,7 @@ leave it, and gives it back when they do not (see `yield_space`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -162,19 +163,7 @@ class Vault:
 
     async def metadata(self, hashes: InfoHashes) -> StoredMetadata | None:
         """What is kept of a torrent, if it is still intact."""
-        return await self.ask(self._metadata, hashes)
-
-    def _metadata(self, hashes: InfoHashes) -> StoredMetadata | None:
-        stored = self.catalog.metadata(hashes)
-        if stored is None:
-            return None
-        try:
-            if parse_torrent(stored.torrent).hashes.matches(hashes):
-                return stored
-        except InvalidTorrent as error:
-            log.warning("the cached metadata of %s is damaged: %s", hashes, error)
-        self.catalog.forget_metadata(hashes)
-        return None
+        return await self.ask(self.catalog.metadata, hashes)
 
     async def keep_metadata(self, metainfo: Metainfo, added: float) -> float:
         """Remember a torrent; returns when it was first added."""
@@ -397,9 +386,10 @@ class Vault:
         """The metainfo of an idle tree. Without one the tree is of no use: it is removed."""
         key = bytes.fromhex(key_of(domain) or "")
         hashes = InfoHashes(v1=key) if len(key) == 20 else InfoHashes(v2=key)
-        stored = self._metadata(hashes)
+        stored = self.catalog.metadata(hashes)
         if stored is not None:
-            return parse_torrent(stored.torrent)
+            with contextlib.suppress(InvalidTorrent):  # made under other limits
+                return parse_torrent(stored.torrent)
         lock = FileLock.take(self._torrents / domain / "lock")
         if lock is not None:
             shutil.rmtree(self._torrents / domain / "data", ignore_errors=True)
