@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torrentfs.metainfo import bencoding
+from torrentfs.metainfo import bencoding, limits
 from torrentfs.metainfo.bencoding import BencodingError, Cursor, PlainFile
 
 
@@ -79,6 +79,13 @@ def test_nesting_is_counted() -> None:
     for opening in (b"l", b"d1:a"):
         with pytest.raises(BencodingError, match="depth"):
             bencoding.decode(opening * 100_000, max_depth=32)
+
+
+def test_lists_and_dictionaries_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_CONTAINERS", 10)
+    assert len(bencoding.decode(b"l" + b"le" * 9 + b"e")) == 9
+    with pytest.raises(BencodingError, match="number of lists"):
+        bencoding.decode(b"l" + b"le" * 5 + b"d1:xdee" * 5 + b"e")
 
 
 def test_size_is_capped() -> None:

@@ -6,7 +6,8 @@ bencode.py's decoder is right about well-formed input, but slow, and lax with wh
 * a string must be there in full: bencode.py silently returns a shorter one;
 * an integer is `-?` and digits, no leading zero, no `-0`, no blank or underscore (`i 1e`, `i1_0e`),
   of at most `limits.MAX_INTEGER_DIGITS` digits;
-* nesting is counted, so nothing raises `RecursionError`;
+* nesting is counted, so nothing raises `RecursionError`; so are lists and dictionaries, since two
+  bytes (`le`) would become 64 each;
 * a key that comes twice is refused: two readers could disagree about which one counts. Keys out of
   order are accepted on reading, as everybody does: the info-hash is over the received bytes.
 
@@ -35,6 +36,7 @@ Value = Any
 
 _DICT, _LIST, _INT, _END, _COLON, _ZERO, _NINE, _MINUS = b"dlie:09-"
 _MAX_LENGTH_DIGITS = 10
+_TOO_MUCH = "exceeded maximum depth or number of lists and dictionaries"
 
 
 _LENGTH = rb"6:lengthi(0|[1-9][0-9]{0,17})e"
@@ -55,7 +57,14 @@ class BencodingError(InvalidTorrent):
 
 
 class _Decoder(BencodeDecoder):  # type: ignore[misc]  # bencode.py has no types
-    """bencode.py's decoder, strict and fast. Methods take (data, offset) and give (value, end)."""
+    """bencode.py's decoder, strict and fast. Methods take (data, offset) and give (value, end).
+
+    `room` is how many more lists and dictionaries it makes.
+    """
+
+    def __init__(self, max_depth: int) -> None:
+        super().__init__(max_depth=max_depth)
+        self.room = limits.MAX_CONTAINERS
 
     def decode_int(self, x: bytes, f: int, **_: int) -> tuple[int, int]:
         end = x.index(b"e", f + 1, f + limits.MAX_INTEGER_DIGITS + 3)
@@ -89,8 +98,9 @@ class _Decoder(BencodeDecoder):  # type: ignore[misc]  # bencode.py has no types
         return colon + 1, end
 
     def decode_list(self, x: bytes, f: int, depth: int = 0, **_: object) -> tuple[list[Value], int]:
-        if depth >= self.max_depth:
-            raise BencodeDecodeError("exceeded maximum depth")
+        self.room -= 1
+        if depth >= self.max_depth or self.room < 0:
+            raise BencodeDecodeError(_TOO_MUCH)
         decode_func = self.decode_func
         size = len(x)
         result: list[Value] = []
@@ -116,8 +126,9 @@ class _Decoder(BencodeDecoder):  # type: ignore[misc]  # bencode.py has no types
     def decode_dict(
         self, x: bytes, f: int, depth: int = 0, **_: object
     ) -> tuple[dict[bytes, Value], int]:
-        if depth >= self.max_depth:
-            raise BencodeDecodeError("exceeded maximum depth")
+        self.room -= 1
+        if depth >= self.max_depth or self.room < 0:
+            raise BencodeDecodeError(_TOO_MUCH)
         decode_func = self.decode_func
         result: dict[bytes, Value] = {}
         f += 1

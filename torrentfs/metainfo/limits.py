@@ -49,6 +49,9 @@ MAX_NESTING = 256
 """Lists and dictionaries inside each other: a v2 path of `MAX_PATH_DEPTH` and room to spare, far
 below Python's recursion limit."""
 
+MAX_CONTAINERS = 4 * MAX_FILES
+"""Lists and dictionaries of one torrent or message (a v2 file has two): 300 MB at the worst."""
+
 MAX_MESSAGE_NESTING = 32
 """The same for messages of peers and trackers, which are flat."""
 
