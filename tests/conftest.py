@@ -74,6 +74,10 @@ def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     token = uuid.uuid4().hex
+    # Mounts elsewhere may be those of tests that run beside this one: never touch them.
+    place = ""
+    if "tmp_path" in request.fixturenames:
+        place = os.path.realpath(request.getfixturevalue("tmp_path"))
     mounts = set(mounts_below())
     sockets = len(_sockets())
     os.environ[MARK] = token
@@ -87,8 +91,7 @@ def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    # Mounts of tests that run beside this one are not ours: ours lie below our directory.
-    ours = [point for point in set(mounts_below()) - mounts if _is_ours(point, request)]
+    ours = set(mounts_below(place)) - mounts if place else set()
     left += [f"mount {point}" for point in ours]
     for point in ours:
         unmount(Path(point), lazy=True)
@@ -97,12 +100,6 @@ def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
         left.append(f"{len(_sockets()) - sockets} sockets")
     if left:
         pytest.fail("left behind: " + "; ".join(left), pytrace=False)
-
-
-def _is_ours(point: str, request: pytest.FixtureRequest) -> bool:
-    if "tmp_path" not in request.fixturenames:
-        return True
-    return point.startswith(os.path.realpath(request.getfixturevalue("tmp_path")))
 
 
 def _settled(look: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
