@@ -127,5 +127,7 @@ def test_defaults_are_those_of_the_engine(run: Run, home: Path, configs: list[Mo
     assert run("mount", MAGNET, str(home)).exit_code == 0
     session = configs[0].session
     assert session.cache_dir == Path(mount_command.SessionConfig().cache_dir)
-    assert session == mount_command.SessionConfig(cache_dir=session.cache_dir)
+    assert session == mount_command.SessionConfig(cache_dir=session.cache_dir, allow_local=False)
     assert os.path.isabs(session.cache_dir)
+    assert run("mount", MAGNET, str(home), "--allow-local").exit_code == 0
+    assert configs[1].session.allow_local

@@ -151,6 +151,7 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
 @_flag("--no-tcp", help="Use no TCP peers.")
 @_flag("--no-web-seeds", help="Use no web seeds.")
 @_flag("--no-upload", help="Send nothing to other peers.")
+@_flag("--allow-local", help="Let public URLs redirect to addresses of this network.")
 @click.option(
     "--download-limit", metavar="RATE", type=RATE, help="Bytes a second, like 5M.  [default: none]"
 )
@@ -215,6 +216,7 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         upload=not options["no_upload"],
         download_limit=options["download_limit"],
         upload_limit=options["upload_limit"],
+        allow_local=options["allow_local"],
     )
     log_file = options["log_file"]
     same = "foreground metadata_timeout allow_other allow_root uid gid umask xattrs mtime"
