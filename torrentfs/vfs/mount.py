@@ -215,11 +215,15 @@ async def _serve(mount: Mount, device: int | None, task_status: trio.TaskStatus[
     ended = trio.Event()
     # Cancelling the owner must not take the session along before it has answered what it must.
     life = trio.CancelScope(shield=True)
+    failures: list[MountError] = []  # raised outside the nursery, so that no group wraps them
 
     async def session() -> None:
         try:
             with life:
                 await pyfuse3.main(min_tasks=SPARE_TASKS, max_tasks=MAX_TASKS)
+        except Exception as error:
+            log.exception("the FUSE session of %s broke", mount.path)
+            failures.append(MountError(f"the FUSE session of {mount.path} broke: {error}"))
         finally:
             ended.set()
 
@@ -231,12 +235,16 @@ async def _serve(mount: Mount, device: int | None, task_status: trio.TaskStatus[
             await _until_answered(mount.path, ended)
             task_status.started(mount)
             await ended.wait()
+        except MountError as error:
+            failures.append(error)
         finally:
             mount.operations.shut()
             with trio.CancelScope(shield=True):
                 await mount.end_invalidations()
             life.cancel()
             nursery.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
 
 
 async def _until_answered(path: str, ended: trio.Event) -> None:
