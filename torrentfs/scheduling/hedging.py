@@ -1,8 +1,9 @@
 """Late blocks and silent sources: who is woken, when, and what is asked twice.
 
-Only blocks under a waiting read are hedged, and only within a budget: bytes that came
-twice stay under `hedge_share` of the bytes received plus a burst. A source that is overdue by `snub_seconds`
-loses everything to the others; with nobody else to turn to it keeps its queue.
+Only blocks under a waiting read are hedged, and only within a budget: bytes that came twice stay
+under `hedge_share` of the bytes received plus a burst (beyond it only the very late are). A source
+that is overdue by `snub_seconds` loses everything to the others; with nobody else to turn to it
+keeps its queue.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ TICK = 0.020
 IDLE_TICK = 0.5
 """The same when only read-ahead is in flight: enough for silent sources."""
 
+DEAR = 4.0
+"""Times later a block must be once the budget is spent; at twice the budget nothing is hedged."""
+
 MAX_TWINS = 2
 """Sources a block may be asked of beside the first: the second may turn out no better."""
 
@@ -35,8 +39,9 @@ MAX_HEDGES = 16
 def hedge(picker: Picker, source: Source, room: int, now: float) -> list[Request]:
     """Late urgent blocks to ask again of `source`, which has nothing better to do."""
     budget = picker.config.hedge_burst + picker.config.hedge_share * picker.received
-    if picker.duplicates > budget or source.snubbed:
+    if picker.duplicates > 2 * budget or source.snubbed:
         return []
+    patience = DEAR if picker.duplicates > budget else 1.0
     ledger = picker.ledger
     lane = ledger.urgent
     asked: list[Request] = []
@@ -48,7 +53,7 @@ def hedge(picker: Picker, source: Source, room: int, now: float) -> list[Request
             continue
         if piece.sole is not None:
             continue  # one source only, or blame could not decide; a silent one is snubbed
-        for block in late_blocks(picker, source, piece, places, len(asked), now):
+        for block in late_blocks(picker, source, piece, places, len(asked), patience, now):
             if not source.in_flight:
                 source.pace.on_asked(now)
             asked.append(ledger.ask_again(source, piece, block, now))
@@ -65,6 +70,7 @@ def late_blocks(
     piece: OpenPiece,
     places: dict[SourceId, dict[int, int]],
     more: int,
+    patience: float,
     now: float,
 ) -> list[int]:
     """Blocks of `piece` in flight elsewhere that `source` would bring much sooner."""
@@ -83,7 +89,7 @@ def late_blocks(
                 places[owner] = {name: place for place, name in enumerate(holder.in_flight)}
             left = min(left, time_left(holder, block_id, places[owner][block_id], now))
         queued = len(source.in_flight) + more + len(late)
-        if is_late(left, source.pace.arrival(queued, now)):
+        if is_late(left / patience, source.pace.arrival(queued, now)):
             late.append(block)
     return late
 
@@ -131,7 +137,9 @@ def next_wakeup(picker: Picker, now: float) -> float | None:
     ledger = picker.ledger
     if picker._attention or ledger.freed:
         return now
-    if len(ledger.sources) < 2 or not any(source.in_flight for source in ledger.sources.values()):
+    sources = ledger.sources.values()
+    avoiding = any(source.avoid for source in sources)
+    if not avoiding and (len(sources) < 2 or not any(source.in_flight for source in sources)):
         return None
     wait = TICK if ledger.urgent.pieces else IDLE_TICK
     return max(now, min(picker._hedge_at, now + wait))
@@ -141,6 +149,10 @@ def _snub(picker: Picker, now: float) -> None:
     """Take the blocks of sources silent for too long, where others could bring them."""
     ledger = picker.ledger
     for source in ledger.sources.values():
+        if source.avoid and now >= source.avoid_until:
+            source.avoid.clear()
+            source.forget_reach()
+            picker._attention = True
         if not source.in_flight or source.pace.silence(now) < picker.config.snub_seconds:
             continue
         per = ledger.per_piece

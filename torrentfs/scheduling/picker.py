@@ -22,15 +22,19 @@ leaves nothing in flight; a dead source leaves no block behind.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
-from torrentfs.scheduling import hedging, spans
+from torrentfs.scheduling import hedging, sharing, spans
 from torrentfs.scheduling.agenda import Agenda, Level, Want
 from torrentfs.scheduling.ledger import Ledger, OpenPiece, Request
+from torrentfs.scheduling.report import (
+    BlockVerdict,
+    PickerConfig,
+    PickerStatistics,
+    SourceStatistics,
+)
 from torrentfs.scheduling.source import MAX_ALLOWED_FAST, Source, SourceId, SourceKind
-from torrentfs.scheduling.urgency import line, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,67 +46,6 @@ __all__ = [
     "BlockVerdict", "Level", "Picker", "PickerConfig", "PickerStatistics", "Request", "SourceId",
     "SourceKind", "SourceStatistics", "Want",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class PickerConfig:
-    """Sizes in bytes, times in seconds."""
-
-    initial_queue: int = 8
-    """Blocks asked of a source never measured (slow start doubles it per round trip)."""
-    lone_queue: int = 64
-    """Blocks asked at once of an unmeasured source under a waiting read that nobody else serves."""
-    max_queue: int = 2048
-    """Blocks in flight to one source at most, whatever it allows (32 MiB)."""
-    max_idle_partials: int = 64
-    """Partly received pieces kept although nobody wants them now."""
-    max_idle_bytes: int = 32 * 1024 * 1024
-    """The same in bytes of whole pieces (their buffers are kept)."""
-    snub_seconds: float = 1.5
-    """Overdue by this, a source loses its blocks to others."""
-    hedge_share: float = 0.03
-    """Duplicate bytes allowed per byte received, beyond `hedge_burst`: no more hedges then."""
-    hedge_burst: int = 512 * 1024
-    min_span: int = 256 * 1024
-    max_span: int = 16 * 1024 * 1024
-    span_seconds: float = 0.5
-    """A web seed's span lasts about this long."""
-
-
-class BlockVerdict(NamedTuple):
-    """`wanted` False: drop the bytes (duplicate, late or never asked; counted as waste)."""
-
-    wanted: bool
-    piece_complete: bool
-
-
-class SourceStatistics(NamedTuple):
-    """One source, for people and tests; bytes, seconds, bytes per second, blocks."""
-
-    kind: str
-    received: int
-    wasted: int
-    hedged: int
-    rate: float
-    rtt: float
-    in_flight: int
-    depth: int
-    choking: bool
-    snubbed: bool
-
-
-class PickerStatistics(NamedTuple):
-    """The picker at one moment; bytes and counts."""
-
-    received: int
-    wasted: int
-    hedged: int
-    open_pieces: int
-    idle_partials: int
-    urgent: int
-    ahead: int
-    in_flight: int
-    sources: dict[SourceId, SourceStatistics]
 
 
 _WANTED = BlockVerdict(True, False)
@@ -219,6 +162,7 @@ class Picker:
         """It serves us now."""
         known = self._sources[source]
         known.choking = False
+        known.avoid.clear()
         known.forget_reach()
         self._attention = True
 
@@ -243,8 +187,8 @@ class Picker:
             self._attention = True
 
     def on_reject(self, source: SourceId, request: Request, now: float) -> None:
-        """It will not answer one request (BEP 6). Asking again at once would loop: while it is
-        not choking, a rejected piece counts as one that it does not have."""
+        """It will not answer one request (BEP 6). Asking again at once would loop: the piece is
+        left to others for half a second."""
         known = self._sources[source]
         if request.begin % BLOCK_LENGTH or not 0 <= request.piece < self.geometry.num_pieces:
             return
@@ -255,8 +199,10 @@ class Picker:
         self.ledger.release(known, block_id)
         known.allowed.discard(request.piece)
         if not known.choking:
-            self.on_dont_have(source, request.piece)
+            known.avoid.add(request.piece)
+            known.avoid_until = now + 0.5
         known.forget_reach()
+        self._unsole(known)
 
     def _release_all(self, source: Source) -> None:
         for block_id in list(source.in_flight):
@@ -446,7 +392,7 @@ class Picker:
             low = candidates & -candidates
             candidates ^= low
             piece = ledger.opened(ledger.urgent.pieces[low.bit_length() - 1])
-            most = self._share(known, piece, room - len(asked), now)
+            most = sharing.share_of(self, known, piece, room - len(asked), now)
             if most > 0:
                 asked += self._ask(known, piece, most, now)
         if room > len(asked) and ledger.urgent.pieces and now >= known.hedge_at:
@@ -456,12 +402,12 @@ class Picker:
         if room > len(asked):
             candidates = ledger.ahead.free & known.reach(ledger.ahead)
             if candidates:
-                candidates = self._leave_front(known, candidates, now)
+                candidates = sharing.leave_front(self, known, candidates, now)
             while candidates and room > len(asked):
                 low = candidates & -candidates
                 candidates ^= low
                 piece = ledger.opened(ledger.ahead.pieces[low.bit_length() - 1])
-                if not piece.suspects or self._may_serve(known, piece):
+                if not piece.suspects or sharing.may_serve(self, known, piece):
                     asked += self._ask(known, piece, room - len(asked), now)
         return asked
 
@@ -472,72 +418,6 @@ class Picker:
             del self._idle[piece.number]
             self._idle_bytes -= piece.size
         return self.ledger.ask(source, piece, most, now)
-
-    def _share(self, source: Source, piece: OpenPiece, room: int, now: float) -> int:
-        """How many blocks of an urgent piece `source` should take, given room for `room`."""
-        if piece.suspects and not self._may_serve(source, piece):
-            return 0
-        if piece.sole is not None:
-            return room
-        blocks = piece.free.bit_count()
-        others = [
-            line(other.pace, len(other.in_flight), now)
-            for other in self._sources.values()
-            if other is not source and not other.snubbed and other.serves(piece.number)
-        ]
-        if not others:
-            pace = source.pace
-            if pace.growing and not source.snubbed:
-                lone = min(self.config.lone_queue, pace.limit) - len(source.in_flight)
-                room = max(room, lone)
-            return room
-        return min(room, share(blocks, line(source.pace, len(source.in_flight), now), others))
-
-    def _may_serve(self, source: Source, piece: OpenPiece) -> bool:
-        """A piece that failed comes from one source: one not yet suspected, if there is any."""
-        sole = piece.sole
-        if sole is not None:
-            holder = self._sources.get(sole)
-            if holder is not None and not holder.snubbed and holder.serves(piece.number):
-                return holder is source
-            piece.sole = None
-        if source.name in piece.suspects and any(
-            other.serves(piece.number) and not other.snubbed
-            for name, other in self._sources.items()
-            if name not in piece.suspects
-        ):
-            return False
-        if not piece.in_flight and not piece.received:
-            piece.sole = source.name
-        return True
-
-    def _leave_front(self, source: Source, candidates: int, now: float) -> int:
-        """Without what a far slower source would deliver later than it is needed."""
-        best, speed, until = self._front_speed
-        if now >= until:
-            lines = [
-                line(other.pace, len(other.in_flight), now)
-                for other in self._sources.values()
-                if other.usable and not other.snubbed and other.pace.rate
-            ]
-            best = min((latency + BLOCK_LENGTH / rate for latency, rate in lines), default=0.0)
-            speed = sum(rate for _, rate in lines)
-            self._front_speed = (best, speed, now + 0.05)
-        if not source.pace.rate or not best:
-            return candidates
-        behind = source.pace.arrival(len(source.in_flight), now) - 2.0 * best - 0.05
-        if behind <= 0.0:
-            return candidates
-        skip = int(behind * speed / self.geometry.piece_length)
-        later = candidates >> skip << skip
-        if later:
-            return later
-        # nothing that far ahead: it helps only with what nobody faster has
-        mine = 0
-        for other in self._sources.values():
-            if other is not source and not other.snubbed and other.pace.rate > source.pace.rate:
-                mine |= other.reach(self.ledger.ahead)
-        return candidates & ~mine
 
     def pick_span(self, source: SourceId, now: float) -> tuple[int, int] | None:
         """(start, length) of piece space to ask of this web seed now, or None."""

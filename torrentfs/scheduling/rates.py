@@ -177,14 +177,14 @@ class Pace:
             else:
                 memory = max(10.0 * self.rtt, _AVERAGE_SECONDS)
                 self.peak += (sample - self.peak) * min(1.0, passed / memory)
-        if now - self._rtt_at > RTT_LIFETIME:
-            if not self._probe_until:
-                self._probe_until = now + 2.0 * max(self.rtt, _INTERVAL)
-            elif now >= self._probe_until:
+        if self._probe_until:
+            if now >= self._probe_until:
                 # this block was asked when the queue was already short
                 self._probe_until = 0.0
                 self._rtt_at = now
                 self.rtt = max(latency, 1e-5)
+        elif now - self._rtt_at > RTT_LIFETIME:
+            self._probe_until = now + 2.0 * max(self.rtt, _INTERVAL)
         self._begin(now)
 
     def _settle(self, now: float) -> None:

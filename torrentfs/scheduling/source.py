@@ -39,7 +39,8 @@ class Source:
     """One source: what it has, whether it may be asked, what is in flight to it."""
 
     __slots__ = (
-        "_reach", "allowed", "cancelled", "choking", "has", "has_all", "hedge_at", "hedged",
+        "_reach", "allowed", "avoid", "avoid_until", "cancelled", "choking", "has", "has_all",
+        "hedge_at", "hedged",
         "in_flight", "kind", "lacking", "name", "pace", "received", "snubbed", "spans", "wasted",
     )  # fmt: skip
 
@@ -53,6 +54,9 @@ class Source:
         self.has_all = kind is SourceKind.WEB_SEED
         self.choking = kind is SourceKind.PEER
         self.allowed: set[int] = set()
+        self.avoid: set[int] = set()
+        """Pieces it has just rejected a block of; not asked again for a moment."""
+        self.avoid_until = 0.0
         self.in_flight: dict[int, float] = {}
         """Block id -> when it was asked, in the order of asking."""
         self.cancelled: dict[int, None] = {}
@@ -77,7 +81,7 @@ class Source:
         """Whether it may be asked for `piece` now."""
         if self.choking:
             return piece in self.allowed and self.has_piece(piece)
-        return self.has_all or piece in self.has
+        return (self.has_all or piece in self.has) and piece not in self.avoid
 
     @property
     def usable(self) -> bool:
@@ -90,7 +94,7 @@ class Source:
 
     def reach(self, lane: Lane) -> int:
         """Mask of the positions of `lane` that it serves now."""
-        if self.has_all and not self.choking:
+        if self.has_all and not self.choking and not self.avoid:
             return -1
         known = self._reach.get(id(lane))
         if known is not None and known[0] == lane.serial:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
+from torrentfs.scheduling.sharing import may_serve
 from torrentfs.scheduling.urgency import line, share
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def pick(picker: Picker, source: Source, now: float) -> tuple[int, int] | None:
             low = candidates & -candidates
             candidates ^= low
             piece = ledger.opened(lane.pieces[low.bit_length() - 1])
-            if piece.suspects and not picker._may_serve(source, piece):
+            if piece.suspects and not may_serve(picker, source, piece):
                 continue
             most = _length(picker, source, piece, lane, now) // BLOCK_LENGTH
             if most > 0:

@@ -1,0 +1,87 @@
+"""Order, back-off, bans and bounds of the peer book."""
+
+from __future__ import annotations
+
+from torrentfs.scheduling.peerbook import GIVEN, PeerBook, canonical_priority, crc32c
+
+A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("2001:db8::3", 3)
+
+
+def test_bep_40_vectors() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+    one = ("123.213.32.10", 0)
+    assert canonical_priority(one, ("98.76.54.32", 0)) == 0xEC2D7224
+    assert canonical_priority(one, ("123.213.32.234", 0)) == 0x99568189
+    assert canonical_priority(("98.76.54.32", 0), one) == 0xEC2D7224
+    assert canonical_priority(one, ("2001:db8::1", 0)) == 0
+    assert canonical_priority(one, ("peer.example", 0)) == 0
+    assert canonical_priority(("1.2.3.4", 5), ("1.2.3.4", 6)) == crc32c(b"\0\x05\0\x06")
+
+
+def test_each_address_once_in_order_of_arrival_and_the_users_first() -> None:
+    book = PeerBook()
+    assert book.add(A, "tracker", 0.0)
+    assert not book.add(A, "pex", 0.0)
+    assert not book.add(("10.0.0.9", 0), "pex", 0.0)
+    book.add(B, "tracker", 0.0)
+    book.add(C, GIVEN, 0.0)
+    order = []
+    while (address := book.next(0.0)) is not None:
+        book.on_connecting(address, 0.0)
+        order.append(address)
+    assert order == [C, A, B]
+    assert book.next_time(0.0) is None
+
+
+def test_failures_back_off_and_success_forgives() -> None:
+    book = PeerBook()
+    book.add(A, "tracker", 0.0)
+    now, rests = 0.0, []
+    for _ in range(12):
+        book.on_connecting(A, now)
+        book.on_closed(A, now, "refused", False)
+        when = book.next_time(now)
+        assert when is not None
+        assert book.next(when - 0.1) is None
+        rests.append(when - now)
+        now = when
+    assert rests[:4] == [15.0, 30.0, 60.0, 120.0]
+    assert max(rests) == 3600.0
+    book.on_connected(A, now)
+    book.on_closed(A, now, "bye", useful=True)
+    assert book.next(now + 5.0) == A
+
+
+def test_a_ban_is_by_host_and_for_good() -> None:
+    book = PeerBook()
+    book.add(A, GIVEN, 0.0)
+    book.add(("10.0.0.1", 77), "pex", 0.0)
+    book.ban(A, "sent a bad block")
+    assert book.is_banned("10.0.0.1")
+    assert book.banned == {"10.0.0.1": "sent a bad block"}
+    assert len(book) == 0
+    assert not book.add(A, "tracker", 0.0)
+    book.on_closed(A, 0.0, "banned", False)
+    assert book.next(9e9) is None
+
+
+def test_the_book_is_bounded_and_failing_addresses_make_room() -> None:
+    book = PeerBook(most=3)
+    for n in range(5):
+        book.add((f"10.0.1.{n}", 1), "pex", 0.0)
+    assert len(book) == 3
+    book.on_connecting(("10.0.1.1", 1), 0.0)
+    book.on_closed(("10.0.1.1", 1), 0.0, "refused", False)
+    assert book.add(("10.0.2.1", 1), "pex", 0.0)
+    assert len(book) == 3
+    assert "3 addresses" in repr(book)
+
+
+def test_our_own_address_orders_by_bep_40() -> None:
+    book = PeerBook()
+    others = [(f"98.76.{n}.32", 1) for n in range(20)]
+    for other in others:
+        book.add(other, "tracker", 0.0)
+    own = ("123.213.32.10", 6881)
+    book.set_own_address(own)
+    assert book.next(0.0) == max(others, key=lambda other: canonical_priority(own, other))

@@ -1,0 +1,87 @@
+"""What one source should take of what is wanted, given all the others.
+
+An urgent piece is shared by water filling (`urgency.share`); a piece whose hash failed comes from
+one source, so that blame can decide; and the front of the read-ahead is left to those who can bring
+it in time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torrentfs.metainfo.geometry import BLOCK_LENGTH
+from torrentfs.scheduling.urgency import line, share
+
+if TYPE_CHECKING:
+    from torrentfs.scheduling.ledger import OpenPiece
+    from torrentfs.scheduling.picker import Picker
+    from torrentfs.scheduling.source import Source
+
+
+def share_of(picker: Picker, source: Source, piece: OpenPiece, room: int, now: float) -> int:
+    """How many blocks of an urgent piece `source` should take, given room for `room`."""
+    if piece.suspects and not may_serve(picker, source, piece):
+        return 0
+    if piece.sole is not None:
+        return room
+    blocks = piece.free.bit_count()
+    others = [
+        line(other.pace, len(other.in_flight), now)
+        for other in picker._sources.values()
+        if other is not source and not other.snubbed and other.serves(piece.number)
+    ]
+    if not others:
+        pace = source.pace
+        if pace.growing and not source.snubbed:
+            lone = min(picker.config.lone_queue, pace.limit) - len(source.in_flight)
+            room = max(room, lone)
+        return room
+    return min(room, share(blocks, line(source.pace, len(source.in_flight), now), others))
+
+
+def may_serve(picker: Picker, source: Source, piece: OpenPiece) -> bool:
+    """A piece that failed comes from one source: one not yet suspected, if there is any."""
+    sole = piece.sole
+    if sole is not None:
+        holder = picker._sources.get(sole)
+        if holder is not None and not holder.snubbed and holder.serves(piece.number):
+            return holder is source
+        piece.sole = None
+    if source.name in piece.suspects and any(
+        other.serves(piece.number) and not other.snubbed
+        for name, other in picker._sources.items()
+        if name not in piece.suspects
+    ):
+        return False
+    if not piece.in_flight and not piece.received:
+        piece.sole = source.name
+    return True
+
+
+def leave_front(picker: Picker, source: Source, candidates: int, now: float) -> int:
+    """Without what a far slower source would deliver later than it is needed."""
+    best, speed, until = picker._front_speed
+    if now >= until:
+        lines = [
+            line(other.pace, len(other.in_flight), now)
+            for other in picker._sources.values()
+            if other.usable and not other.snubbed and other.pace.rate
+        ]
+        best = min((latency + BLOCK_LENGTH / rate for latency, rate in lines), default=0.0)
+        speed = sum(rate for _, rate in lines)
+        picker._front_speed = (best, speed, now + 0.05)
+    if not source.pace.rate or not best:
+        return candidates
+    behind = source.pace.arrival(len(source.in_flight), now) - 2.0 * best - 0.05
+    if behind <= 0.0:
+        return candidates
+    skip = int(behind * speed / picker.geometry.piece_length)
+    later = candidates >> skip << skip
+    if later:
+        return later
+    # nothing that far ahead: it helps only with what nobody faster has
+    mine = 0
+    for other in picker._sources.values():
+        if other is not source and not other.snubbed and other.pace.rate > source.pace.rate:
+            mine |= other.reach(picker.ledger.ahead)
+    return candidates & ~mine
