@@ -391,14 +391,14 @@ class Torrent:
             words.append(f"last peer {self.swarm.last_failure}")
         return "; ".join(words)
 
-    def xattrs(self) -> Mapping[str, bytes]:
+    def xattrs(self) -> Mapping[str, str]:
         """What `--xattrs` shows of this torrent, by name without the `user.torrentfs.` prefix."""
         now = self.statistics()
         return {
-            "infohash": now.key.encode(),
-            "progress": f"{now.progress:.4f}".encode(),
-            "state": now.state.encode(),
-            "peers": str(len(now.peers)).encode(),
+            "infohash": now.key,
+            "progress": f"{now.progress:.4f}",
+            "state": now.state,
+            "peers": str(len(now.peers)),
         }
 
     def statistics(self) -> TorrentStatistics:
