@@ -205,6 +205,7 @@ def test_released_files_linger_five_seconds_and_idle_cursors_thirty() -> None:
     stream(heads, 10 * MIB, 4 * MIB)
     token = heads.park(0, 14 * MIB, READ, 120.0, 0.0)
     heads.on_release(0, 1.0)
+    heads.agenda(1.0)
     assert heads.next_change(1.0) == 6.0
     assert pieces(heads, Level.WINDOW, 5.9)
     version = heads.version
@@ -214,6 +215,7 @@ def test_released_files_linger_five_seconds_and_idle_cursors_thirty() -> None:
     heads.unpark(token, 6.0)
     heads.on_open(0, 7.0)
     stream(heads, 10 * MIB, 4 * MIB, 7.0)
+    heads.agenda(7.0)
     assert heads.next_change(7.0) == 37.0
     assert list(heads.agenda(37.0)) == []
     assert heads.next_change(37.0) is None
@@ -243,3 +245,18 @@ def test_files_with_state_are_bounded() -> None:
     for file in range(1000):
         heads.on_read(file, 0, 4096, 0.0)
     assert heads.statistics().files <= 256
+
+
+def test_time_alone_changes_the_version_through_next_change() -> None:
+    heads = make()
+    heads.on_open(0, 0.0)
+    stream(heads, 10 * MIB, 4 * MIB)
+    heads.agenda(0.0)
+    heads.on_release(0, 1.0)
+    heads.agenda(1.0)
+    version = heads.version
+    assert heads.next_change(1.0) == 6.0
+    assert heads.next_change(6.0) == 6.0, "an agenda is due"
+    assert heads.version > version
+    assert list(heads.agenda(6.0)) == []
+    assert heads.next_change(6.0) is None

@@ -9,11 +9,10 @@ better partners and lets newcomers begin. New peers are three times as likely to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from random import Random
+    from collections.abc import Mapping, Sequence
 
 RECHOKE_SECONDS = 10.0
 """How often to call `rechoke` (BEP 3); sooner when an unchoked peer leaves or loses interest."""
@@ -21,6 +20,14 @@ RECHOKE_SECONDS = 10.0
 OPTIMISTIC_SECONDS = 30.0
 NEWCOMER_SECONDS = 60.0
 NEWCOMER_WEIGHT = 3
+
+
+class Chance(Protocol):
+    """The source of chance; `random.Random` is one."""
+
+    def choices(self, population: Sequence[int], weights: Sequence[float]) -> list[int]:
+        """One of `population`, by weight."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class Choker:
         self.optimistic: int | None = None
         self._rotate_at = 0.0
 
-    def rechoke(self, peers: Mapping[int, ChokerPeer], now: float, rng: Random) -> set[int]:
+    def rechoke(self, peers: Mapping[int, ChokerPeer], now: float, rng: Chance) -> set[int]:
         """The peers that should be unchoked now; at most `slots` + 1."""
         interested = {name: peer for name, peer in peers.items() if peer.interested}
         if len(interested) <= self.slots + 1 and self.slots:
@@ -68,7 +75,7 @@ class Choker:
         return regular
 
     def _choose_optimistic(
-        self, interested: Mapping[int, ChokerPeer], regular: set[int], now: float, rng: Random
+        self, interested: Mapping[int, ChokerPeer], regular: set[int], now: float, rng: Chance
     ) -> None:
         current = self.optimistic
         if current in interested and current not in regular and now < self._rotate_at:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torrentfs.metainfo.bitfield import Bitfield
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
 from torrentfs.scheduling import hedging, sharing, spans
 from torrentfs.scheduling.agenda import Agenda, Level, Want
@@ -39,7 +40,6 @@ from torrentfs.scheduling.source import MAX_ALLOWED_FAST, Source, SourceId, Sour
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torrentfs.metainfo.bitfield import Bitfield
     from torrentfs.metainfo.geometry import Geometry
 
 __all__ = [
@@ -134,8 +134,8 @@ class Picker:
     def on_dont_have(self, source: SourceId, piece: int) -> None:
         """It lost one (BEP 54); what was asked of it there is free again."""
         known = self._sources[source]
-        if known.has_all and known.kind is SourceKind.PEER:
-            known.has.fill()
+        if known.has_all:
+            known.has = Bitfield.full(self.geometry.num_pieces)
             known.has_all = False
         if not known.has.discard(piece):
             return

@@ -167,6 +167,10 @@ class ReadHeads:
 
     def next_change(self, now: float) -> float | None:
         """When time alone will change the agenda; None: never."""
+        if now >= self._expiry:
+            self._expire(now)
+        if self._rest is None or self._urgent is None:
+            return now  # `version` has changed: an agenda is due
         return None if self._expiry == float("inf") else max(now, self._expiry)
 
     def _waiting(self) -> Iterator[Want]:

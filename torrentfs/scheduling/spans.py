@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 def pick(picker: Picker, source: Source, now: float) -> tuple[int, int] | None:
     """The next span for this web seed; its blocks are in flight at it from now on."""
-    if len(source.spans) >= source.pace.limit or (source.snubbed and source.spans):
+    if (
+        not source.usable
+        or len(source.spans) >= source.pace.limit
+        or (source.snubbed and source.spans)
+    ):
         return None
     ledger = picker.ledger
     for lane in (ledger.urgent, ledger.ahead):
-        candidates = lane.free
+        candidates = lane.free & source.reach(lane)
         while candidates:
             low = candidates & -candidates
             candidates ^= low
@@ -90,6 +94,7 @@ def _take(
             or number >= geometry.num_pieces
             or number in ledger.stored
             or not ledger.is_wanted(number)
+            or not source.serves(number)
         ):
             break
         piece = ledger.opened(number)

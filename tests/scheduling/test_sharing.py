@@ -1,0 +1,50 @@
+"""What one source leaves to the others."""
+
+from __future__ import annotations
+
+from torrentfs.metainfo.geometry import Geometry
+from torrentfs.scheduling.picker import Level, Picker, SourceKind, Want
+from torrentfs.scheduling.sharing import leave_front, may_serve, share_of
+
+MIB = 1024 * 1024
+
+
+def make(*rates: float) -> Picker:
+    picker = Picker(Geometry(MIB, [64 * MIB]))
+    for name, rate in enumerate(rates, 1):
+        picker.add_source(name, SourceKind.PEER, 0.0, max_queue=250)
+        picker.on_have_all(name)
+        picker.on_unchoke(name, 0.0)
+        pace = picker.ledger.sources[name].pace
+        pace.rtt, pace.rate, pace.peak, pace.growing = 0.05, rate, rate, False
+    return picker
+
+
+def test_shares_follow_the_rates() -> None:
+    picker = make(3e6, 1e6)
+    piece = picker.ledger.opened(0)
+    fast = share_of(picker, picker.ledger.sources[1], piece, 250, 1.0)
+    slow = share_of(picker, picker.ledger.sources[2], piece, 250, 1.0)
+    assert 46 <= fast <= 50
+    assert 14 <= slow <= 18
+
+
+def test_a_slow_source_starts_farther_ahead() -> None:
+    picker = make(10e6, 20e3)
+    picker.set_agenda([Want(piece, Level.WINDOW, 9.0) for piece in range(64)], 0.0)
+    free = picker.ledger.ahead.free
+    assert leave_front(picker, picker.ledger.sources[1], free, 1.0) == free
+    left = leave_front(picker, picker.ledger.sources[2], free, 1.0)
+    assert 0 < left < free
+    assert not left & 0b111
+
+
+def test_a_suspect_steps_back_only_while_there_are_others() -> None:
+    picker = make(1e6, 1e6)
+    piece = picker.ledger.opened(0)
+    piece.suspects = {1}
+    assert not may_serve(picker, picker.ledger.sources[1], piece)
+    assert may_serve(picker, picker.ledger.sources[2], piece)
+    assert piece.sole == 2
+    picker.remove_source(2, 1.0)
+    assert may_serve(picker, picker.ledger.sources[1], piece)
