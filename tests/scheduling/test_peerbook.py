@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from torrentfs.scheduling.peerbook import GIVEN, PeerBook, canonical_priority, crc32c
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("2001:db8::3", 3)
@@ -52,17 +54,54 @@ def test_failures_back_off_and_success_forgives() -> None:
     assert book.next(now + 5.0) == A
 
 
-def test_a_ban_is_by_host_and_for_good() -> None:
+@pytest.mark.parametrize(
+    "host", ["98.76.54.32", "2606:2800:220:1::1", "::ffff:98.76.54.32"], ids=["v4", "v6", "mapped"]
+)
+def test_a_ban_is_by_host_and_for_good(host: str) -> None:
     book = PeerBook()
-    book.add(A, GIVEN, 0.0)
-    book.add(("10.0.0.1", 77), "pex", 0.0)
-    book.ban(A, "sent a bad block")
-    assert book.is_banned("10.0.0.1")
-    assert book.banned == {"10.0.0.1": "sent a bad block"}
+    liar, other = (host, 1), (host, 77)
+    book.add(liar, GIVEN, 0.0)
+    book.add(other, "pex", 0.0)
+    book.ban(liar, "sent a bad block")
+    assert book.is_banned(liar)
+    assert book.is_banned(other)
+    assert book.banned == {liar: "sent a bad block"}
     assert len(book) == 0
-    assert not book.add(A, "tracker", 0.0)
-    book.on_closed(A, 0.0, "banned", False)
+    assert not book.add(liar, "tracker", 0.0)
+    assert not book.add(other, "tracker", 0.0)
+    book.on_closed(liar, 0.0, "banned", False)
     assert book.next(9e9) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "::1", "::ffff:127.0.0.1"),
+        *("192.168.1.7", "10.0.0.1", "100.64.3.2", "fe80::1", "fd00::1", "peer.example"),
+    ],
+)
+def test_where_many_share_an_address_one_liar_is_not_all(host: str) -> None:
+    """Loopback, a home's network, a provider's NAT, a tunnel: behind each are several peers."""
+    book = PeerBook()
+    liar, honest = (host, 1), (host, 77)
+    book.add(liar, GIVEN, 0.0)
+    book.add(honest, "pex", 0.0)
+    book.ban(liar, "sent a bad block")
+    assert book.is_banned(liar)
+    assert not book.is_banned(honest)
+    assert not book.add(liar, "tracker", 0.0)
+    assert book.next(0.0) == honest
+    assert len(book) == 1
+
+
+def test_bans_are_bounded_and_the_oldest_lapses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torrentfs.scheduling.peerbook.MAX_BANNED", 3)
+    book = PeerBook()
+    for number in range(5):
+        book.ban((f"98.76.54.{number}", 1), "sent a bad block")
+    assert len(book.banned) == 3
+    assert not book.is_banned(("98.76.54.1", 1))
+    assert book.is_banned(("98.76.54.4", 9))
 
 
 def test_the_book_is_bounded_and_failing_addresses_make_room() -> None:

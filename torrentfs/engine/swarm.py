@@ -137,7 +137,7 @@ class Swarm:
         """Take an incoming connection whose handshake was read; False when there is no place."""
         if (
             self._nursery is None
-            or self.book.is_banned(stream.remote[0])
+            or self.book.is_banned(stream.remote[:2])
             or stream.remote in self.connected
             or not self._has_place()
         ):

@@ -5,7 +5,12 @@ order of `next`: addresses that the user gave, then those that were useful befor
 failures, then BEP 40 (canonical peer priority: both ends of a swarm prefer the same connections,
 and nobody can choose his place in our order; it needs our own address, see `own_address`), then
 order of arrival. After a failure an address rests 15 s, doubling to an hour; after a useful
-connection only five seconds. Bans are by host, because a liar comes back with another port.
+connection only five seconds.
+
+A ban is of the host, because a liar comes back with another port. But an address that is not
+global (loopback, a home's network, a provider's NAT, a tunnel's end) or a name stands for any
+number of peers: there only the address with its port is banned. A liar among those who call us
+from such a place can come back with a new port, and is then found and banned again.
 """
 
 from __future__ import annotations
@@ -18,7 +23,10 @@ MAX_ADDRESSES = 2000
 """Addresses remembered; a tracker gives 200 at most, peer exchange adds."""
 
 MAX_BANNED = 4096
-"""Hosts banned at once; the oldest ban lapses."""
+"""Bans at once; the oldest lapses."""
+
+ANY_PORT = 0
+"""The port in a ban of a whole host."""
 
 FIRST_REST = 15.0
 LONGEST_REST = 3600.0
@@ -64,7 +72,7 @@ class PeerBook:
         self._own = own_address
         self._most = most
         self._peers: dict[Address, _Peer] = {}
-        self._banned: dict[str, str] = {}
+        self._banned: dict[Address, tuple[Address, str]] = {}
         self._arrivals = 0
 
     def set_own_address(self, own: Address) -> None:
@@ -75,8 +83,7 @@ class PeerBook:
 
     def add(self, address: Address, origin: str, now: float) -> bool:
         """Note an address; False when it is known, banned, impossible or the book is full."""
-        host, port = address
-        if not 0 < port < 65536 or host in self._banned:
+        if not 0 < address[1] < 65536 or self.is_banned(address):
             return False
         known = self._peers.get(address)
         if known is not None:
@@ -146,23 +153,22 @@ class PeerBook:
             peer.failures += 1
 
     def ban(self, address: Address, reason: str) -> None:
-        """Never again anything from this host. A user's own word outranks nobody's lies:
-        a given address is banned too."""
-        host = address[0]
-        self._banned[host] = reason
+        """Never again anything from this host, or from this address alone where several peers
+        share the host. A user's own word outranks nobody's lies: a given address is banned too."""
+        self._banned[_scope(address)] = (address, reason)
         if len(self._banned) > MAX_BANNED:
             del self._banned[next(iter(self._banned))]
-        for known in [known for known in self._peers if known[0] == host]:
+        for known in [known for known in self._peers if self.is_banned(known)]:
             del self._peers[known]
 
-    def is_banned(self, host: str) -> bool:
-        """Whether this host was banned."""
-        return host in self._banned
+    def is_banned(self, address: Address) -> bool:
+        """Whether this address, or its host, was banned."""
+        return bool(self._banned) and _scope(address) in self._banned
 
     @property
-    def banned(self) -> dict[str, str]:
-        """Host -> why, oldest first."""
-        return dict(self._banned)
+    def banned(self) -> dict[Address, str]:
+        """Who was banned and why, oldest first."""
+        return dict(self._banned.values())
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -170,6 +176,18 @@ class PeerBook:
     def __repr__(self) -> str:
         busy = sum(peer.busy for peer in self._peers.values())
         return f"<PeerBook {len(self._peers)} addresses, {busy} busy, {len(self._banned)} banned>"
+
+
+def _scope(address: Address) -> Address:
+    """What a ban of `address` covers: `(host, ANY_PORT)`, or just itself."""
+    host, port = address
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        return host, port
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return (host, ANY_PORT) if ip.is_global else (host, port)
 
 
 def _crc32c_table() -> tuple[int, ...]:
