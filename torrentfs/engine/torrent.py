@@ -79,7 +79,7 @@ class Torrent:
         self.swarm: Swarm
         self.uploaded = 0
         self.downloaded = 0
-        self.picker = Picker(metainfo.geometry)
+        self.picker = Picker(metainfo.geometry, stored=store.have)
         self.heads = ReadHeads(metainfo.geometry, ReadAheadConfig(readahead=config.readahead))
         self.assembly = Assembly(
             metainfo,
@@ -111,8 +111,6 @@ class Torrent:
         self._timer_at = float("inf")
         self._bytes_by_kind: dict[str, int] = {}
         self._started = now
-        for piece in store.have:
-            self.picker.on_stored(piece)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -399,6 +397,9 @@ class Torrent:
             "progress": f"{now.progress:.4f}",
             "state": now.state,
             "peers": str(len(now.peers)),
+            "downloaded": str(now.downloaded),
+            "wasted": str(now.wasted),
+            "hash_failures": str(now.hash_failures),
         }
 
     def statistics(self) -> TorrentStatistics:
