@@ -37,6 +37,18 @@ def make(peers: int = 1, *, pieces: int = 32, **config: int) -> Picker:
     return picker
 
 
+def test_what_is_stored_from_earlier_is_as_if_it_had_come() -> None:
+    have = Bitfield(4)
+    have.add(1)
+    picker = Picker(Geometry(MIB, [4 * MIB]), stored=have)
+    picker.add_source(1, SourceKind.PEER, 0.0, max_queue=250)
+    picker.on_have_all(1)
+    assert picker.ledger.sources[1].lacking == 3
+    picker.on_stored(2)
+    assert 1 in picker.ledger.stored
+    assert 2 not in have  # it is the picker's own copy
+
+
 def deliver(picker: Picker, source: int, requests: list[Request], now: float) -> list[int]:
     """All requests are answered; returns the pieces now complete."""
     return [

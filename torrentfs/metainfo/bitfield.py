@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _FULL_BYTE = 0xFF
+_BITS_OF = [[bit for bit in range(8) if byte & (0x80 >> bit)] for byte in range(256)]
 
 
 class Bitfield:
@@ -83,9 +84,9 @@ class Bitfield:
     def __iter__(self) -> Iterator[int]:
         for number, byte in enumerate(self._bits):
             if byte:
-                for bit in range(8):
-                    if byte & (0x80 >> bit):
-                        yield number * 8 + bit
+                first = number * 8
+                for bit in _BITS_OF[byte]:
+                    yield first + bit
 
     def __len__(self) -> int:
         return self.count

@@ -56,10 +56,18 @@ _UNWANTED = BlockVerdict(False, False)
 class Picker:
     """The decisions of one torrent. All methods are called from one task at a time."""
 
-    def __init__(self, geometry: Geometry, config: PickerConfig | None = None) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        config: PickerConfig | None = None,
+        stored: Bitfield | None = None,
+    ) -> None:
+        """`stored`: what we have from earlier (copied); later pieces come by `on_stored`."""
         self.geometry = geometry
         self.config = config or PickerConfig()
         self.ledger = Ledger(geometry)
+        if stored is not None:
+            self.ledger.stored = stored.copy()
         self.received = 0
         self.wasted = 0
         self.duplicates = 0

@@ -103,8 +103,8 @@ class Shelf:
         return [p for p in range(first, first + self.pieces_per_extent) if p in self.on_disk]
 
     def extents(self) -> list[int]:
-        """All extents with a piece on disk."""
-        return sorted({piece // self.pieces_per_extent for piece in self.on_disk})
+        """All extents with a piece on disk, ascending."""
+        return list(dict.fromkeys(piece // self.pieces_per_extent for piece in self.on_disk))
 
     def whole_files(self, pieces: Iterable[int]) -> list[int]:
         """All held pieces of the files that the pieces touch, for trees that cannot punch."""
