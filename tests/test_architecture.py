@@ -40,6 +40,7 @@ ARROWS: dict[str, set[str]] = {
 ARROWS["vfs"] = {"engine", *ARROWS["engine"]}
 ARROWS["daemon"] = {"vfs", *ARROWS["vfs"]}
 ARROWS["cli"] = {"daemon", *ARROWS["daemon"]}
+ARROWS["__main__"] = {"cli"}
 
 PURE = {"metainfo", "wire", "scheduling"}
 IMPURE = {
@@ -75,7 +76,7 @@ SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "bencodepy": ("metainfo/bencoding.py",),
     "cachetools": ("storage/",),
     "httpx": ("transports/http.py",),
-    "pyfuse3": ("vfs/mount.py", "vfs/operations.py"),
+    "pyfuse3": ("vfs/mount.py", "vfs/operations.py", "vfs/errnos.py"),
     "sqlite3": ("storage/catalog.py",),
     "click": ("cli/",),
     "rich": ("cli/",),

@@ -1,0 +1,1 @@
+"""What a person types: options to values, and errors to one line and an exit code."""

@@ -1,0 +1,1 @@
+"""One mount as a process: its configuration, life, log and signals, in front or behind."""

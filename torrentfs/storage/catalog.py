@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TROUBLE = (OSError, sqlite3.Error)
+"""How disk and catalog fail: what those above catch, so that only this file knows SQLite."""
+
 SCHEMA = 2
 CHUNK = 4096
 """Bytes of the bitmap in one row: a change of one piece writes no more than this."""
@@ -82,7 +85,7 @@ class Unusable(Exception):
 
 
 class Catalog:
-    """The open database; every method may raise `sqlite3.Error`."""
+    """The open database; every method may raise `TROUBLE`, and opening it `Unusable`."""
 
     def __init__(self, path: Path, owner: str) -> None:
         self.owner = owner
@@ -91,8 +94,13 @@ class Catalog:
         )
         try:
             self._prepare()
-        except BaseException:
+        except BaseException as error:
             self._db.close()
+            # OperationalError: locked, unreadable, full. That is no sign of damage
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+                error, sqlite3.OperationalError
+            ):
+                raise Unusable(str(error)) from error
             raise
 
     def _prepare(self) -> None:

@@ -162,7 +162,7 @@ class Shelf:
         catalog.record_uses(self.domain, self.uses.tobytes(), self.oldest_use())
 
     def seal(self, catalog: Catalog) -> None:
-        """Sync the files, then call the tree clean. `OSError`, `sqlite3.Error`."""
+        """Sync the files, then call the tree clean. `TROUBLE`."""
         if not self.marked_unclean:
             return
         self.tree.sync()
@@ -189,7 +189,7 @@ def load_shelf(
 ) -> Shelf | None:
     """Lock and load a torrent's tree: its first free domain, or just `domain`. In a thread.
 
-    None when all are in use by other processes. `OSError`, `sqlite3.Error`.
+    None when all are in use by other processes. `TROUBLE`.
     """
     for name in [domain] if domain else domain_names(metainfo.hashes.key):
         folder = torrents / name

@@ -18,7 +18,6 @@ import contextlib
 import errno
 import logging
 import math
-import sqlite3
 import time
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from torrentfs.storage.base import MIB, CacheConfig, CacheStatistics, StoredMetadata
+from torrentfs.storage.catalog import TROUBLE
 from torrentfs.storage.memory import Buffer, Key, MemoryTier
 from torrentfs.storage.store import TorrentStore
 from torrentfs.storage.vault import Vault
@@ -104,7 +104,7 @@ class Cache:
             return None
         try:
             return await self.vault.metadata(hashes)
-        except (OSError, sqlite3.Error) as error:
+        except TROUBLE as error:
             self._on_trouble(error)
             return None
 
@@ -113,7 +113,7 @@ class Cache:
         if self._usable:
             try:
                 return await self.vault.keep_metadata(metainfo, added)
-            except (OSError, sqlite3.Error) as error:
+            except TROUBLE as error:
                 self._on_trouble(error)
         return added
 
@@ -131,7 +131,7 @@ class Cache:
             try:
                 await self.vault.keep_metadata(metainfo, time.time())
                 shelf = await self.vault.open_shelf(metainfo)
-            except (OSError, sqlite3.Error) as error:
+            except TROUBLE as error:
                 self._on_trouble(error)
             else:
                 if shelf is None:
@@ -165,7 +165,7 @@ class Cache:
     async def _close_shelf(self, shelf: Shelf) -> None:
         try:
             await self.vault.close_shelf(shelf, sync_within=_SYNC_WITHIN)
-        except (OSError, sqlite3.Error) as error:
+        except TROUBLE as error:
             self._on_trouble(error)
 
     async def flush(self) -> None:
@@ -180,7 +180,7 @@ class Cache:
             try:
                 changes = shelf.take_changes()
                 await self.vault.ask(shelf.save, self.vault.catalog, changes)
-            except (OSError, sqlite3.Error) as error:
+            except TROUBLE as error:
                 self._on_trouble(error)
 
     # --- what stores ask ---
@@ -232,7 +232,7 @@ class Cache:
                     try:
                         await self.vault.free_released(shelf)
                         await self.vault.record(shelf)
-                    except (OSError, sqlite3.Error) as error:
+                    except TROUBLE as error:
                         self._on_trouble(error)
             batch = self._next_batch(only)
             if not batch:
@@ -280,7 +280,7 @@ class Cache:
                 if error.errno not in _FULL or not await self.vault.evict(2 * need):
                     raise
                 await self.vault.write(shelf, pieces)
-        except (OSError, sqlite3.Error) as error:
+        except TROUBLE as error:
             self._on_trouble(error)
         else:
             self._written_bytes += need
@@ -303,7 +303,7 @@ class Cache:
                 if self.vault.totals.others:
                     async with self._turn:
                         await self.vault.make_room(None, 0)
-            except (OSError, sqlite3.Error) as error:
+            except TROUBLE as error:
                 self._on_trouble(error)
             if trio.current_time() >= uses_at:
                 uses_at = trio.current_time() + _USES_EVERY
@@ -322,7 +322,7 @@ class Cache:
     async def _open(self, nursery: trio.Nursery) -> None:
         try:
             await self.vault.open()
-        except (OSError, sqlite3.Error) as error:
+        except TROUBLE as error:
             self._on_trouble(error)
             return
         self._usable = True
@@ -334,7 +334,7 @@ class Cache:
         self._tasks.cancel()
         async with self._turn:
             self._usable = False
-            with contextlib.suppress(OSError, sqlite3.Error):
+            with contextlib.suppress(*TROUBLE):
                 await self.vault.close()
 
     def statistics(self) -> CacheStatistics:

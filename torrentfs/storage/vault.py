@@ -10,7 +10,8 @@ leave it, and gives it back when they do not (see `yield_space`).
 **Order.** mark unclean (durable) -> change files -> record bits. All changes come from one task
 (see `tiered`), so no two threads ever change files at once.
 
-**Trouble.** `OSError` and `sqlite3.Error` pass through: the caller decides to go on in memory.
+**Trouble.** Errors of disk and catalog (`TROUBLE`) pass through: the caller decides to go on in
+memory.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import contextlib
 import logging
 import os
 import shutil
-import sqlite3
 import uuid
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,7 +29,7 @@ from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.storage.base import MIB
-from torrentfs.storage.catalog import Catalog, Totals, Unusable, move_aside
+from torrentfs.storage.catalog import TROUBLE, Catalog, Totals, Unusable, move_aside
 from torrentfs.storage.descriptors import Descriptors
 from torrentfs.storage.locks import FileLock, key_of
 from torrentfs.storage.recency import IDLE, Entry, Recency
@@ -92,7 +92,7 @@ class Vault:
     # --- the directory ---
 
     async def open(self) -> None:
-        """Open the directory and its catalog. `OSError`, `sqlite3.Error` when that fails."""
+        """Open the directory and its catalog. `TROUBLE` when that fails."""
         await self.ask(self._open)
         for use, domain in self.totals.idle:
             self.recency.push((use, IDLE, domain))
@@ -118,9 +118,7 @@ class Vault:
         owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         try:
             return Catalog(path, owner)
-        except sqlite3.OperationalError:
-            raise  # locked, unreadable, full: not a sign of damage
-        except (sqlite3.DatabaseError, Unusable) as error:
+        except Unusable as error:
             if not lock.upgrade():
                 raise OSError(
                     f"its catalog cannot be used ({error}), and another process has it open"
@@ -365,7 +363,7 @@ class Vault:
             return True  # it is gone: look again
         try:
             shelf = await self._open_shelf(metainfo, domain)
-        except (OSError, sqlite3.Error) as error:
+        except TROUBLE as error:
             log.warning("the idle cache of %s cannot be used: %s", domain, error)
             return True  # not listed any more: look at the next one
         if shelf is None:  # another process opened it meanwhile
