@@ -34,6 +34,9 @@ class FakeTorrent:
     def fail_reads(self, reason: str) -> None:
         self._events.append("fail_reads")
 
+    def hurry_reads(self, reason: str, seconds: float) -> None:
+        self._events.append(f"hurry_reads {seconds:g}")
+
 
 class FakeSession:
     """Answers magnets after `delay` seconds."""

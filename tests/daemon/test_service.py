@@ -12,6 +12,7 @@ from tests.daemon.fakes import Exited, Fakes, Notes, config
 from torrentfs.daemon.outcome import Interrupted
 from torrentfs.daemon.service import GRACE, run_mount
 from torrentfs.errors import ConfigError, InvalidTorrent, MetadataTimeout, MountError
+from torrentfs.vfs.mountpoint import LET_GO, LET_GO_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +99,23 @@ async def test_sighup_is_for_terminals(autojump_clock: object) -> None:
     fakes = Fakes()
     await run_mount(config(foreground=True), Notes(hang_up), fakes.parts())
     assert fakes.events[2:] == ["fail_reads", "unmount", "close session"]
+
+
+async def test_who_wants_to_unmount_is_helped_and_the_mount_goes_on(autojump_clock: object) -> None:
+    unmount = trio.Event()
+    fakes = Fakes(unmount=unmount)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def ask() -> None:
+            await trio.sleep(20)
+            signal.raise_signal(LET_GO)
+            await trio.sleep(20)
+            assert fakes.events[2:] == [f"hurry_reads {LET_GO_SECONDS:g}"]
+            unmount.set()
+
+        await run_mount(config(), Notes(), fakes.parts())
+    assert fakes.events[3:] == ["unmount", "close session"]
 
 
 async def test_interrupted_before_it_is_mounted(autojump_clock: object) -> None:

@@ -94,7 +94,7 @@ def python(source: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-c", source, *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
         process_group=0,
     )

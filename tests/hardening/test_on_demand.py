@@ -232,6 +232,3 @@ def test_nothing_is_fetched_after_the_last_close(tmp_path: Path) -> None:
             time.sleep(0.05)
         assert time.monotonic() < closed + 10
         assert int(attribute(mount / "film.bin", "downloaded")) < 16 * MIB
-        wait_until(
-            lambda: pread(mount / "film.bin", 10, 30 * MIB) == payload(1, 32 * MIB)[-2 * MIB :][:10]
-        )

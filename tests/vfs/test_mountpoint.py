@@ -126,3 +126,15 @@ def test_who_uses_a_directory(tmp_path: Path) -> None:
         users = mountpoint.users_of(str(tmp_path))
     assert [user for user in users if f"({os.getpid()})" in user]
     assert mountpoint.users_of(str(tmp_path)) == []
+
+
+def test_the_daemon_is_found_by_the_source_of_its_mount() -> None:
+    def at(source: str) -> MountPoint:
+        return MountPoint("/m", "fuse.torrentfs", source, "0:47")
+
+    assert mountpoint.daemon_of(at("torrentfs")) is None
+    assert mountpoint.daemon_of(at("sshfs:1")) is None
+    assert mountpoint.daemon_of(at("torrentfs:../1")) is None
+    assert mountpoint.daemon_of(at("torrentfs:999999999")) is None
+    # We have no FUSE device open, so whoever has our number elsewhere is not the daemon.
+    assert mountpoint.daemon_of(at(mountpoint.source_of(os.getpid()))) is None

@@ -16,7 +16,7 @@ from torrentfs.daemon.report import MountStatus
 from torrentfs.daemon.service import Parts
 from torrentfs.engine.session import open_session
 from torrentfs.vfs.mount import MountOptions, preflight, serve_mount
-from torrentfs.vfs.mountpoint import detach
+from torrentfs.vfs.mountpoint import detach, source_of
 from torrentfs.vfs.operations import OperationsOptions
 from torrentfs.vfs.tree import Tree, TreeOptions
 
@@ -51,6 +51,7 @@ def _mount_options(config: MountConfig) -> MountOptions:
     return MountOptions(
         allow_other=config.allow_other,
         allow_root=config.allow_root,
+        fsname=source_of(os.getpid()),
         operations=OperationsOptions(
             xattrs=config.xattrs, line_timeout=config.session.read_timeout
         ),

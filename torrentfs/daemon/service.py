@@ -11,6 +11,10 @@ signal, the mount is detached lazily and the process exits at once, which costs 
 re-check of the pieces written last. An unmount from outside (`fusermount3 -u`) ends the session
 in the same way.
 
+SIGUSR1 comes from `torrentfs umount`, which the kernel told that the mount is busy: for a moment,
+reads for which nothing comes fail (`LET_GO_SECONDS`), so that who is stuck in one can go away.
+Everything else goes on, and so does the mount if it is still busy then.
+
 Engine and FUSE are reached through `Parts` only; `parts.py` makes the real ones.
 """
 
@@ -28,6 +32,7 @@ from torrentfs.daemon.outcome import Interrupted, cause_of
 from torrentfs.daemon.report import Mounted, MountStatus
 from torrentfs.daemon.sources import MagnetSource, load, shorten
 from torrentfs.errors import MetadataTimeout
+from torrentfs.vfs.mountpoint import LET_GO, LET_GO_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -47,6 +52,7 @@ GRACE = 5.0
 writes. The mount itself is gone in the first."""
 
 SHUTTING_DOWN = "torrentfs is shutting down"
+LETTING_GO = "torrentfs umount wants the mount to be free"
 
 
 class Torrent(Protocol):
@@ -55,6 +61,7 @@ class Torrent(Protocol):
     @property
     def metainfo(self) -> Metainfo: ...
     def fail_reads(self, reason: str) -> None: ...
+    def hurry_reads(self, reason: str, seconds: float) -> None: ...
 
 
 class Session(Protocol):
@@ -137,12 +144,16 @@ class _MountService:
     async def _handle_signals(
         self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None]
     ) -> None:
-        received = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+        received = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, LET_GO]
         with trio.open_signal_receiver(*received) as signals:
             task_status.started()
             async for signum in signals:
                 if signum == signal.SIGHUP and not self._config.foreground:
                     log.info("SIGHUP ignored: there is nothing to reload")
+                    continue
+                if signum == LET_GO:
+                    for torrent in self._torrents:
+                        torrent.hurry_reads(LETTING_GO, LET_GO_SECONDS)
                     continue
                 name = signal.Signals(signum).name
                 if self._stopped_by is not None:

@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 RECHECK = 1.0
 """Seconds between two looks of a waiting read at whether its wait still makes sense."""
 
+HURRY = 0.25
+"""Seconds without progress that a read may wait while it is to hurry (see `Reader.hurry`): a
+living source answers sooner."""
+
 
 class Supply(Protocol):
     """What a reader asks of the torrent that feeds it."""
@@ -81,6 +85,7 @@ class Reader:
         self._supply = supply
         self._waiters: dict[int, Waiter] = {}
         self._stopped: str | None = None
+        self._hurry: tuple[float, str] = (float("-inf"), "")
         self.breaker = Breaker(timeout)
         self.waiting = 0
         self._seen_version = heads.version
@@ -164,7 +169,13 @@ class Reader:
                 if self._stopped is not None:
                     raise DataUnavailable(self._stopped)
                 now = trio.current_time()
-                deadline = max(since, self._supply.progress_of(piece) or since) + allowance
+                progress = max(since, self._supply.progress_of(piece) or since)
+                deadline = progress + allowance
+                hurry_until, hurry_reason = self._hurry
+                if now < hurry_until and progress + HURRY < deadline:
+                    deadline = progress + HURRY
+                    if now >= deadline:
+                        raise DataUnavailable(hurry_reason)
                 if reason := self._supply.hopeless():
                     raise DataUnavailable(reason)
                 if now >= deadline:
@@ -190,7 +201,17 @@ class Reader:
     def fail_all(self, reason: str) -> None:
         """Fail every waiting read now and every one that would have to wait from now on."""
         self._stopped = reason
-        for waiter in list(self._waiters.values()):
+        self._wake_all()
+
+    def hurry(self, reason: str, seconds: float) -> None:
+        """For so many seconds, fail reads that wait without progress: they are in the way."""
+        self._hurry = (trio.current_time() + seconds, reason)
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        """Make every waiting read look again at whether its wait still makes sense."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters.values():
             waiter.event.set()
 
     def __repr__(self) -> str:

@@ -185,6 +185,10 @@ class Torrent:
         """Fail every waiting read now, and those to come that would wait (shutdown)."""
         self.reader.fail_all(reason)
 
+    def hurry_reads(self, reason: str, seconds: float) -> None:
+        """For so many seconds, fail reads for which nothing comes: somebody wants to unmount."""
+        self.reader.hurry(reason, seconds)
+
     def schedule(self, now: float) -> None:
         """Bring demand to the picker, cancels and wake-ups to the sources."""
         if self.heads.version != self._agenda_version:

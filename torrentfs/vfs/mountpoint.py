@@ -4,6 +4,11 @@ The table is `/proc/self/mountinfo`, read without touching any file system in it
 mount whose daemon hangs would hang too. Where a file system must be asked whether it lives, it
 is asked by `statfs`, which the kernel never answers from a cache; callers run that in a thread.
 
+**Busy.** The kernel refuses to unmount while a read waits for bytes that never come, and who is
+in it cannot leave. So `unmount` asks the daemon by a signal to fail such reads, and tries again
+for a moment; programs that merely have files open are named, and lose nothing. The daemon is
+found by the mount table alone: its process id is part of the mount's source, `torrentfs:PID`.
+
 Every refusal is a `MountError` of one line that says what to do.
 """
 
@@ -15,8 +20,10 @@ import errno
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +34,9 @@ FSTYPE = "fuse.torrentfs"
 FUSE_DEVICE = "/dev/fuse"
 FUSE_CONTROL = "/sys/fs/fuse/connections"
 FUSE_CONF = "/etc/fuse.conf"
+LET_GO = signal.SIGUSR1
+"""Asks the daemon to fail, for `LET_GO_SECONDS`, reads for which nothing comes."""
+LET_GO_SECONDS = 1.0
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
@@ -196,12 +206,55 @@ def unmount(mountpoint: str | os.PathLike[str], *, lazy: bool = False) -> None:
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise MountError(f"cannot unmount {mountpoint}: {error.strerror}") from None
+        if _unmount_when_let_go(mount):
+            return
         users = users_of(mount.path)
         who = f" by {', '.join(users)}" if users else ""
         raise MountError(
             f"{mountpoint} is in use{who}: close it first, "
             f"or detach it now with `torrentfs umount --lazy {mountpoint}`"
         ) from None
+
+
+def source_of(pid: int) -> str:
+    """The source that the mount of daemon `pid` has in the mount table."""
+    return f"torrentfs:{pid}"
+
+
+def daemon_of(mount: MountPoint) -> int | None:
+    """The process that serves `mount`, as far as it can be seen from here that it does.
+
+    A number from another pid namespace could be anybody's, so the process must have the FUSE
+    device open; whose files we may not see, we may not signal either.
+    """
+    name, _, number = mount.source.partition(":")
+    if name != "torrentfs" or not number.isdecimal():
+        return None
+    try:
+        for descriptor in os.scandir(f"/proc/{number}/fd"):
+            if os.readlink(descriptor.path) == FUSE_DEVICE:
+                return int(number)
+    except OSError:
+        return None
+    return None
+
+
+def _unmount_when_let_go(mount: MountPoint) -> bool:
+    """Make the daemon fail reads that are stuck; True when the mount could be taken then."""
+    pid = daemon_of(mount)
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, LET_GO)
+    except OSError:
+        return False
+    deadline = time.monotonic() + LET_GO_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        with contextlib.suppress(OSError):
+            _unmount(mount.path, lazy=False)
+            return True
+    return False
 
 
 def detach(path: str) -> bool:

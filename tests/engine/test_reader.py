@@ -1,0 +1,156 @@
+"""Reads that wait: what ends their wait, and what they then say."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from torrentfs.engine.reader import HURRY, RECHECK, Reader
+from torrentfs.errors import DataUnavailable
+from torrentfs.metainfo.geometry import Geometry
+from torrentfs.scheduling.readheads import ReadHeads
+
+PIECE = 16 * 1024
+
+
+class Store:
+    """Has the pieces it is given, each made of one byte."""
+
+    def __init__(self) -> None:
+        self.have: set[int] = set()
+
+    def read_nowait(self, piece: int, begin: int, length: int) -> bytes | None:
+        return bytes([piece]) * length if piece in self.have else None
+
+
+class Supply:
+    """A swarm that the test plays."""
+
+    def __init__(self) -> None:
+        self.progress: dict[int, float] = {}
+        self.despair: str | None = None
+        self.scheduled = 0
+
+    def schedule(self, now: float) -> None:
+        self.scheduled += 1
+
+    def progress_of(self, piece: int) -> float | None:
+        return self.progress.get(piece)
+
+    def why_missing(self, piece: int) -> str:
+        return "nobody has it"
+
+    def hopeless(self) -> str | None:
+        return self.despair
+
+
+class Bench:
+    """A reader of one file of eight pieces, with a time-out of 20 s."""
+
+    def __init__(self) -> None:
+        self.store, self.supply = Store(), Supply()
+        geometry = Geometry(PIECE, [8 * PIECE])
+        self.heads = ReadHeads(geometry)
+        self.reader = Reader(
+            "film",
+            geometry,
+            self.store,  # type: ignore[arg-type]
+            self.heads,
+            self.supply,  # type: ignore[arg-type]
+            timeout=20.0,
+        )
+
+    def deliver(self, piece: int) -> None:
+        self.store.have.add(piece)
+        self.reader.on_piece(piece)
+
+    async def fails(self, offset: int, match: str) -> float:
+        """Read 100 bytes in vain; the seconds it took."""
+        began = trio.current_time()
+        with pytest.raises(DataUnavailable, match=match):
+            await self.reader.read(0, offset, 100)
+        return trio.current_time() - began
+
+
+async def test_a_read_waits_for_its_pieces_and_joins_them(autojump_clock: object) -> None:
+    bench = Bench()
+    got: list[bytes] = []
+
+    async def read() -> None:
+        got.append(bytes(await bench.reader.read(0, PIECE - 1, 2)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.sleep(3)
+        assert [want.piece for want in bench.heads.agenda(3.0).urgent] == [0, 1]
+        bench.deliver(1)
+        await trio.sleep(3)
+        assert not got
+        bench.deliver(0)
+    assert got == [b"\0\1"]
+
+
+async def test_the_deadline_is_without_progress(autojump_clock: object) -> None:
+    bench = Bench()
+    bench.supply.progress[0] = trio.current_time() + 15
+    assert await bench.fails(0, "no byte of it came in 20 s: nobody has it") == pytest.approx(35)
+    assert await bench.fails(PIECE, "in 1 s") == pytest.approx(1)  # the breaker is open
+
+
+async def test_despair_ends_a_wait_early(autojump_clock: object) -> None:
+    bench = Bench()
+
+    async def despair() -> None:
+        await trio.sleep(5)
+        bench.supply.despair = "all gone"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(despair)
+        assert await bench.fails(0, "all gone") <= 5 + RECHECK
+
+
+async def test_shutdown_fails_who_waits_and_who_would_wait(autojump_clock: object) -> None:
+    bench = Bench()
+
+    async def stop() -> None:
+        await trio.sleep(5)
+        bench.reader.fail_all("the end")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop)
+        assert await bench.fails(0, "the end") == pytest.approx(5)
+    assert await bench.fails(PIECE, "the end") == 0
+    bench.deliver(2)
+    assert await bench.reader.read(0, 2 * PIECE, 3) == b"\2\2\2"
+
+
+async def test_in_a_hurry_only_reads_that_get_nothing_fail(autojump_clock: object) -> None:
+    bench = Bench()
+    served: list[bytes] = []
+
+    async def read_what_comes() -> None:
+        served.append(bytes(await bench.reader.read(0, 3 * PIECE, 1)))
+
+    async def drip() -> None:
+        for _ in range(60):
+            await trio.sleep(0.1)
+            bench.supply.progress[3] = trio.current_time()
+        bench.deliver(3)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_what_comes)
+        nursery.start_soon(drip)
+
+        @nursery.start_soon
+        async def hurry() -> None:
+            await trio.sleep(5)
+            bench.reader.hurry("somebody unmounts", 1.0)
+
+        assert await bench.fails(0, "somebody unmounts") == pytest.approx(5 + HURRY)
+        assert await bench.fails(0, "somebody unmounts") == pytest.approx(HURRY)
+    assert served == [b"\3"]
+    # The moment is over: reads wait as ever, and nobody took the torrent for dead.
+    assert not bench.reader.breaker.is_open
+    assert await bench.fails(0, "no byte of it came in 20 s") == pytest.approx(20)
+    assert bench.reader.waiting == 0
+    assert not bench.heads.agenda(trio.current_time()).urgent
