@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.storage.test_tiered import opened
+from tests.storage.caches import opened
 from tests.storage.torrents import KIB, make
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _CHILD = """
 import sys, trio
 from pathlib import Path
 from tests.storage.test_kill import SAMPLE
-from tests.storage.test_tiered import opened, put_all
+from tests.storage.caches import opened, put_all
 
 async def main():
     async with opened(Path(sys.argv[1]), SAMPLE) as (cache, store, _):

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.storage.test_tiered import config, disk_bytes, tree_of
+from tests.storage.caches import config, disk_bytes, tree_of
 from tests.storage.torrents import KIB, Sample, make
 from torrentfs.storage import PieceLost, open_cache
 

@@ -54,9 +54,5 @@ class Recency:
             heapq.heappush(self._heap, (use, entry[1], entry[2]))
         return None
 
-    def oldest(self) -> int:
-        """The use of the entry on top, 0 when there is none; may be too old."""
-        return self._heap[0][0] if self._heap else 0
-
     def __len__(self) -> int:
         return len(self._heap)

@@ -7,7 +7,7 @@
   the zeros of a fresh hole.
 
 State belongs to the trio thread. `load_*`, `write`, `release` and `save` run in threads, the last
-three never two at a time (the writer calls them, see `writer`).
+three never two at a time (the writer calls them, see `tiered`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ torrents, open here or idle, are forgotten (the caller is told at once, so that 
 them), then their holes are punched. What counts is what the file system says it spent, so
 `size` holds within the blocks of one batch's borders. Other processes on the same directory are
 seen through the catalog: each may always use its equal share of `size`, more while the others
-leave it, and gives it back when they do not (see `yield_space`).
+leave it, and gives it back when they do not (`make_room(None, 0)`, now and then).
 
 **Order.** mark unclean (durable) -> change files -> record bits. All changes come from one task
 (see `tiered`), so no two threads ever change files at once.
@@ -69,6 +69,7 @@ class Vault:
         self._opening = trio.Lock()
         self.shelves: dict[int, Shelf] = {}
         self.recency = Recency()
+        self._idle: set[str] = set()  # domains that `recency` lists
         self.totals = Totals(0, 0, 0, ())
         self.evicted_pieces = 0
 
@@ -94,8 +95,7 @@ class Vault:
     async def open(self) -> None:
         """Open the directory and its catalog. `TROUBLE` when that fails."""
         await self.ask(self._open)
-        for use, domain in self.totals.idle:
-            self.recency.push((use, IDLE, domain))
+        await self.refresh_totals()
 
     def _open(self) -> None:
         directory = self._config.directory
@@ -108,7 +108,6 @@ class Vault:
         try:
             self._catalog = self._open_catalog(directory / "catalog.sqlite", lock)
             self._free_the_orphaned(self._catalog)
-            self.totals = self._catalog.totals()
         except BaseException:
             lock.close()
             raise
@@ -216,9 +215,6 @@ class Vault:
             await self.ask(self.catalog.disown, shelf.domain)
         finally:
             del self.shelves[shelf.number]
-            oldest = shelf.oldest_use()
-            if oldest:
-                self.recency.push((oldest, IDLE, shelf.domain))
             await self.ask(shelf.close)
         await self.refresh_totals()
 
@@ -279,13 +275,18 @@ class Vault:
         return max(size - self.totals.others_bytes, size // (1 + self.totals.others))
 
     async def refresh_totals(self) -> None:
-        """See what other processes have on disk."""
+        """See what other processes have on disk, and what they left there."""
         self.totals = await self.ask(self.catalog.totals)
+        for use, domain in self.totals.idle:
+            if domain not in self._idle:
+                self._idle.add(domain)
+                self.recency.push((use, IDLE, domain))
 
     async def make_room(self, shelf: Shelf | None, need: int) -> bool:
         """Evict until `need` more bytes fit. False when they cannot."""
         if need > self._config.size:
             return False
+        await self.refresh_totals()
         while True:
             short = self.used + self.totals.idle_bytes + need - self.allowance
             if shelf is not None and need:
@@ -308,6 +309,7 @@ class Vault:
                 break
             if entry[1] == IDLE:
                 idle = str(entry[2])
+                self._idle.discard(idle)
                 break
             shelf = self.shelves[entry[1]]
             extent = int(entry[2])
@@ -360,12 +362,14 @@ class Vault:
         """Evict from a tree that is not open; its least recently used extents go first."""
         metainfo = await self.ask(self._idle_metainfo, domain)
         if metainfo is None:
+            await self.refresh_totals()
             return True  # it is gone: look again
         try:
             shelf = await self._open_shelf(metainfo, domain)
         except TROUBLE as error:
             log.warning("the idle cache of %s cannot be used: %s", domain, error)
-            return True  # not listed any more: look at the next one
+            self._idle.add(domain)  # not listed, and not to be listed again: look at the next one
+            return True
         if shelf is None:  # another process opened it meanwhile
             await self.refresh_totals()
             return True
@@ -393,5 +397,4 @@ class Vault:
             shutil.rmtree(self._torrents / domain / "data", ignore_errors=True)
             self.catalog.forget_tree(domain)
             lock.close()
-        self.totals = self.catalog.totals()
         return None
