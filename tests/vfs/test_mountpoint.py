@@ -138,3 +138,22 @@ def test_the_daemon_is_found_by_the_source_of_its_mount() -> None:
     assert mountpoint.daemon_of(at("torrentfs:999999999")) is None
     # We have no FUSE device open, so whoever has our number elsewhere is not the daemon.
     assert mountpoint.daemon_of(at(mountpoint.source_of(os.getpid()))) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("# x\n user_allow_other  # yes\n", True),
+        ("#user_allow_other\nmount_max = 5\n", False),
+        ("user_allow_others\n", False),
+        (None, False),
+    ],
+)
+def test_others_are_allowed_by_a_line_of_fuse_conf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, allowed: bool
+) -> None:
+    conf = tmp_path / "fuse.conf"
+    if text is not None:
+        conf.write_text(text)
+    monkeypatch.setattr(mountpoint, "FUSE_CONF", str(conf))
+    assert mountpoint.others_allowed() == allowed

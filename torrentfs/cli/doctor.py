@@ -27,6 +27,9 @@ Level = Literal["ok", "warn", "FAIL"]
 ENOUGH_FILES = 4096
 """Open files: 200 peers, as many files of the cache, and programs that open files in the mount."""
 
+ENOUGH_BACKGROUND = 512
+"""The least `max_background` that a mount tries for (vfs/mount.py)."""
+
 _INSTALL = {
     "debian": "sudo apt install {}",
     "fedora": "sudo dnf install {}",
@@ -73,6 +76,9 @@ def examine(facts: Facts) -> list[Verdict]:
 def _fuse_device(facts: Facts) -> Verdict:
     name = "/dev/fuse"
     if not facts.fuse_device:
+        if facts.root and facts.fuse_mode and not facts.fuse_mode & 0o066:
+            text = f"mode {facts.fuse_mode:04o}: only root can mount"
+            return Verdict(name, "warn", text, "sudo chmod 666 /dev/fuse")
         return Verdict(name, "ok", "can be opened")
     if facts.container:
         mend = "start the container with --device /dev/fuse --cap-add SYS_ADMIN"
@@ -121,11 +127,20 @@ def _allow_other(facts: Facts) -> Verdict:
 
 
 def _limits(facts: Facts) -> Verdict:
+    """`max_background`: without a higher one, six readers of a stuck torrent stop all others."""
     name = "FUSE limits"
+    consequence = "many readers of a stuck torrent slow down the others"
+    if facts.root and facts.connections_problem == "not mounted":
+        return Verdict(name, "ok", "root mounts fusectl for the moment when it is not there")
     if not facts.connections_problem:
-        return Verdict(name, "ok", "can be raised in /sys/fs/fuse/connections")
+        most = facts.user_background
+        if facts.root or not 0 < most < ENOUGH_BACKGROUND:
+            return Verdict(name, "ok", "can be raised in /sys/fs/fuse/connections")
+        text = f"users may raise max_background to {most} only: {consequence}"
+        mend = "echo 4096 | sudo tee /sys/module/fuse/parameters/max_user_bgreq"
+        return Verdict(name, "warn", text, mend)
     text = f"/sys/fs/fuse/connections is {facts.connections_problem}, so they cannot be raised: "
-    text += "many readers of a stuck torrent slow down the others"
+    text += consequence
     mend = "sudo mount -t fusectl fusectl /sys/fs/fuse/connections"
     if facts.connections_problem == "read-only":
         mend = "sudo mount -o remount,rw /sys/fs/fuse/connections"

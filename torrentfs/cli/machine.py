@@ -6,8 +6,6 @@ Nothing here changes anything, but for a probe file in the cache directory that 
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import importlib
 import os
 import resource
@@ -20,14 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torrentfs.storage.kernel import punch_hole
+from torrentfs.vfs.mountpoint import FUSE_CONTROL, FUSE_DEVICE, mount_table, others_allowed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PACKAGES = ("pyfuse3", "trio", "httpx", "bencodepy", "cachetools", "platformdirs", "rich")
 """Python modules that a mount imports."""
-
-_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
-"""fallocate(2): FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +52,15 @@ class Facts:
     container: bool = False
     fuse_device: str = ""
     """Empty when /dev/fuse can be opened, else why not."""
+    fuse_mode: int = 0o666
+    """Its permission bits; 0 when it is not there."""
     fusermount: str | None = "/usr/bin/fusermount3"
     fusermount_setuid: bool = True
     allow_other: bool = True
     connections_problem: str = ""
     """Why limits of FUSE mounts cannot be raised in /sys: `not mounted`, `read-only`, or empty."""
+    user_background: int = 65535
+    """Most that a user other than root may set `max_background` of a mount to; 0: the default."""
     cache: CacheFacts = field(
         default_factory=lambda: CacheFacts("/cache", True, 2**40, "ext4", True)
     )
@@ -81,11 +83,13 @@ def gather(cache_dir: Path, wanted_free: int, port: int) -> Facts:
         root=os.geteuid() == 0,
         distribution=distribution_of(_read("/etc/os-release")),
         container=_in_container(),
-        fuse_device=_open_error("/dev/fuse"),
+        fuse_device=_open_error(FUSE_DEVICE),
+        fuse_mode=_mode(FUSE_DEVICE),
         fusermount=fusermount,
         fusermount_setuid=bool(fusermount and _is_setuid_root(fusermount)),
-        allow_other=allows_other(_read("/etc/fuse.conf")),
+        allow_other=others_allowed(),
         connections_problem=_connections_problem(),
+        user_background=_number(_read("/sys/module/fuse/parameters/max_user_bgreq")),
         cache=_look_at_cache(cache_dir),
         wanted_free=wanted_free,
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
@@ -117,12 +121,6 @@ def distribution_of(os_release: str) -> str:
     return next((families[word] for word in words if word in families), "")
 
 
-def allows_other(fuse_conf: str) -> bool:
-    """Whether fuse.conf has the line `user_allow_other`."""
-    lines = (line.partition("#")[0].strip() for line in fuse_conf.splitlines())
-    return "user_allow_other" in lines
-
-
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
@@ -152,6 +150,17 @@ def _open_error(path: str) -> str:
     return ""
 
 
+def _mode(path: str) -> int:
+    with suppress(OSError):
+        return stat.S_IMODE(os.stat(path).st_mode)
+    return 0
+
+
+def _number(text: str) -> int:
+    text = text.strip()
+    return int(text) if text.isdecimal() else 0
+
+
 def _is_setuid_root(path: str) -> bool:
     with suppress(OSError):
         found = os.stat(path)
@@ -161,11 +170,10 @@ def _is_setuid_root(path: str) -> bool:
 
 def _connections_problem() -> str:
     """The owner of a mount may write its limits, if the control file system is there."""
-    connections = "/sys/fs/fuse/connections"
     with suppress(OSError):
-        if os.path.ismount(connections):
+        if os.path.ismount(FUSE_CONTROL):
             # in containers /sys is often mounted read-only
-            return "read-only" if os.statvfs(connections).f_flag & os.ST_RDONLY else ""
+            return "read-only" if os.statvfs(FUSE_CONTROL).f_flag & os.ST_RDONLY else ""
     return "not mounted"
 
 
@@ -188,8 +196,6 @@ def _look_at_cache(directory: Path) -> CacheFacts:
 
 
 def _filesystem_of(directory: Path) -> str:
-    from torrentfs.vfs.mountpoint import mount_table
-
     place = os.path.realpath(directory)
     found = ""
     longest = -1
@@ -202,16 +208,11 @@ def _filesystem_of(directory: Path) -> str:
 
 def _punches_holes(directory: Path) -> bool | None:
     """Try it on a file without a name; None when no file can be made at all."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    offset = ctypes.c_int64
-    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, offset, offset]
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"x" * 65536)
             file.flush()
-            if libc.fallocate(file.fileno(), _KEEP_SIZE_PUNCH_HOLE, 0, 65536) == 0:
-                return True
-            return ctypes.get_errno() not in (errno.EOPNOTSUPP, errno.ENOSYS)
+            return punch_hole(file.fileno(), 0, 65536)
     except OSError:
         return None
 

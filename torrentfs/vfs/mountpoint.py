@@ -176,14 +176,15 @@ def check_fuse(*, allow_other: bool = False, option: str = "allow_other") -> Non
         raise MountError(
             "fusermount3 is missing, and only root mounts without it: install the package fuse3"
         )
-    if allow_other and not _others_allowed():
+    if allow_other and not others_allowed():
         raise MountError(
             f"--{option.replace('_', '-')} needs the line `user_allow_other` in {FUSE_CONF}: "
             "add it as root, or mount without the option"
         )
 
 
-def _others_allowed() -> bool:
+def others_allowed() -> bool:
+    """Whether fuse.conf has the line `user_allow_other`."""
     try:
         lines = Path(FUSE_CONF).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
