@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -51,34 +53,54 @@ def copy_equals(source: Path, original: Path, work: Path) -> None:
     assert_same(cp(source, work / "copy"), original)
 
 
-def reading(files: Sequence[Path]) -> list[subprocess.Popen[str]]:
-    """Start one ``sha256sum`` for each path."""
-    return [
-        subprocess.Popen(
-            ["sha256sum", "--zero", str(file)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        )
-        for file in files
-    ]
+class Readers:
+    """Programs that read files of a mount from start to end, all at the same time."""
 
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._programs = [
+            subprocess.Popen(
+                ["sha256sum", "--zero", str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                process_group=0,
+            )
+            for file in files
+        ]
 
-def digests(readers: Sequence[subprocess.Popen[str]], timeout: float = 50.0) -> list[str]:
-    """What each `sha256sum` found; all of them are ended."""
-    try:
+    def digests(self, timeout: float = 45.0) -> list[str]:
+        """Wait for all; the SHA-256 that each found."""
         found = []
-        for reader in readers:
-            output, errors = reader.communicate(timeout=timeout)
-            assert (reader.returncode, errors) == (0, "")
+        for program in self._programs:
+            output, errors = program.communicate(timeout=timeout)
+            assert (program.returncode, errors) == (0, "")
             found.append(output[:64])
         return found
+
+    def close(self) -> None:
+        """Kill those that still read."""
+        for program in self._programs:
+            program.kill()
+            program.communicate(timeout=10)
+
+
+@contextmanager
+def reading(*files: Path) -> Iterator[Readers]:
+    """Start one ``sha256sum`` for each path; none outlives the block."""
+    readers = Readers(files)
+    try:
+        yield readers
     finally:
-        for reader in readers:
-            reader.kill()
-            reader.communicate(timeout=10)
+        readers.close()
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 20.0) -> None:
+    """Wait for something that must become true."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
 
 
 def pread(fd: int, size: int, offset: int) -> bytes:

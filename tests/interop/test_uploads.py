@@ -16,8 +16,8 @@ from tests.interop.copying import (
     VERSIONS,
     assert_same,
     copy_equals,
-    digests,
     reading,
+    wait_until,
 )
 from tests.swarm.mounted import Mounted, mounted
 from tests.swarm.payload import sha256_file, write_file, write_tree
@@ -35,9 +35,10 @@ def cached(
     """A mount that has read everything and whose only peer is dead; and its port."""
     port = free_port()
     source = made.magnet() if magnet else made.torrent
-    with seed(made.torrent, made.path, work) as seeder, mounted(
-        source, work, "--peer", seeder.address, "--port", str(port), *options
-    ) as mount:
+    with (
+        seed(made.torrent, made.path, work) as seeder,
+        mounted(source, work, "--peer", seeder.address, "--port", str(port), *options) as mount,
+    ):
         copy_equals(mount / made.path.name, made.path, work)
         seeder.kill()
         yield mount, port
@@ -84,14 +85,11 @@ def test_while_we_download_from_another(tmp_path: Path, version: Version) -> Non
         mounted(made.torrent, tmp_path, "--peer", seeder.address, "--port", str(port)) as mount,
         download(made.magnet(), tmp_path / "got", tmp_path, peers=[("127.0.0.1", port)]) as peer,
     ):
-        readers = reading([mount / file.name])
-        began = time.monotonic()
-        while not peer.status()["downloaded"]:
-            assert time.monotonic() - began < 20
-            time.sleep(0.02)
-        # Served before the seeder gave us everything.
-        assert seeder.status()["uploaded"] < file.stat().st_size
-        assert digests(readers) == [sha256_file(file)]
+        with reading(mount / file.name) as readers:
+            wait_until(lambda: peer.status()["downloaded"])
+            # Served before the seeder gave us everything.
+            assert seeder.status()["uploaded"] < file.stat().st_size
+            assert readers.digests() == [sha256_file(file)]
         peer.wait_done(30)
         assert_same(tmp_path / "got" / file.name, file)
 
@@ -120,8 +118,7 @@ def test_no_upload_serves_nothing(tmp_path: Path) -> None:
         cached(made, tmp_path, "--no-upload") as (_, port),
         download(made.torrent, tmp_path / "got", tmp_path, peers=[("127.0.0.1", port)]) as peer,
     ):
-        while not peer.status()["peers"]:
-            time.sleep(0.02)
+        wait_until(lambda: peer.status()["peers"])
         with pytest.raises(TimeoutError):
             peer.wait_done(3)
         assert peer.status()["downloaded"] == 0

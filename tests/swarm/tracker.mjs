@@ -20,7 +20,7 @@ for (const event of ['start', 'update', 'complete', 'stop']) {
 }
 server.on('warning', error => process.stderr.write(error.message + '\n'))
 server.on('error', error => { say({ error: error.message }); process.exit(1) })
-server.listen(0, { http: '127.0.0.1', udp: '127.0.0.1', udp6: '::1' }, () => {
+server.listen(0, { http: options.httpHost ?? '127.0.0.1', udp: '127.0.0.1', udp6: '::1' }, () => {
   const http = server.http.address().port
   say({ http, udp: server.udp4.address().port, udp6: server.udp6.address().port, ws: http })
 })

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,14 +21,15 @@ _INSTALLED = ROOT / "tests" / "node_modules" / "bittorrent-tracker"
 class Tracker:
     """A running tracker."""
 
-    def __init__(self, child: JsonChild, ports: dict[str, int]) -> None:
+    def __init__(self, child: JsonChild, ports: dict[str, int], http_host: str) -> None:
         self.child = child
         self.ports = ports
+        self._host = f"[{http_host}]" if ":" in http_host else http_host
 
     @property
     def http(self) -> str:
         """Announce URL over HTTP."""
-        return f"http://127.0.0.1:{self.ports['http']}/announce"
+        return f"http://{self._host}:{self.ports['http']}/announce"
 
     @property
     def udp(self) -> str:
@@ -42,7 +44,7 @@ class Tracker:
     @property
     def websocket(self) -> str:
         """Announce URL for WebTorrent."""
-        return f"ws://127.0.0.1:{self.ports['ws']}"
+        return f"ws://{self._host}:{self.ports['ws']}"
 
     def wait_announce(self, event: str, timeout: float = 10.0) -> str:
         """Wait for the next announce with `event` (start, update, complete, stop); who sent it."""
@@ -51,21 +53,31 @@ class Tracker:
             if line.get("announce") == event:
                 return str(line.get("address"))
 
+    def freeze(self) -> None:
+        """Stop the process: it still takes connections and packets, and answers nothing."""
+        self.child.process.send_signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         """Crash it."""
         self.child.kill()
 
 
 @contextmanager
-def tracker(work: Path, *, interval: int = 120, refuse: str = "") -> Iterator[Tracker]:
-    """Run a tracker; `interval` in seconds, `refuse` is a failure that answers every announce."""
+def tracker(
+    work: Path, *, interval: int = 120, refuse: str = "", http_host: str = "127.0.0.1"
+) -> Iterator[Tracker]:
+    """Run a tracker; `interval` in seconds, `refuse` is a failure that answers every announce.
+
+    `http_host` is the loopback address of HTTP and WebSocket; UDP is there in both families.
+    """
     if not _INSTALLED.exists():
         raise ChildFailed("bittorrent-tracker is not installed: run scripts/setup test")
-    options = json.dumps({"interval": interval, "refuse": refuse})
+    options = json.dumps({"interval": interval, "refuse": refuse, "httpHost": http_host})
     script = ROOT / "tests" / "swarm" / "tracker.mjs"
     node = shutil.which("node") or "node"
     child = JsonChild([node, str(script), options], stderr=work / "tracker.log")
     try:
-        yield Tracker(child, child.wait_line())
+        yield Tracker(child, child.wait_line(), http_host)
     finally:
+        child.process.send_signal(signal.SIGCONT)
         child.close()

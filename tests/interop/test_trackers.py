@@ -1,0 +1,127 @@
+"""The tracker of the `bittorrent-tracker` package: peers found by nothing else, and told of us."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.interop.copying import MIB, VERSIONS, copy_equals
+from tests.swarm.mounted import MountFailed, mounted
+from tests.swarm.payload import write_file
+from tests.swarm.seeder import seed
+from tests.swarm.torrents import MadeTorrent, Version, make_torrent
+from tests.swarm.tracker import Tracker, tracker
+
+pytestmark = pytest.mark.real
+
+
+def film(work: Path, version: Version = "v1", **torrent: object) -> MadeTorrent:
+    """A torrent of 2 MiB."""
+    file = write_file(work / "payload" / "film.mkv", 9, 2 * MIB + 9)
+    return make_torrent(file, work / "t.torrent", version=version, **torrent)  # type: ignore[arg-type]
+
+
+def url_of(server: Tracker, way: str) -> str:
+    """Its announce URL over HTTP or UDP."""
+    return server.http if way == "http" else server.udp
+
+
+@pytest.mark.parametrize("way", ["http", "udp"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_peers_are_found_by_the_tracker_alone(tmp_path: Path, version: Version, way: str) -> None:
+    with tracker(tmp_path) as server:
+        url = url_of(server, way)
+        made = film(tmp_path, version, trackers=[[url]])
+        with seed(made.torrent, made.path, tmp_path):
+            server.wait_announce("start")
+            with mounted(made.torrent, tmp_path, name="by file") as mount:
+                copy_equals(mount / made.path.name, made.path, tmp_path)
+            with mounted(
+                made.magnet(tr=url), tmp_path, name="by magnet", cache=tmp_path / "cache 2"
+            ) as mount:
+                copy_equals(mount / made.path.name, made.path, tmp_path / "cache 2")
+
+
+@pytest.mark.parametrize("way", ["http", "udp"])
+def test_the_tracker_is_told_when_we_come_finish_and_go(tmp_path: Path, way: str) -> None:
+    made = film(tmp_path)
+    with (
+        tracker(tmp_path) as server,
+        seed(made.torrent, made.path, tmp_path) as seeder,
+        mounted(
+            made.torrent, tmp_path, "--peer", seeder.address, "--tracker", url_of(server, way)
+        ) as mount,
+    ):
+        server.wait_announce("start")
+        copy_equals(mount / made.path.name, made.path, tmp_path)
+        server.wait_announce("complete")
+        assert mount.end() == 0
+        server.wait_announce("stop")
+
+
+@pytest.mark.parametrize("trouble", ["closed", "silent", "refusing"])
+@pytest.mark.parametrize("way", ["http", "udp"])
+def test_failover_to_the_second_tier(tmp_path: Path, way: str, trouble: str) -> None:
+    plain = film(tmp_path)
+    with (
+        tracker(tmp_path / "bad", refuse="not registered here") as bad,
+        tracker(tmp_path) as good,
+        seed(plain.torrent, plain.path, tmp_path, trackers=[good.http]),
+    ):
+        good.wait_announce("start")
+        if trouble == "closed":
+            bad.kill()
+        elif trouble == "silent":
+            bad.freeze()
+        tiers = [[url_of(bad, way)], [good.http, good.udp]]
+        made = make_torrent(plain.path, tmp_path / "tiers.torrent", trackers=tiers)
+        with mounted(made.torrent, tmp_path, "-vv") as mount:
+            copy_equals(mount / made.path.name, made.path, tmp_path)
+            if trouble == "refusing":
+                mount.wait_log("not registered here")
+
+
+def test_a_magnet_fails_over_too(tmp_path: Path) -> None:
+    made = film(tmp_path)
+    with (
+        tracker(tmp_path / "bad", refuse="not registered here") as bad,
+        tracker(tmp_path) as good,
+        seed(made.torrent, made.path, tmp_path, trackers=[good.udp]),
+    ):
+        good.wait_announce("start")
+        with mounted(made.magnet(tr=[bad.http, good.udp]), tmp_path) as mount:
+            copy_equals(mount / made.path.name, made.path, tmp_path)
+
+
+def test_nothing_is_found_and_the_tracker_is_named(tmp_path: Path) -> None:
+    made = film(tmp_path)
+    with (
+        tracker(tmp_path, refuse="not registered here") as bad,
+        pytest.raises(MountFailed, match=r"ended with 3:[^$]*not registered here"),
+        mounted(made.magnet(tr=bad.http), tmp_path, "--metadata-timeout", "2s"),
+    ):
+        pytest.fail("mounted without metadata")
+
+
+@pytest.mark.parametrize("way", ["http", "udp"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_two_mounts_find_each_other(tmp_path: Path, version: Version, way: str) -> None:
+    """The first has read all, its seeder is gone; the second knows nothing but the tracker."""
+    with tracker(tmp_path) as server:
+        url = url_of(server, way)
+        made = film(tmp_path, version)
+        with ExitStack() as stack:
+            seeder = stack.enter_context(seed(made.torrent, made.path, tmp_path))
+            options = ("--peer", seeder.address, "--tracker", url)
+            first = stack.enter_context(
+                mounted(made.torrent, tmp_path, *options, name="1", cache=tmp_path / "cache 1")
+            )
+            copy_equals(first / made.path.name, made.path, tmp_path)
+            seeder.kill()
+            server.wait_announce("start")
+            second = stack.enter_context(
+                mounted(made.magnet(tr=url), tmp_path, name="2", cache=tmp_path / "cache 2")
+            )
+            copy_equals(second / made.path.name, made.path, tmp_path / "cache 2")
