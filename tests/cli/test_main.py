@@ -35,7 +35,7 @@ def test_help_and_version(run: Run) -> None:
     ("args", "said"),
     [
         (["fly"], "No such command"),
-        (["mount"], "Missing argument 'SOURCE...'"),
+        (["mount"], "say what to mount and then where"),
         (["mount", "a", "b", "--fly"], "No such option"),
         (["mount", "--port", "x", "a", "b"], "Invalid value for '--port'"),
         (["umount"], "Missing argument 'MOUNTPOINT...'"),

@@ -68,6 +68,11 @@ def test_several_sources_in_their_order(
         ([MAGNET, "--tracker", "example.org"], "not a URL that starts with http://"),
         ([MAGNET, "--bind-interface", "nowhere0"], "no network interface 'nowhere0'"),
         ([MAGNET, "--proxy", "socks5://localhost"], "No such option"),
+        ([], "say what to mount and then where: torrentfs mount SOURCE MOUNTPOINT"),
+        ([MAGNET, "--cache-dir", ""], "'--cache-dir': a path must not be empty"),
+        ([MAGNET, "--log-file="], "'--log-file': a path must not be empty"),
+        ([MAGNET, "--log-file", "~/a/log"], "the log file must not be in the mount point"),
+        ([MAGNET, "--port", "x"], "'x' is not a valid whole number"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(

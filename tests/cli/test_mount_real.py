@@ -95,6 +95,14 @@ def test_a_mount_point_that_is_not_empty(torrent: Path, tmp_path: Path) -> None:
     assert "not empty" in done.stderr
 
 
+def test_a_log_file_that_cannot_be_written(mountpoint: Path, torrent: Path) -> None:
+    done = torrentfs("mount", str(torrent), str(mountpoint), "--log-file", str(torrent.parent))
+    assert done.returncode == 1
+    said = f"torrentfs: cannot write the log file {torrent.parent}: is a directory\n"
+    assert done.stderr == said  # once
+    assert not os.path.ismount(mountpoint)
+
+
 def test_interrupting_the_wait_leaves_nothing(mountpoint: Path) -> None:
     command = [sys.executable, "-m", "torrentfs", "mount", NOBODY, str(mountpoint)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:

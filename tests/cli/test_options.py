@@ -120,6 +120,8 @@ def test_words_of_other_programs_are_accepted(
         ("cache_size=big", "'big' is not a size"),
         ("no_tcp=maybe", "neither true nor false"),
         ("o=ro", "no such option"),
+        ("=x", "-o =x: a name is missing"),
+        ("x" * 5000, "xxx…: no such option"),
     ],
 )
 def test_wrong_words_are_told(
@@ -144,6 +146,8 @@ def test_wrong_words_are_told(
         ("peer = ['1.2.3.4:5', 'x']", "peer: 'x' is not an address"),
         ("[mount]\nport = 1", "no option 'mount'"),
         ("port = 99999999", "port:"),
+        ("port = 1.5", "port: '1.5' is not a valid whole number"),
+        ("cache-dir = ''", "cache-dir: a path must not be empty"),
         ("port = {}", "must be text, a number"),
         ("config = '/x'", "no option 'config'"),
         ("= 1", "is not TOML"),
@@ -195,3 +199,21 @@ def test_escapes_in_o() -> None:
         ("d", "x=y"),
         ("e", "\\"),
     ]
+
+
+def test_a_wrong_variable_is_named(run: Run, home: Path, configs: list[MountConfig]) -> None:
+    result = run("mount", SOURCE, str(home), TORRENTFS_CACHE_SIZE="big")
+    assert result.exit_code == 1
+    expected = "Invalid value for the variable TORRENTFS_CACHE_SIZE: 'big' is not a size"
+    assert expected in result.stderr
+    assert not configs
+
+
+def test_a_config_file_out_of_reach_is_none(
+    run: Run, home: Path, configs: list[MountConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.stat", refuse)  # as `sudo -u nobody` finds root's home
+    assert run("mount", SOURCE, str(home)).exit_code == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import trio
@@ -11,11 +11,9 @@ import trio
 from tests.daemon.fakes import Exited, Fakes, Notes, config
 from torrentfs.daemon.outcome import Interrupted
 from torrentfs.daemon.service import GRACE, run_mount
+from torrentfs.engine.config import SessionConfig
 from torrentfs.errors import ConfigError, InvalidTorrent, MetadataTimeout, MountError
 from torrentfs.vfs.mountpoint import LET_GO, LET_GO_SECONDS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 async def test_an_unmount_from_outside_ends_it(autojump_clock: object) -> None:
@@ -166,3 +164,11 @@ async def test_a_shutdown_that_hangs_is_cut_short(autojump_clock: object) -> Non
         await run_mount(config(), Notes(stop), fakes.parts())
     assert "exit 143" in fakes.events
     assert trio.current_time() - started >= 1 + GRACE
+
+
+async def test_a_cache_in_the_mount_point(autojump_clock: object) -> None:
+    fakes = Fakes()
+    session = SessionConfig(cache_dir=Path("/m/cache"))
+    with pytest.raises(ConfigError, match="the cache must not be in the mount point: /m/cache"):
+        await run_mount(config(session=session), Notes(), fakes.parts())
+    assert fakes.events == []  # it would have made the mount point not empty

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +23,6 @@ from torrentfs.errors import ConfigError, InvalidTorrent, MetadataTimeout, Trans
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 TORRENT = b"d4:infod6:lengthi5e4:name1:x12:piece lengthi16384e6:pieces20:" + b"h" * 20 + b"ee"
 
@@ -108,3 +109,34 @@ async def test_files(tmp_path: Path) -> None:
         await load(source, Web(0.0), timeout=5)
     path.write_bytes(TORRENT)
     assert (await load(source, Web(0.0), timeout=5)).name == "x"
+    path.write_bytes(TORRENT[:-5])
+    with pytest.raises(InvalidTorrent, match=r"x.torrent: damaged or cut short \("):
+        await load(source, Web(0.0), timeout=5)
+
+
+async def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        await load(FileSource("pipe", pipe), Web(0.0), timeout=5)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        await load(FileSource("zero", Path("/dev/zero")), Web(0.0), timeout=5)
+    with pytest.raises(ConfigError, match="is a directory"):
+        await load(FileSource("dir", tmp_path), Web(0.0), timeout=5)
+
+
+async def test_a_film_is_not_read_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "film.mkv"
+    film.touch()
+    os.truncate(film, 5 << 30)
+    monkeypatch.setattr("builtins.open", None)
+    with pytest.raises(InvalidTorrent, match=r"5 GiB is too large for a .torrent file"):
+        await load(FileSource("film.mkv", film), Web(0.0), timeout=5)
+
+
+@pytest.mark.parametrize("text", ["http://", "https:///x.torrent", "HTTP://?a"])
+def test_a_url_without_a_host(text: str) -> None:
+    with pytest.raises(ConfigError, match="the URL names no host"):
+        parse_source(text)

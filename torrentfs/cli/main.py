@@ -90,6 +90,11 @@ class LazyGroup(click.Group):
 
 def _usage_line(error: click.ClickException) -> str:
     """The message, where it came from, and where help is: one line."""
+    if isinstance(error, click.BadParameter) and error.ctx is not None and error.param is not None:
+        name = error.param.name or ""
+        if error.ctx.get_parameter_source(name) is click.core.ParameterSource.ENVIRONMENT:
+            prefix = error.ctx.auto_envvar_prefix
+            error.param_hint = f"the variable {prefix}_{name.upper()}"
     text = " ".join(error.format_message().split())
     if isinstance(error, click.UsageError) and error.ctx is not None and "--help" not in text:
         text = f"{text.removesuffix('.')} (see {error.ctx.command_path} --help)"

@@ -8,7 +8,6 @@ there (`--proxy`, `--encryption`) is refused, because to ignore it could betray 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -17,12 +16,14 @@ from torrentfs.cli.options import (
     DURATION,
     ENVVAR_PREFIX,
     HOST_PORT,
+    PATH,
     RATE,
     SIZE,
     TRACKER,
     UMASK,
     WEB_SEED,
     MountCommand,
+    WholeNumber,
 )
 from torrentfs.cli.output import ProgressLine, complain
 from torrentfs.daemon.config import MountConfig, absolute, default_log_file
@@ -62,8 +63,8 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
     context_settings={"auto_envvar_prefix": ENVVAR_PREFIX, "show_default": False},
     short_help="Mount torrents on a directory.",
 )
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
-@click.argument("mountpoint", metavar="MOUNTPOINT", type=click.Path(path_type=Path))
+@click.argument("sources", metavar="SOURCE...", nargs=-1)
+@click.argument("mountpoint", metavar="MOUNTPOINT", type=PATH, required=False)
 @_flag("-f", "--foreground", help="Stay in the foreground, with a live status on a terminal.")
 @click.option(
     "--metadata-timeout",
@@ -89,8 +90,8 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
 )
 @_flag("--allow-other", help="Let all users read (needs user_allow_other in /etc/fuse.conf).")
 @_flag("--allow-root", help="Let root read.")
-@click.option("--uid", type=click.IntRange(0), help="Owner of the files.  [default: you]")
-@click.option("--gid", type=click.IntRange(0), help="Group of the files.  [default: yours]")
+@click.option("--uid", type=WholeNumber(0), help="Owner of the files.  [default: you]")
+@click.option("--gid", type=WholeNumber(0), help="Group of the files.  [default: yours]")
 @click.option(
     "--umask",
     type=UMASK,
@@ -108,7 +109,7 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
 )
 @click.option(
     "--cache-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=default_cache_dir,
     help="Where verified data is kept.  [default: ~/.cache/torrentfs]",
 )
@@ -139,7 +140,7 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     default=_SESSION.port,
     help="TCP port for peers.  [default: any free one]",
 )
@@ -160,12 +161,12 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
 )
 @click.option(
     "--log-file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Write the log here.  [default: ~/.local/state/torrentfs/log/MOUNTPOINT.log]",
 )
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=PATH,
     expose_value=False,
     help="Read options from this file.  [default: ~/.config/torrentfs/config.toml]",
 )
@@ -188,6 +189,9 @@ def mount(**options: Any) -> int:
 
     Exit codes: 0 mounted, 1 usage or bad input, 2 cannot mount, 3 metadata not found in time.
     """
+    if not options["sources"] or options["mountpoint"] is None:
+        words = "say what to mount and then where: torrentfs mount SOURCE MOUNTPOINT"
+        raise click.UsageError(words, click.get_current_context())
     config = make_config(options)
     if config.foreground:
         from torrentfs.cli.foreground import run_in_foreground

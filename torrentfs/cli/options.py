@@ -45,6 +45,9 @@ ACCEPTED_WORDS = frozenset(
 )
 """Words of `-o` that ask for what a read-only torrent mount does anyway, or address mount(8)."""
 
+_SHOWN = 60
+"""Characters of an unknown word that an error message repeats."""
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -83,6 +86,28 @@ HOST_PORT = Parsed("host:port", parse_host_port)
 UMASK = Parsed("umask", parse_umask)
 TRACKER = Parsed("url", lambda text: parse_url(text, ("http", "https", "udp")))
 WEB_SEED = Parsed("url", lambda text: parse_url(text, ("http", "https")))
+
+
+class PathType(click.Path):
+    """A path; an empty one, which would be the current directory, is a slip in a script."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click's."""
+        if value == "":
+            self.fail("a path must not be empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class WholeNumber(click.IntRange):
+    """An integer, called so that everybody knows what is meant."""
+
+    name = "whole number"
+
+
+PATH = PathType()
 
 
 class MountCommand(click.Command):
@@ -140,7 +165,7 @@ class MountCommand(click.Command):
     def _read_config(self, ctx: click.Context, given: object) -> dict[str, Any]:
         chosen = given or os.environ.get(f"{ENVVAR_PREFIX}_CONFIG")
         path = Path(str(chosen)) if chosen else default_config_file()
-        if not chosen and not path.is_file():
+        if not chosen and not os.path.isfile(path):  # False, too, in a home that is closed to us
             return {}
         options = {
             param.name: param
@@ -166,10 +191,12 @@ def _checked(ctx: click.Context, option: click.Option, value: Any, path: Path) -
         raise ConfigError(f"{path}: {key} must be true or false")
     if isinstance(value, bool) and not option.is_flag:
         raise ConfigError(f"{path}: {key} takes a value, not true or false")
+    if isinstance(value, float):
+        value = str(value)  # or click would make 1 of 1.5
     try:
         option.type_cast_value(ctx, value)
     except click.BadParameter as exc:
-        raise ConfigError(f"{path}: {key}: {exc.message}") from exc
+        raise ConfigError(f"{path}: {key}: {exc.message.removesuffix('.')}") from exc
     return value
 
 
@@ -178,7 +205,8 @@ def _check_accepted(ctx: click.Context, name: str) -> None:
         return
     if name == "rw":
         raise click.UsageError("-o rw: a torrent cannot be written to; leave it out", ctx)
-    raise click.UsageError(f"-o {name}: no such option (see torrentfs mount --help)", ctx)
+    shown = name if len(name) <= _SHOWN else name[: _SHOWN - 1] + "…"
+    raise click.UsageError(f"-o {shown}: no such option (see torrentfs mount --help)", ctx)
 
 
 def split_mount_options(values: tuple[str, ...] | list[str]) -> list[tuple[str, str | None]]:
@@ -189,5 +217,7 @@ def split_mount_options(values: tuple[str, ...] | list[str]) -> list[tuple[str, 
 def _words(text: str) -> Iterator[tuple[str, str | None]]:
     for part in re.findall(r"(?:\\.|[^,\\]|\\$)+", text):
         name, equals, value = part.partition("=")
+        if equals and not name.strip():
+            raise click.UsageError(f"-o {part}: a name is missing before the =")
         if name.strip():
             yield name.strip(), re.sub(r"\\(.)", r"\1", value) if equals else None

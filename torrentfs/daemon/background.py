@@ -129,6 +129,7 @@ def _be_the_child(
     mask: set[int | signal.Signals],
 ) -> NoReturn:
     code = BAD_INPUT
+    logging_to_file = False
     try:
         os.setsid()
         # until the service listens, nothing is mounted and a signal may simply kill
@@ -139,12 +140,13 @@ def _be_the_child(
         os.chdir("/")
         report.close_others()
         log_file = open_log()
+        logging_to_file = True
         _redirect(log_file.fileno())
         serve(report)
         code = DONE
     except BaseException as exc:
         code = exit_code(exc)
-        if not isinstance(exc, Interrupted):
+        if logging_to_file and not isinstance(exc, Interrupted):
             log.error("%s", one_line(exc), exc_info=log.isEnabledFor(logging.DEBUG))
         report.on_error(one_line(exc), code)
     finally:

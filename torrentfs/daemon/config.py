@@ -66,6 +66,8 @@ class MountConfig:
             raise ConfigError("--allow-other already includes root: leave out --allow-root")
         if self.metadata_timeout <= 0 or self.session.read_timeout <= 0:
             raise ConfigError("a timeout must be longer than 0s")
+        if self.log_file is not None and self.log_file.is_relative_to(self.mountpoint):
+            raise ConfigError(f"the log file must not be in the mount point: {self.log_file}")
 
 
 def default_config_file() -> Path:

@@ -31,7 +31,7 @@ import trio
 from torrentfs.daemon.outcome import Interrupted, cause_of
 from torrentfs.daemon.report import Mounted, MountStatus
 from torrentfs.daemon.sources import MagnetSource, load, shorten
-from torrentfs.errors import MetadataTimeout
+from torrentfs.errors import ConfigError, MetadataTimeout
 from torrentfs.vfs.mountpoint import LET_GO, LET_GO_SECONDS
 
 if TYPE_CHECKING:
@@ -134,12 +134,19 @@ class _MountService:
             await nursery.start(self._handle_signals, nursery)
             with self._scope:
                 await self._parts.check_mountpoint(self._config)
+                self._check_cache()
                 async with self._parts.open_session(self._config) as session:
                     await self._add_sources(session)
                     await self._serve(session)
             nursery.cancel_scope.cancel()
         if self._stopped_by is not None and not self._mounted:
             raise Interrupted(self._stopped_by)
+
+    def _check_cache(self) -> None:
+        """Not before the mount point is known to be empty, which says more to the user."""
+        cache = self._config.session.cache_dir
+        if cache.is_relative_to(self._config.mountpoint):
+            raise ConfigError(f"the cache must not be in the mount point: {cache} (--cache-dir)")
 
     async def _handle_signals(
         self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None]

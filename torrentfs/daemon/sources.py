@@ -13,15 +13,19 @@ peers. Errors name the source, in one line: `ConfigError` for what cannot be rea
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from torrentfs.daemon.quantities import format_size
 from torrentfs.errors import ConfigError, InvalidTorrent, MetadataTimeout, TransportError
+from torrentfs.metainfo.bencoding import BencodingError
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.limits import MAX_METADATA_BYTES, MAX_TORRENT_BYTES
 from torrentfs.metainfo.magnet import Magnet, parse_magnet
@@ -88,7 +92,7 @@ def parse_source(text: str) -> Source:
     """Tell which spelling `text` is; ConfigError or InvalidTorrent when it can be none."""
     if text.lower().startswith("magnet:"):
         return MagnetSource(text, parse_magnet(text))
-    if re.match(r"https?://[^/]", text, re.IGNORECASE):
+    if re.match(r"https?://[^/?#]", text, re.IGNORECASE):
         return UrlSource(text, text)
     if not text or "\0" in text:
         raise ConfigError("a source must not be empty: name a .torrent file, magnet or URL")
@@ -98,6 +102,8 @@ def parse_source(text: str) -> Source:
         if hashes is not None:
             return MagnetSource(text, Magnet(hashes=hashes))
         scheme = re.match(r"([a-z][a-z0-9+.-]*)://", text, re.IGNORECASE)
+        if scheme and scheme[1].lower() in ("http", "https"):
+            raise ConfigError(f"{shorten(text)}: the URL names no host")
         if scheme:
             raise ConfigError(f"{shorten(text)}: cannot fetch {scheme[1]}://, only http and https")
         raise ConfigError(
@@ -120,7 +126,8 @@ def parse_info_hash(text: str) -> InfoHashes | None:
 async def load(source: FileSource | UrlSource, client: Fetcher, *, timeout: float) -> Metainfo:
     """Read and parse one torrent; `timeout` bounds a URL, in seconds."""
     if isinstance(source, FileSource):
-        data = await trio.to_thread.run_sync(read_torrent_file, source)
+        # a file system that hangs must not hold up Ctrl-C
+        data = await trio.to_thread.run_sync(read_torrent_file, source, abandon_on_cancel=True)
     else:
         data = await _download(source, client, timeout)
     # parsing 200,000 files takes a second: the loop goes on meanwhile
@@ -131,20 +138,34 @@ def parse_torrent_of(source: FileSource | UrlSource, data: bytes) -> Metainfo:
     """Parse what `source` gave; InvalidTorrent names it."""
     try:
         return parse_torrent(data)
+    except BencodingError as exc:
+        raise InvalidTorrent(f"{shorten(source.text)}: damaged or cut short ({exc})") from exc
     except InvalidTorrent as exc:
         raise InvalidTorrent(f"{shorten(source.text)}: {exc}") from exc
 
 
 def read_torrent_file(source: FileSource) -> bytes:
-    """The bytes of a .torrent file, with a size limit; ConfigError when it cannot be read."""
+    """The bytes of a .torrent file, with a size limit; ConfigError when it cannot be read.
+
+    Nothing but a regular file is opened: a pipe without a writer would be waited for.
+    """
+    shown = shorten(source.text)
     try:
-        with open(source.path, "rb") as file:
-            data = file.read(MAX_TORRENT_BYTES + 1)
+        about = os.stat(source.path)
+        if stat.S_ISDIR(about.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(about.st_mode):
+            raise ConfigError(f"cannot read {shown}: not a regular file")
+        size = about.st_size
+        if size <= MAX_TORRENT_BYTES:
+            with open(source.path, "rb") as file:
+                data = file.read(MAX_TORRENT_BYTES + 1)
+            size = len(data)
     except OSError as exc:
         reason = (exc.strerror or str(exc)).lower()
-        raise ConfigError(f"cannot read {shorten(source.text)}: {reason}") from exc
-    if len(data) > MAX_TORRENT_BYTES:
-        raise InvalidTorrent(f"{shorten(source.text)}: too large for a .torrent file")
+        raise ConfigError(f"cannot read {shown}: {reason}") from exc
+    if size > MAX_TORRENT_BYTES:
+        raise InvalidTorrent(f"{shown}: {format_size(size)} is too large for a .torrent file")
     return data
 
 
