@@ -18,6 +18,7 @@ A catalog that is damaged, or was written by a newer version, is moved aside.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import sqlite3
@@ -82,6 +83,13 @@ class Totals:
 
 class Unusable(Exception):
     """The catalog is damaged or too new."""
+
+
+def is_full(error: Exception) -> bool:
+    """True for the `TROUBLE` that freeing space on the disk mends."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 class Catalog:

@@ -152,13 +152,21 @@ class Shelf:
         self._changed = set()
         return changes
 
+    def put_back(self, changes: list[tuple[int, bytes]]) -> None:
+        """What `take_changes` gave could not be recorded: it is still due."""
+        self._changed.update(chunk for chunk, _ in changes)
+
     def oldest_use(self) -> int:
         """The last use of what was used least recently."""
         return min((self.uses[extent] for extent in self.extents()), default=0)
 
+    def record(self, catalog: Catalog, changes: list[tuple[int, bytes]]) -> None:
+        """Write bits into the catalog."""
+        catalog.record(self.domain, changes, self.tree.used)
+
     def save(self, catalog: Catalog, changes: list[tuple[int, bytes]]) -> None:
         """Write bits and uses into the catalog."""
-        catalog.record(self.domain, changes, self.tree.used)
+        self.record(catalog, changes)
         catalog.record_uses(self.domain, self.uses.tobytes(), self.oldest_use())
 
     def seal(self, catalog: Catalog) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from torrentfs.storage.base import MIB, CacheConfig, CacheStatistics, StoredMetadata
-from torrentfs.storage.catalog import TROUBLE
+from torrentfs.storage.catalog import TROUBLE, is_full
 from torrentfs.storage.memory import Buffer, Key, MemoryTier
 from torrentfs.storage.store import TorrentStore
 from torrentfs.storage.vault import Vault
@@ -50,7 +50,6 @@ _SYNC_EVERY = 5.0
 _USES_EVERY = 60.0
 _CLOSE_WITHIN = 5.0
 _SYNC_WITHIN = 2.0
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @asynccontextmanager
@@ -178,8 +177,7 @@ class Cache:
     async def _save(self) -> None:
         for shelf in list(self.vault.shelves.values()):
             try:
-                changes = shelf.take_changes()
-                await self.vault.ask(shelf.save, self.vault.catalog, changes)
+                await self.vault.save(shelf)
             except TROUBLE as error:
                 self._on_trouble(error)
 
@@ -276,8 +274,8 @@ class Cache:
                 return
             try:
                 await self.vault.write(shelf, pieces)
-            except OSError as error:
-                if error.errno not in _FULL or not await self.vault.evict(2 * need):
+            except TROUBLE as error:
+                if not is_full(error) or not await self.vault.evict(2 * need):
                     raise
                 await self.vault.write(shelf, pieces)
         except TROUBLE as error:

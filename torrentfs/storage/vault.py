@@ -204,8 +204,7 @@ class Vault:
         """Record everything and let go; the tree is clean if it could be synced in time."""
         try:
             await self.free_released(shelf)
-            changes = shelf.take_changes()
-            await self.ask(shelf.save, self.catalog, changes)
+            await self.save(shelf)
             with trio.move_on_after(sync_within) as patience:
                 await trio.to_thread.run_sync(
                     shelf.tree.sync, limiter=self._disk_limiter, abandon_on_cancel=True
@@ -244,8 +243,21 @@ class Vault:
 
     async def record(self, shelf: Shelf) -> None:
         """Bring the catalog up to what is on disk."""
+        await self._tell_catalog(shelf, shelf.record)
+
+    async def save(self, shelf: Shelf) -> None:
+        """Do the same, and note the uses of its parts."""
+        await self._tell_catalog(shelf, shelf.save)
+
+    async def _tell_catalog(
+        self, shelf: Shelf, tell: Callable[[Catalog, list[tuple[int, bytes]]], None]
+    ) -> None:
         changes = shelf.take_changes()
-        await self.ask(self.catalog.record, shelf.domain, changes, shelf.tree.used)
+        try:
+            await self.ask(tell, self.catalog, changes)
+        except BaseException:
+            shelf.put_back(changes)
+            raise
 
     async def free_released(self, shelf: Shelf) -> None:
         """Punch the holes that are due."""
