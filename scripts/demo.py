@@ -27,7 +27,7 @@ from rich.tree import Tree
 
 from scripts.demo_media import write_media
 from tests.swarm.child import ChildFailed, JsonChild, python_child
-from tests.swarm.mounted import TORRENTFS, Mounted, MountFailed, mounted
+from tests.swarm.mounted import TORRENTFS, Mounted, MountFailed, mounted, mounts_below
 
 CHUNK = 256 * 1024
 
@@ -36,14 +36,19 @@ class DemoFailed(Exception):
     """The demo cannot go on; the text is one line for the user."""
 
 
+FAILURES = (DemoFailed, ChildFailed, MountFailed, OSError)
+
+
 @contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """A directory that is gone afterwards, except for what is still mounted in it."""
+    """A directory that is gone afterwards; DemoFailed if something is still mounted in it."""
     path = Path(tempfile.mkdtemp(prefix="torrentfs-demo-"))
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        if left := mounts_below(path):
+            raise DemoFailed(f"still mounted: fusermount3 -u -z {left[0]}; rm -r {path}")
+        shutil.rmtree(path)
 
 
 @contextmanager
@@ -168,6 +173,12 @@ def mount_own(source: str, mountpoint: Path, options: list[str]) -> None:
     os.execv(TORRENTFS, ["torrentfs", "mount", "-f", *options, source, str(mountpoint)])
 
 
+def complain(error: Exception) -> None:
+    """What failed, and the last thing that the process which failed had to say, on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    print(f"scripts/demo: {' ... '.join(dict.fromkeys((lines[0], lines[-1])))}", file=sys.stderr)
+
+
 def main() -> int:
     """0 when every byte was right (or Ctrl-C ended it), 1 otherwise with one clear line."""
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__.splitlines()[0])
@@ -191,17 +202,17 @@ def main() -> int:
         run_demo(console, arguments.once, stack)
     except KeyboardInterrupt:
         console.print("\nending")
-    except (DemoFailed, ChildFailed, MountFailed, OSError) as error:
-        # What failed, and the last thing that the process which failed had to say.
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
-        print(
-            f"scripts/demo: {' ... '.join(dict.fromkeys((lines[0], lines[-1])))}", file=sys.stderr
-        )
+    except FAILURES as error:
+        complain(error)
         code = 1
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the clean-up is bounded; let it finish
-        stack.close()
+        try:
+            stack.close()
+        except FAILURES as error:
+            complain(error)
+            code = 1
     if code == 0:
         console.print("unmounted; nothing is left behind")
     return code
