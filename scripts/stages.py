@@ -33,7 +33,7 @@ class Stage(NamedTuple):
 STAGES = (
     Stage("check", ("scripts/check",), 300),
     Stage("fast tests", (PYTHON, "-m", "pytest", "-q"), 600),
-    Stage("real tests", (PYTHON, "-m", "pytest", "-q", "-m", "real"), 1200),
+    Stage("real tests", (PYTHON, "-m", "pytest", "-q", "-m", "real", "--durations=8"), 1200),
     Stage("fuzz", (PYTHON, "-m", "tests.fuzz", "--seconds", "6"), 300),
 )
 
