@@ -91,26 +91,23 @@ def _lines(process: subprocess.Popen[str], deadline: float) -> Iterator[str]:
 
 
 def leftovers(token: str, before: set[str]) -> list[str]:
-    """Mounts, processes and temporary files that the stages made and did not clear away."""
+    """Processes, and those of `visible` that the stages made and did not clear away."""
     deadline = time.monotonic() + 5
     while processes := _processes(token):
         if time.monotonic() > deadline:
             break
         time.sleep(0.1)
     found = [f"process {pid}: {command}" for pid, command in processes]
+    return found + sorted(visible() - before)
+
+
+def visible() -> set[str]:
+    """Mounts and temporary files that look like ours; pytest keeps those of failed tests."""
     mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    found += [f"mount {line.split()[4]}" for line in mounts if "torrentfs" in line.split(" - ")[1]]
-    found += [f"file {name}" for name in sorted(_temporary() - before)]
+    found = {f"mount {line.split()[4]}" for line in mounts if "torrentfs" in line.split(" - ")[1]}
+    entries = Path(tempfile.gettempdir()).iterdir()
+    found |= {f"file {entry}" for entry in entries if "torrentfs" in entry.name.lower()}
     return found
-
-
-def _temporary() -> set[str]:
-    """Entries of the temporary directory that look like ours; pytest keeps its last three runs."""
-    return {
-        entry.name
-        for entry in Path(tempfile.gettempdir()).iterdir()
-        if "torrentfs" in entry.name.lower()
-    }
 
 
 def _processes(token: str) -> list[tuple[int, str]]:
@@ -132,7 +129,7 @@ def main() -> int:
     """Run all stages; 0 when every one is green and nothing is left."""
     token = uuid.uuid4().hex
     os.environ[MARK] = token
-    before = _temporary()
+    before = visible()
     outcomes = [run_stage(stage) for stage in STAGES]
     outcomes.append(_clean_up(lambda: leftovers(token, before)))
     print("\n--- summary")
