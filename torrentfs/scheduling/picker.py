@@ -385,6 +385,11 @@ class Picker:
         self.duplicates += length
         return _UNWANTED
 
+    def is_owing(self, source: SourceId) -> bool:
+        """Whether it has yet to bring what it was asked for, or was silent when last asked."""
+        known = self._sources.get(source)
+        return known is not None and (known.snubbed or bool(known.in_flight))
+
     def pick(self, source: SourceId, now: float) -> list[Request]:
         """What to ask of this peer now; [] when its queue is full, nothing of it is wanted, or
         others will deliver sooner."""

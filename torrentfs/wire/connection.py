@@ -74,6 +74,7 @@ class Connection:
         self.num_pieces: int | None = None
         self._answer_ids: dict[str, int] = {}
         self._whole_sets = 0
+        self._extension_handshakes = 0
         self._said_more = False
         self._error: str | None = None
         self._buffer = ReceiveBuffer()
@@ -117,9 +118,9 @@ class Connection:
         events = self._take(1)
         return events[0] if events else None
 
-    def events(self) -> list[Event]:
-        """Every event that is complete now."""
-        return self._take(_NO_LIMIT)
+    def events(self, most: int = _NO_LIMIT) -> list[Event]:
+        """The events that are complete now, at most `most` of them."""
+        return self._take(most)
 
     def _take(self, most: int) -> list[Event]:
         self._check()
@@ -232,6 +233,9 @@ class Connection:
             raise RemoteProtocolError("a spare bit of the bitfield is set")
 
     def _on_extension_handshake(self, message: m.ExtensionHandshake) -> None:
+        self._extension_handshakes += 1
+        if self._extension_handshakes > limits.MAX_EXTENSION_HANDSHAKES:
+            raise RemoteProtocolError("it told too often which extensions it speaks")
         self.their_extension_handshake = message
         # BEP 10: later handshakes add to and change earlier ones. What the peer asked before it
         # withdrew a name is still answered, under the last id: it will drop the answer.

@@ -30,6 +30,10 @@ MAX_EXTENDED_BYTES = MIB
 MAX_EXTENSION_HANDSHAKE_BYTES = 64 * KIB
 """Real ones have some 300 bytes; decoding a hostile MiB would cost a tenth of a second."""
 
+MAX_EXTENSION_HANDSHAKES = 100
+"""From one peer. BEP 10 allows more than the first, for what changes while connected, which is
+rare; each costs some ten microseconds of decoding."""
+
 MAX_EXTENSIONS = 128
 """Names in `m`; message ids have one byte."""
 
