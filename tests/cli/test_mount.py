@@ -100,6 +100,7 @@ def test_what_is_not_there_yet_may_be_switched_off(
         (Ended("mounted x on /m", 0), [], ""),
         (Ended("no peer gave the metadata", 3), [], "torrentfs: no peer gave the metadata\n"),
         (Ended("not empty", 2), ["-v"], "torrentfs: not empty\n"),
+        (Ended("mounted x", 0, "no cache"), [], "torrentfs: mounted, but no cache\n"),
     ],
 )
 def test_the_shell_hears_of_failure_only(

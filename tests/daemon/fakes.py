@@ -42,6 +42,7 @@ class FakeSession:
     """Answers magnets after `delay` seconds."""
 
     port = 6881
+    trouble = ""
     client: Any = None
 
     def __init__(self, events: list[str], delay: float) -> None:

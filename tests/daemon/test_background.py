@@ -38,6 +38,8 @@ def show(text):
 
 ended = run_in_background(serve, open_log=open_log, on_progress=show)
 print(ended.text)
+if ended.warning:
+    print("!", ended.warning)
 sys.exit(ended.code)
 """
 
@@ -114,6 +116,15 @@ time.sleep(30)
     assert is_alive(child)
     os.kill(child, signal.SIGTERM)
     wait_for(lambda: not is_alive(child))
+
+
+def test_a_warning_comes_with_readiness(runs: Runs) -> None:
+    body = """
+report.on_ready(Mounted(Path("/m"), ("film",), 0, "nothing is kept"))
+"""
+    program = runs.start(body + "os._exit(0)")
+    assert program.communicate(timeout=10) == ("mounted film on /m\n! nothing is kept\n", "")
+    wait_for(lambda: not is_alive(runs.child()))
 
 
 def test_an_error_is_one_line_and_a_code(runs: Runs) -> None:

@@ -172,3 +172,12 @@ async def test_a_cache_in_the_mount_point(autojump_clock: object) -> None:
     with pytest.raises(ConfigError, match="the cache must not be in the mount point: /m/cache"):
         await run_mount(config(session=session), Notes(), fakes.parts())
     assert fakes.events == []  # it would have made the mount point not empty
+
+
+async def test_what_is_wrong_with_the_cache_is_told(autojump_clock: object) -> None:
+    unmount = trio.Event()
+    fakes, notes = Fakes(unmount=unmount), Notes(unmount.set)
+    fakes.session.trouble = "nothing is kept"
+    await run_mount(config(), notes, fakes.parts())
+    assert notes.mounted is not None
+    assert notes.mounted.warning == "nothing is kept"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
@@ -167,6 +170,30 @@ async def test_failures_in_words(error: Exception, words: str, broken: bool) -> 
     with pytest.raises(HttpError, match=words) as caught:
         await get(handler)
     assert caught.value.broken == broken
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (
+            OSError(errno.ECONNREFUSED, "error connecting to ('127.0.0.1', 1): Connection refused"),
+            "cannot connect: connection refused",
+        ),
+        (socket.gaierror(-2, "Name or service not known"), "connect: name or service not known"),
+        (
+            ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong (_ssl.c:1)"),
+            "no TLS with this server",
+        ),
+        (ssl.SSLCertVerificationError(1, "x"), "the certificate is not trusted"),
+    ],
+)
+async def test_why_connecting_failed(cause: OSError, words: str) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError(str(cause)) from cause
+
+    with pytest.raises(HttpError, match=words) as caught:
+        await get(handler)
+    assert "(" not in str(caught.value) or isinstance(cause, ssl.SSLError)
 
 
 async def test_get_has_a_time_limit_for_all(autojump_clock: trio.testing.MockClock) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from torrentfs.cli.output import printable
+from torrentfs.cli.output import complain, printable
 from torrentfs.daemon.outcome import DONE
 from torrentfs.daemon.quantities import format_rate, format_size
 
@@ -46,7 +46,8 @@ def run_in_foreground(config: MountConfig) -> int:
     else:
         handler = logging.StreamHandler(sys.stderr)
     start_logging(handler, config.verbosity)
-    serve_forever(config, TerminalReport(console))
+    report = TerminalReport(console, log_is_elsewhere=config.log_file is not None)
+    serve_forever(config, report)
     return DONE
 
 
@@ -72,10 +73,14 @@ class TerminalHandler(logging.Handler):
 
 
 class TerminalReport:
-    """A `Report` to the user who looks on; `console` is None when stderr is no terminal."""
+    """A `Report` to the user who looks on; `console` is None when stderr is no terminal.
 
-    def __init__(self, console: Console | None) -> None:
+    What is logged is not said again, unless `log_is_elsewhere`.
+    """
+
+    def __init__(self, console: Console | None, *, log_is_elsewhere: bool = False) -> None:
         self._console = console
+        self._log_is_elsewhere = log_is_elsewhere
 
     def on_progress(self, text: str) -> None:
         """Say what is being waited for."""
@@ -83,6 +88,8 @@ class TerminalReport:
 
     def on_ready(self, mounted: Mounted) -> None:
         """Say how to end it; the service has logged that it is mounted."""
+        if mounted.warning and self._log_is_elsewhere:
+            complain(f"mounted, but {mounted.warning}")
         if self._console is not None:
             from rich.text import Text
 

@@ -261,6 +261,8 @@ def _run_in_background(config: MountConfig) -> int:
         progress.clear()
     if ended.code != DONE:
         complain(ended.text)
+    elif ended.warning:
+        complain(f"mounted, but {ended.warning}")
     elif config.verbosity:
         click.echo(f"{ended.text} (log: {log_file})", err=True)
     return ended.code

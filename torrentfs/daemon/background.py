@@ -5,7 +5,7 @@ them survives one. The child leaves the terminal's session (`setsid`: Ctrl-C and
 terminal no longer reach it), has `/dev/null` for stdin and stdout and the log file for stderr,
 where libfuse and a crashing interpreter write, and reports to the parent as lines of JSON:
 
-    {"progress": TEXT}*  ( {"ready": TEXT} | {"error": TEXT, "code": N} )
+    {"progress": TEXT}*  ( {"ready": TEXT, "warning": TEXT} | {"error": TEXT, "code": N} )
 
 The parent returns at the last one. When the pipe closes without it, the child died. A signal
 to the waiting parent (Ctrl-C) is passed on as SIGTERM, and the parent stays until the child has
@@ -52,7 +52,8 @@ class PipeReport:
 
     def on_ready(self, mounted: Mounted) -> None:
         """Tell the parent, which returns to the shell."""
-        self._send_last({"ready": str(mounted)[:_MAX_TEXT]})
+        warning = mounted.warning[:_MAX_TEXT]
+        self._send_last({"ready": str(mounted)[:_MAX_TEXT], "warning": warning})
 
     def on_error(self, text: str, code: int) -> None:
         """Tell the parent why there is no mount."""
@@ -87,10 +88,11 @@ class PipeReport:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the wait ended: the line to print and the exit code."""
+    """How the wait ended: the line to print, the exit code, and what to warn of."""
 
     text: str
     code: int
+    warning: str = ""
 
 
 def run_in_background(
@@ -191,7 +193,7 @@ def _wait(reader: int, child: int, on_progress: Callable[[str], None]) -> Ended:
             if "progress" in message:
                 on_progress(message["progress"])
             elif "ready" in message:
-                return Ended(message["ready"], DONE)
+                return Ended(message["ready"], DONE, message["warning"])
             else:
                 os.waitpid(child, 0)
                 return Ended(message["error"], message["code"])

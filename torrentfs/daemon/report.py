@@ -41,6 +41,8 @@ class Mounted:
     names: tuple[str, ...]
     port: int
     """Where peers can reach us, 0 if nowhere."""
+    warning: str = ""
+    """What does not work as asked, in words; empty when everything does."""
 
     def __str__(self) -> str:
         what = self.names[0] if len(self.names) == 1 else f"{len(self.names)} torrents"

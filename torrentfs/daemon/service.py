@@ -70,6 +70,8 @@ class Session(Protocol):
     @property
     def port(self) -> int: ...
     @property
+    def trouble(self) -> str: ...
+    @property
     def client(self) -> Fetcher: ...
     async def resolve(
         self,
@@ -260,7 +262,7 @@ class _MountService:
             await nursery.start(serve)
             self._mounted = True
             names = tuple(torrent.metainfo.name for torrent in self._torrents)
-            mounted = Mounted(self._config.mountpoint, names, session.port)
+            mounted = Mounted(self._config.mountpoint, names, session.port, session.trouble)
             log.info("%s", mounted)
             self._report.on_ready(mounted)
             nursery.start_soon(

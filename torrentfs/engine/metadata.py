@@ -84,6 +84,8 @@ class MetadataFetch:
             complaints.append(f"last peer {self.swarm.last_failure}")
         connected = len(self.swarm.connected)
         known = len(self.swarm.book)
+        if trackers is None and not known and not connected:
+            return "no tracker and no peer is known: name one with --tracker or --peer"
         return "; ".join([f"{connected} of {known} known peers connected", *complaints])
 
     async def _report(self) -> None:

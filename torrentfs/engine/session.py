@@ -177,6 +177,14 @@ class Session:
         await self._nursery.start(torrent.run)
         return torrent
 
+    @property
+    def trouble(self) -> str:
+        """What does not work as asked although everything goes on, in words; else empty."""
+        if self.cache.trouble is None:
+            return ""
+        place = self.cache.config.directory
+        return f"nothing is kept in the cache {place} for now: {self.cache.trouble}"
+
     def fail_reads(self, reason: str) -> None:
         """Fail the blocked reads of every torrent, before an unmount."""
         for torrent in self.torrents.values():
@@ -253,7 +261,8 @@ def _totals(torrent: Torrent) -> Totals:
 async def open_session(config: SessionConfig) -> AsyncIterator[Session]:
     """Open cache, port and HTTP client; on leaving, stop torrents first and the cache last.
 
-    Raises `ConfigError` when the port or the cache directory cannot be used.
+    Raises `ConfigError` when the port cannot be used. Without its directory the cache works from
+    memory, and `Session.trouble` says so.
     """
     cache_config = CacheConfig(
         directory=config.cache_dir,

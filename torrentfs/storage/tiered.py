@@ -309,7 +309,7 @@ class Cache:
                     await self._save()
 
     def _on_trouble(self, error: Exception) -> None:
-        words = str(error)
+        words = _words(error)
         if words != self.trouble:
             log.warning("the cache in %s: %s; going on in memory", self.config.directory, words)
         self.trouble = words
@@ -350,3 +350,11 @@ class Cache:
 
     def __repr__(self) -> str:
         return f"<Cache {str(self.config.directory)!r} {self.memory!r}>"
+
+
+def _words(error: Exception) -> str:
+    """`permission denied: /cache/torrents`, without number and quotes."""
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror.lower()
+        return f"{reason}: {error.filename}" if error.filename else reason
+    return str(error)

@@ -22,6 +22,7 @@ import base64
 import contextlib
 import ipaddress
 import logging
+import os
 import time
 import zlib
 from contextlib import asynccontextmanager
@@ -400,11 +401,26 @@ def _failure(error: Exception) -> HttpError:
     reason = str(error).strip() or type(error).__name__
     if isinstance(error, httpx.ConnectError):
         told = root_cause(error)
-        if isinstance(told, OSError) and told.strerror:
-            reason = told.strerror.lower()
+        if told is not None:
+            reason = _reason(told)
         return HttpError(f"cannot connect: {reason}")
     broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
     return HttpError(reason, broken=broken)
+
+
+def _reason(error: OSError) -> str:
+    """Why connecting failed, in words; trio repeats the address in its own."""
+    import ssl
+
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = getattr(error, "verify_message", "")
+        return f"the certificate is not trusted: {why}"
+    if isinstance(error, ssl.SSLError):
+        why = getattr(error, "reason", None) or str(error)  # neither is set in every case
+        return f"no TLS with this server ({why.lower().replace('_', ' ')})"
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return (error.strerror or str(error)).lower()
 
 
 async def _read_whole(reply: HttpStream, max_bytes: int) -> bytes:
