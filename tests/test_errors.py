@@ -1,4 +1,4 @@
-"""The exception tree: each boundary catches one class, so the classes must not run into each other."""
+"""The exception tree: each boundary catches one class, so no class may be another."""
 
 from __future__ import annotations
 
