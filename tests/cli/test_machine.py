@@ -26,6 +26,21 @@ def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("where", ["file", "file/cache", "dangling", "dangling/cache"])
+def test_a_cache_cannot_be_made_where_there_is_no_directory(tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert not machine.gather(tmp_path / where, 0, 0).cache.writable
+
+
+def test_a_cache_below_a_closed_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.stat", refuse)
+    assert machine.gather(tmp_path / "closed" / "cache", 0, 0).cache.directory
+
+
 def test_looking_leaves_the_cache_as_it_was(tmp_path: Path) -> None:
     facts = machine.gather(tmp_path, 0, 0)
     assert facts.cache.writable

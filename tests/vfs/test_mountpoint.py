@@ -59,6 +59,7 @@ def test_mount_points_that_cannot_be_used(tmp_path: Path) -> None:
     for path, words in (
         (tmp_path, "is not empty: mount on an empty directory"),
         (tmp_path / "missing", "does not exist: create it with `mkdir -p"),
+        (tmp_path / "not there", f"`mkdir -p '{tmp_path}/not there'`"),
         (tmp_path / "file", "is not a directory"),
         (tmp_path / "file" / "below", "is not a directory"),
     ):

@@ -179,10 +179,13 @@ def _connections_problem() -> str:
 
 def _look_at_cache(directory: Path) -> CacheFacts:
     existing = directory
-    while not existing.is_dir() and existing != existing.parent:
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent  # not there, or in a place that is closed to us
+    is_directory = os.path.isdir(existing)
+    writable = is_directory and os.access(existing, os.W_OK | os.X_OK)
+    if not is_directory:
         existing = existing.parent
     space = os.statvfs(existing)
-    writable = os.access(existing, os.W_OK | os.X_OK)
     punches = _punches_holes(existing) if writable else None
     if punches is None and writable and existing == directory:
         writable = False  # a read-only or full file system

@@ -19,6 +19,7 @@ import ctypes
 import errno
 import os
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -135,7 +136,7 @@ def check_mountpoint(mountpoint: str | os.PathLike[str]) -> None:
         content = os.listdir(mountpoint)
     except FileNotFoundError:
         raise MountError(
-            f"{mountpoint} does not exist: create it with `mkdir -p {mountpoint}`"
+            f"{mountpoint} does not exist: create it with `mkdir -p {shlex.quote(str(mountpoint))}`"
         ) from None
     except NotADirectoryError:
         raise MountError(f"{mountpoint} is not a directory: a mount point must be one") from None
@@ -206,7 +207,8 @@ def unmount(mountpoint: str | os.PathLike[str], *, lazy: bool = False) -> None:
         _unmount(mount.path, lazy=lazy)
     except OSError as error:
         if error.errno != errno.EBUSY:
-            raise MountError(f"cannot unmount {mountpoint}: {error.strerror}") from None
+            who = "" if os.geteuid() == 0 else "only root and the user who mounted it may: "
+            raise MountError(f"cannot unmount {mountpoint}: {who}{error.strerror}") from None
         if _unmount_when_let_go(mount):
             return
         users = users_of(mount.path)
