@@ -29,11 +29,10 @@ def test_drops_ourselves_and_repetitions() -> None:
     peers = [
         ("127.0.0.1", 6881),
         ("::1", 6881),
-        ("198.51.100.7", 6881),
         ("::ffff:192.0.2.1", 5),
         ("192.0.2.1", 5),
     ]
-    found = clean_peers(peers, own_port=6881, own_hosts=frozenset({"198.51.100.7"}))
+    found = clean_peers(peers, own_port=6881)
     assert found == [("192.0.2.1", 5)]
 
 

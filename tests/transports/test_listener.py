@@ -110,14 +110,22 @@ async def test_silent_strangers_give_way_to_the_next() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_identified_peers_are_not_counted() -> None:
-    async def identify(stream: PeerStream) -> None:
-        listener.on_identified(stream)
-        await echo(stream)
-
-    listener = Listener(max_strangers=1)
+async def test_peers_that_were_handed_on_are_not_counted() -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(listener.serve, identify)
+
+        async def serve(stream: PeerStream) -> None:
+            try:
+                await echo(stream)
+            except TransportError:
+                pass
+            finally:
+                stream.abort()
+
+        async def hand_on(stream: PeerStream) -> None:
+            nursery.start_soon(serve, stream)
+
+        listener = Listener(max_strangers=1)
+        await nursery.start(listener.serve, hand_on)
         streams = []
         for _ in range(4):
             stream = await open_tcp("127.0.0.1", listener.port)
@@ -128,7 +136,6 @@ async def test_identified_peers_are_not_counted() -> None:
         for stream in streams:  # all four are still served
             await stream.send_all(b"x")
             assert await stream.receive_into(memoryview(bytearray(1))) == 1
-        for stream in streams:
             stream.abort()
         nursery.cancel_scope.cancel()
 

@@ -9,7 +9,7 @@ dropped, duplicates too, and one answer counts for at most `MAX_PEERS` peers.
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -29,23 +29,11 @@ MAX_PEERS = 500
 Answer = TypeVar("Answer")
 
 
-class PeerSource(Protocol):
-    """Something that finds peers for one torrent."""
-
-    async def run(self) -> None:
-        """Find peers until cancelled; failures are its own business."""
-
-    def statistics(self) -> object:
-        """A frozen picture of it for people."""
-
-
-def clean_peers(
-    peers: Iterable[Address], *, own_port: int = 0, own_hosts: frozenset[str] = frozenset()
-) -> list[Address]:
+def clean_peers(peers: Iterable[Address], *, own_port: int = 0) -> list[Address]:
     """The addresses worth connecting to, in order, each once, at most `MAX_PEERS`.
 
-    `own_port` is the port that we listen on: at a loopback address, or one of `own_hosts`, it
-    is ourselves.
+    `own_port` is the port that we listen on: at a loopback address it is ourselves. Other own
+    addresses are not known here; connecting there ends at the handshake, by our own peer id.
     """
     kept: dict[Address, None] = {}
     for host, port in peers:
@@ -53,7 +41,7 @@ def clean_peers(
         if address is None:
             continue
         host = str(address)
-        if port == own_port and (address.is_loopback or host in own_hosts):
+        if port == own_port and address.is_loopback:
             continue
         kept[host, port] = None
         if len(kept) >= MAX_PEERS:

@@ -42,5 +42,5 @@ class SessionConfig:
     """Peers connected at once per torrent."""
     max_half_open: int = 16
     """Connection attempts under way at once per torrent."""
-    allow_local: bool = True
+    allow_local: bool = False
     """Whether a public URL may lead to an address of this host or its network."""

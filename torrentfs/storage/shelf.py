@@ -52,7 +52,6 @@ class Shelf:
         self.pins: dict[int, int] = {}
         self.to_release: set[int] = set()
         self.marked_unclean = row is not None and not row.clean
-        self.open_for_torrent = True
         self._lock = lock
         self._changed: set[int] = set()
         if row is not None:

@@ -10,7 +10,7 @@ takes any port that is free in both families.
 A stranger can connect and stay silent. Connections whose handshake is not yet known to be good
 are counted; above `max_strangers` the *oldest* silent one is aborted, so that a flood shortens
 the time a peer has for its handshake instead of locking everybody out. A peer is no stranger
-any more when its handler returns (having handed the stream on), or says `on_identified(stream)`.
+any more when its handler returns, having handed the stream on.
 
 Running out of file descriptors or memory pauses accepting; it never ends it.
 """
@@ -75,10 +75,6 @@ class Listener:
                 await trio.sleep_forever()
             finally:
                 self.close()
-
-    def on_identified(self, stream: PeerStream) -> None:
-        """The peer's handshake is good: its connection is no longer counted or closed here."""
-        self._strangers.pop(stream, None)  # type: ignore[call-overload]
 
     async def _accept_loop(
         self,

@@ -263,7 +263,7 @@ class WebSeed:
                         self._places.pop(file, None)  # such links expire: start from ours again
                         continue
                     self._remember(file, url, reply.url)
-                    skip = self._check_answer(reply, file, offset, size)
+                    skip = self._check_answer(reply, file, offset)
                     async with aclosing(_cut(reply, skip, size)) as chunks:
                         async for chunk in chunks:
                             given = True
@@ -282,7 +282,7 @@ class WebSeed:
         if final != asked and len(self._places) < MAX_REDIRECTS_KEPT:
             self._places[file] = final
 
-    def _check_answer(self, reply: HttpStream, file: int, offset: int, size: int) -> int:
+    def _check_answer(self, reply: HttpStream, file: int, offset: int) -> int:
         """How many bytes of the body come before `offset`; the error if it is of no use."""
         length = self._metainfo.files[file].length
         if reply.status not in (200, 206):
