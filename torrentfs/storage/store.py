@@ -57,10 +57,9 @@ class TorrentStore:
 
     def read_nowait(self, piece: int, begin: int, length: int) -> memoryview | bytes | None:
         """The bytes, if neither disk nor hash has to be waited for; else None: use `read`."""
-        data = self._memory.get((self.number, piece))
-        if data is not None:
-            self._memory_hits += 1
-            return memoryview(data)[begin : begin + length]
+        part = self._from_memory(piece, begin, length)
+        if part is not None:
+            return part
         shelf = self.shelf
         if shelf is None or piece not in shelf.on_disk:
             return None
@@ -77,10 +76,9 @@ class TorrentStore:
         """The bytes. `PieceLost` when the piece is not here, or turns out to be damaged."""
         await trio.lowlevel.checkpoint_if_cancelled()
         for _ in range(_ATTEMPTS):
-            data = self._memory.get((self.number, piece))
-            if data is not None:
-                self._memory_hits += 1
-                return memoryview(data)[begin : begin + length]
+            part = self._from_memory(piece, begin, length)
+            if part is not None:
+                return part
             shelf = self.shelf
             if shelf is None or piece not in shelf.on_disk:
                 raise PieceLost(f"piece {piece} is not in the cache")
@@ -96,6 +94,13 @@ class TorrentStore:
                 return found
         self._lose(piece)
         raise PieceLost(f"piece {piece} keeps changing in the cache")
+
+    def _from_memory(self, piece: int, begin: int, length: int) -> memoryview | None:
+        data = self._memory.get((self.number, piece))
+        if data is None:
+            return None
+        self._memory_hits += 1
+        return memoryview(data)[begin : begin + length]
 
     async def _from_disk(
         self, shelf: Shelf, piece: int, begin: int, length: int
