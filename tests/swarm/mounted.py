@@ -127,7 +127,8 @@ def mounted(
     if isinstance(sources, (str, Path)):
         sources = [sources]
     mountpoint = mountpoint or work / name
-    mountpoint.mkdir(parents=True, exist_ok=True)
+    if not is_mounted(mountpoint):  # or what a crash left there would be asked, in vain
+        mountpoint.mkdir(parents=True, exist_ok=True)
     cache = cache or work / "cache"
     log = work / f"{name}.log"
     output = work / f"{name}.out"
@@ -157,9 +158,17 @@ def mounted(
             unmount(mountpoint, lazy=True)
 
 
+def _listed(path: Path) -> int:
+    """How many entries are there; none while the mount of a crashed process is in the way."""
+    try:
+        return len(os.listdir(path))
+    except OSError:
+        return 0
+
+
 def _wait_listed(mount: Mounted, entries: int, timeout: float) -> None:
     deadline = time.monotonic() + timeout
-    while not is_mounted(mount.path) or len(os.listdir(mount.path)) < entries:
+    while not is_mounted(mount.path) or _listed(mount.path) < entries:
         code = mount.process.poll()
         if code is not None:
             raise MountFailed(f"torrentfs mount ended with {code}:\n{mount.log()}")
