@@ -40,6 +40,9 @@ class Supply:
     def why_missing(self, piece: int) -> str:
         return "nobody has it"
 
+    def is_held(self, piece: int) -> bool:
+        return True
+
     def hopeless(self) -> str | None:
         return self.despair
 
@@ -62,7 +65,7 @@ class Bench:
 
     def deliver(self, piece: int) -> None:
         self.store.have.add(piece)
-        self.reader.on_piece(piece)
+        self.reader.on_piece(piece, bytearray([piece]) * PIECE)
 
     async def fails(self, offset: int, match: str) -> float:
         """Read 100 bytes in vain; the seconds it took."""

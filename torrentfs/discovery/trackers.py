@@ -120,6 +120,8 @@ class TrackerTiers:
         num_want: int = NUM_WANT,
         announcers: Mapping[str, Announcer] | None = None,
     ) -> None:
+        self.says_stopped = True
+        """False when somebody else goes on announcing for us: then `run` ends at once."""
         self.on_peers: OnPeers = on_peers or (lambda addresses, url: None)
         self._info_hashes = tuple(info_hashes)
         self._peer_id = peer_id
@@ -148,8 +150,9 @@ class TrackerTiers:
             try:
                 await self._announce_forever()
             finally:
-                with trio.move_on_after(STOP_TIME, shield=True):
-                    await self._announce_event("stopped")
+                if self.says_stopped:
+                    with trio.move_on_after(STOP_TIME, shield=True):
+                        await self._announce_event("stopped")
 
     def announce_soon(self) -> None:
         """More peers are wanted: announce as early as the trackers allow."""

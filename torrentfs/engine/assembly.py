@@ -2,9 +2,10 @@
 
 A partial piece is one `bytearray`, filled in place: the copy out of the receive buffer is the
 only one a block ever sees. When its last block is in, the piece goes to a worker that hashes it
-in a thread (inline when it is so small that the hop would cost more), stores it, and tells the
-owner. A bad piece is asked again and the digests of its blocks are kept, so that the peer that
-lied is found by comparing with the good ones (see `scheduling/blame.py`).
+in a thread (inline when it is so small that the hop would cost more), hands it to whoever waits
+for it, and stores it: a slow disk never delays a reader. A bad piece is asked again and the
+digests of its blocks are kept, so that the peer that lied is found by comparing with the good
+ones (see `scheduling/blame.py`).
 
 Nothing unverified ever leaves this module (promise 1).
 """
@@ -50,7 +51,8 @@ class Assembly:
         blame: Blame,
         store: TorrentStore,
         *,
-        on_verified: Callable[[int], None],
+        on_verified: Callable[[int, bytearray], None],
+        on_stored: Callable[[int], None],
         on_guilty: Callable[[SourceId, str], None],
     ) -> None:
         self._metainfo = metainfo
@@ -59,10 +61,12 @@ class Assembly:
         self._blame = blame
         self._store = store
         self._on_verified = on_verified
+        self._on_stored = on_stored
         self._on_guilty = on_guilty
         self._buffers: dict[int, bytearray] = {}
         self._progress: dict[int, float] = {}
         self._complete: deque[int] = deque()
+        self._broken: set[int] = set()
         self._wakeups = [Wakeup() for _ in range(WORKERS)]
         self.failures = 0
 
@@ -83,8 +87,12 @@ class Assembly:
         return True
 
     def progress_of(self, piece: int) -> float | None:
-        """When the last block of a partial piece came, or None if none has."""
-        return self._progress.get(piece)
+        """When the last block of a piece that is not here came, or None if none has.
+
+        A copy that failed its hash was progress too; one that we stumbled over never is, or a
+        bug of ours would keep a read waiting for ever.
+        """
+        return None if piece in self._broken else self._progress.get(piece)
 
     def drop(self, piece: int) -> None:
         """The picker gave up a partial piece: free its memory."""
@@ -106,7 +114,10 @@ class Assembly:
                     await self._finish(piece)
                 except Exception:  # a bug of ours must cost this piece, not the mount
                     log.exception("a bug while finishing piece %d", piece)
+                    self._broken.add(piece)
                     self._picker.on_failed(piece)
+                    if piece not in self._store.have:
+                        self._picker.on_lost(piece)
 
     async def _finish(self, piece: int) -> None:
         data = self._buffers.pop(piece)
@@ -114,23 +125,25 @@ class Assembly:
             good = check_piece(self._metainfo, piece, data)
         else:
             good = await trio.to_thread.run_sync(check_piece, self._metainfo, piece, data)
-        self._progress.pop(piece, None)
         if not good:
             await self._on_bad(piece, data)
             return
         if self._blame.needs_digests(piece):
-            digests = await trio.to_thread.run_sync(_block_digests, data)
+            digests = await _digests_of(data)
             guilty = self._blame.on_verified(piece, self._picker.origins(piece), digests)
             self._accuse(guilty, piece)
-        await self._store.put(piece, data)
+        self._progress.pop(piece, None)
         self._picker.on_stored(piece)
-        if piece not in self._store.have:  # no room for it, on disk or in memory
+        self._on_verified(piece, data)
+        await self._store.put(piece, data)
+        if piece in self._store.have:
+            self._on_stored(piece)
+        else:  # no room for it, on disk or in memory
             self._picker.on_lost(piece)
-        self._on_verified(piece)
 
     async def _on_bad(self, piece: int, data: bytearray) -> None:
         self.failures += 1
-        digests = await trio.to_thread.run_sync(_block_digests, data)
+        digests = await _digests_of(data)
         guilty = self._blame.on_failed(piece, self._picker.origins(piece), digests)
         log.info("%s: piece %d failed its hash check", self._metainfo.hashes.key[:8], piece)
         self._picker.on_failed(piece)
@@ -142,6 +155,12 @@ class Assembly:
 
     def __repr__(self) -> str:
         return f"<Assembly {len(self._buffers)} partial pieces, {self.failures} failed>"
+
+
+async def _digests_of(data: bytearray) -> list[bytes]:
+    if len(data) <= INLINE_HASH:
+        return _block_digests(data)
+    return await trio.to_thread.run_sync(_block_digests, data)
 
 
 def _block_digests(data: bytearray) -> list[bytes]:

@@ -24,14 +24,19 @@ class RateLimit:
 
     async def take(self, amount: int) -> None:
         """Account for `amount` bytes already moved or about to be; sleep while over the rate."""
+        delay = self.reserve(amount)
+        if delay:
+            await trio.sleep(delay)
+
+    def reserve(self, amount: int) -> float:
+        """Account for `amount` bytes; returns for how many seconds the caller owes a pause."""
         if self.rate is None:
-            return
+            return 0.0
         now = trio.current_time()
         elapsed = 0.0 if self._last is None else now - self._last
         self._last = now
         self._tokens = min(float(self.rate), self._tokens + elapsed * self.rate) - amount
-        if self._tokens < 0:
-            await trio.sleep(-self._tokens / self.rate)
+        return max(0.0, -self._tokens / self.rate)
 
     def __repr__(self) -> str:
         return f"<RateLimit {self.rate or 'none'}>"

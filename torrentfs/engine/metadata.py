@@ -4,6 +4,10 @@ Each peer that speaks `ut_metadata` is asked for all of it, into an assembler of
 peer that lies about the size or sends rubbish spoils nothing but its own attempt; the first
 whose bytes hash to the info-hash wins. For a v2-only torrent the piece layers are fetched from
 the same peer by BEP 52 hash requests, so that whoever gets the metainfo can verify every piece.
+
+Memory is bounded: an attempt at `LARGE` bytes or more needs one of `LARGE_ATTEMPTS` turns. Who has
+a turn and delivers nothing for `STALL` seconds, or less than `SLOWEST` while others wait, loses
+it and the connection.
 """
 
 from __future__ import annotations
@@ -13,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from torrentfs.engine.swarm import Swarm
-from torrentfs.errors import RemoteProtocolError
+from torrentfs.engine.swarm import Ended, Swarm
+from torrentfs.errors import InvalidTorrent, RemoteProtocolError
+from torrentfs.metainfo.geometry import BLOCK_LENGTH
 from torrentfs.metainfo.torrent_file import parse_info
 from torrentfs.wire import messages as m
 from torrentfs.wire.extension import OUR_EXTENSIONS
@@ -34,6 +39,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LARGE = 1024 * 1024
+"""Bytes of metadata from which attempts take turns; most torrents have some 50 KB."""
+
+LARGE_ATTEMPTS = 3
+"""Large attempts at once: two liars do not stand in the way of the third, and memory stays below
+three times the most that metadata may have."""
+
+STALL = 20.0
+"""Seconds without anything of use after which a peer is given up."""
+
+SLOWEST = 32 * 1024
+"""Bytes a second that a large attempt has to deliver while others wait for their turn."""
+
+WAKE = 1.0
+"""Seconds between two looks of an attempt at the clock and at whether it is its turn."""
+
 
 class MetadataFetch:
     """Gets the metainfo that hashes to `hashes` from a swarm; `run` until `result` is set."""
@@ -52,23 +73,34 @@ class MetadataFetch:
     ) -> None:
         self.hashes = hashes
         self.result: Metainfo | None = None
-        self.giver: Address | None = None
+        self.peers: list[Address] = []
+        """Whom to ask for the payload, the connected ones first; once there is a result."""
+        self.large = 0
+        """Large attempts under way."""
+        self.queued = 0
+        """Large attempts that wait for their turn."""
         self._client_version = client_version
         self._listen_port = listen_port
         self._on_progress = on_progress
+        self._failure: InvalidTorrent | None = None
         self._done = trio.Event()
         self.swarm = Swarm(
             hashes, self._talk, peer_id=peer_id, config=config, places=places, trackers=trackers
         )
 
     async def run(self) -> Metainfo:
-        """Return the verified metainfo, as soon as one peer has given it."""
+        """Return the verified metainfo, as soon as one peer has given it.
+
+        Raises `InvalidTorrent` when what has the right hash is no torrent.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.swarm.run)
             if self._on_progress is not None:
                 nursery.start_soon(self._report)
             await self._done.wait()
             nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
         assert self.result is not None
         return self.result
 
@@ -96,62 +128,149 @@ class MetadataFetch:
 
     async def _talk(
         self, stream: PeerStream, connection: Connection, address: Address, *, outgoing: bool
-    ) -> bool:
+    ) -> Ended:
         if not connection.extensions:
             raise RemoteProtocolError("cannot give metadata (no BEP 10)")
         hello = [connection.send(m.HaveNone())] if connection.fast else []
-        hello.append(
-            connection.send(
-                m.ExtensionHandshake(
-                    extensions=OUR_EXTENSIONS,
-                    version=self._client_version,
-                    port=self._listen_port or None,
-                )
-            )
+        ours = m.ExtensionHandshake(
+            extensions=OUR_EXTENSIONS,
+            version=self._client_version,
+            port=self._listen_port or None,
         )
-        await stream.send_many(hello)
-        assembler: MetadataAssembler | None = None
-        layers: LayerFetch | None = None
-        metainfo: Metainfo | None = None
-        while self.result is None:
-            answers: list[bytes | memoryview] = []
-            for event in connection.events():
-                if isinstance(event, m.ExtensionHandshake) and assembler is None:
-                    if event.metadata_size and "ut_metadata" in event.extensions:
-                        assembler = MetadataAssembler(event.metadata_size, self.hashes)
-                        answers += [connection.send(r) for r in assembler.requests()]
-                elif isinstance(event, m.MetadataData) and assembler is not None:
-                    assembler.on_data(event.piece, event.total_size, event.data)
-                    if assembler.result is not None and metainfo is None:
-                        metainfo = parse_info(assembler.result, self.hashes)
-                        layers = LayerFetch(metainfo) if not metainfo.has_v1 else None
-                        if layers is not None:
-                            connection.set_num_pieces(metainfo.geometry.num_pieces)
-                            answers += [connection.send(r) for r in layers.requests()]
-                    elif assembler.result is None:
-                        answers += [connection.send(r) for r in assembler.requests()]
-                elif isinstance(event, m.MetadataReject):
-                    raise RemoteProtocolError("does not have the metadata either")
-                elif isinstance(event, m.Hashes) and layers is not None:
-                    layers.on_hashes(event)
-                    answers += [connection.send(r) for r in layers.requests()]
-                elif isinstance(event, m.HashReject) and layers is not None:
-                    raise RemoteProtocolError("does not have the piece layers")
-            if metainfo is not None and (layers is None or layers.done):
-                if layers is not None:
-                    metainfo = metainfo.with_piece_layers(layers.layers)
-                self._finish(metainfo, address if outgoing else None)
-            if answers:
-                await stream.send_many(answers)
-            if self.result is None:
-                received = await stream.receive_into(connection.get_buffer())
-                if not received:
-                    raise RemoteProtocolError("closed before it gave the metadata")
-                connection.buffer_updated(received)
-        return True
+        await stream.send_many([*hello, connection.send(ours)])
+        attempt = _Attempt(self, connection)
+        try:
+            while not self._done.is_set():
+                answers = attempt.process(trio.current_time())
+                if attempt.metainfo is not None and attempt.complete:
+                    self._finish(attempt.metainfo)
+                    break
+                if answers:
+                    with trio.move_on_after(STALL) as scope:
+                        await stream.send_many(answers)
+                    if scope.cancelled_caught:
+                        raise RemoteProtocolError("does not read what we ask")
+                with trio.move_on_after(WAKE):
+                    received = await stream.receive_into(connection.get_buffer())
+                    if not received:
+                        raise RemoteProtocolError("closed before it gave the metadata")
+                    connection.buffer_updated(received)
+        except InvalidTorrent as error:  # it has the right hash: nobody can give a better one
+            self._failure = error
+            self._done.set()
+        finally:
+            attempt.end()
+        return Ended("we have the metadata", attempt.metainfo is not None)
 
-    def _finish(self, metainfo: Metainfo, address: Address | None) -> None:
+    def _finish(self, metainfo: Metainfo) -> None:
         if self.result is None:
             self.result = metainfo
-            self.giver = address
+            self.peers = self.swarm.book.addresses()
+            if self.swarm.trackers is not None:  # the torrent announces itself in a moment
+                self.swarm.trackers.says_stopped = False
             self._done.set()
+
+
+class _Attempt:
+    """What one peer has given so far. `process` is synchronous: messages in, messages out."""
+
+    def __init__(self, fetch: MetadataFetch, connection: Connection) -> None:
+        self.metainfo: Metainfo | None = None
+        """Known and verified, piece layers apart."""
+        self._fetch = fetch
+        self._connection = connection
+        self._offer: int | None = None
+        self._assembler: MetadataAssembler | None = None
+        self._layers: LayerFetch | None = None
+        self._since = self._useful_at = trio.current_time()
+        self._received = 0
+        self._is_large = False
+        self._is_queued = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing any more."""
+        return self.metainfo is not None and (self._layers is None or self._layers.done)
+
+    def process(self, now: float) -> list[bytes]:
+        """Act on what came; returns what to send. Raises `RemoteProtocolError`."""
+        answers: list[m.Message] = []
+        for event in self._connection.events():
+            if isinstance(event, m.ExtensionHandshake):
+                if event.metadata_size and "ut_metadata" in event.extensions:
+                    self._offer = self._offer or event.metadata_size
+            elif isinstance(event, m.MetadataData):
+                self._on_data(event, now)
+            elif isinstance(event, m.MetadataRequest):
+                answers.append(m.MetadataReject(event.piece))
+            elif isinstance(event, m.MetadataReject):
+                raise RemoteProtocolError("does not have the metadata either")
+            elif isinstance(event, m.Hashes) and self._layers is not None:
+                self._layers.on_hashes(event)
+                self._useful_at = now
+            elif isinstance(event, m.HashReject) and self._layers is not None:
+                raise RemoteProtocolError("does not have the piece layers")
+        self._begin(now)
+        if self._assembler is not None:
+            answers += self._assembler.requests()
+        if self._layers is not None:
+            answers += self._layers.requests()
+            if self._layers.done and self.metainfo is not None:
+                self.metainfo = self.metainfo.with_piece_layers(self._layers.layers)
+        if not self.complete:
+            self._check_pace(now)
+        return [self._connection.send(answer) for answer in answers]
+
+    def _on_data(self, event: m.MetadataData, now: float) -> None:
+        assembler = self._assembler
+        if assembler is None:
+            return
+        before = assembler.received
+        assembler.on_data(event.piece, event.total_size, event.data)
+        if assembler.received > before:
+            self._received += len(event.data)
+            self._useful_at = now
+        if assembler.result is not None and self.metainfo is None:
+            self.metainfo = parse_info(assembler.result, self._fetch.hashes)
+            if not self.metainfo.has_v1:
+                self._connection.set_num_pieces(self.metainfo.geometry.num_pieces)
+                self._layers = LayerFetch(self.metainfo)
+
+    def _begin(self, now: float) -> None:
+        """Start when the peer has said a size, and it is this attempt's turn."""
+        if self._offer is None or self._assembler is not None:
+            return
+        fetch = self._fetch
+        if self._offer >= LARGE and fetch.large >= LARGE_ATTEMPTS:
+            if not self._is_queued:
+                self._is_queued = True
+                fetch.queued += 1
+            self._useful_at = now  # it is not the peer's fault
+            return
+        self._assembler = MetadataAssembler(self._offer, fetch.hashes)
+        self._leave_queue()
+        self._is_large = self._offer >= LARGE
+        fetch.large += self._is_large
+        self._since = self._useful_at = now
+
+    def _check_pace(self, now: float) -> None:
+        if now - self._useful_at > STALL:
+            raise RemoteProtocolError(f"gave no metadata for {STALL:.0f} s")
+        lasted = now - self._since
+        if (
+            self._is_large
+            and self._fetch.queued
+            and lasted > STALL
+            and self._received + BLOCK_LENGTH < SLOWEST * lasted
+        ):
+            raise RemoteProtocolError("gives metadata too slowly, and others wait")
+
+    def _leave_queue(self) -> None:
+        self._fetch.queued -= self._is_queued
+        self._is_queued = False
+
+    def end(self) -> None:
+        """Over: the next one may have the turn."""
+        self._leave_queue()
+        self._fetch.large -= self._is_large
+        self._is_large = False

@@ -6,7 +6,9 @@ its bytes, gives up or is cancelled; demand is counted, and `finally` withdraws 
 fetched for a reader that is gone.
 
 The wait is bounded by the time *without progress on the needed piece*, so a slow swarm may take
-long but a silent one may not, and it ends at once when nothing can ever arrive. The answer is
+long but a silent one may not. It ends sooner when no source has had the piece for `UNHELD`
+seconds, and at once when nothing can ever arrive. A piece that was waited for is handed over as
+it was verified, so a read is answered even where the store cannot keep it. The answer is
 always all the bytes asked for (up to the end of the file) or an errno: a short reply would make
 the kernel believe that the file ends there.
 """
@@ -31,6 +33,9 @@ log = logging.getLogger(__name__)
 RECHECK = 1.0
 """Seconds between two looks of a waiting read at whether its wait still makes sense."""
 
+UNHELD = 60.0
+"""Seconds that a read waits for a piece that no source has."""
+
 HURRY = 0.25
 """Seconds without progress that a read may wait while it is to hurry (see `Reader.hurry`): a
 living source answers sooner."""
@@ -45,6 +50,9 @@ class Supply(Protocol):
     def progress_of(self, piece: int) -> float | None:
         """When bytes of a piece last arrived."""
 
+    def is_held(self, piece: int) -> bool:
+        """Whether a source that we know of now has the piece."""
+
     def why_missing(self, piece: int) -> str:
         """Why a piece is not here, in words for a log line."""
 
@@ -56,12 +64,13 @@ class Supply(Protocol):
 
 
 class Waiter:
-    """The reads that wait for one piece."""
+    """The reads that wait for one piece; `data` is the piece once it came."""
 
-    __slots__ = ("event", "readers")
+    __slots__ = ("data", "event", "readers")
 
     def __init__(self) -> None:
         self.event = trio.Event()
+        self.data: memoryview | None = None
         self.readers = 0
 
 
@@ -136,8 +145,11 @@ class Reader:
                         allowance = self.breaker.allowance(now)
                         token = self._heads.park(file, offset, size, now + allowance, now)
                         self._supply.schedule(now)
-                    await self._wait_for(span.piece, now, allowance)
+                    piece = await self._wait_for(span.piece, now, allowance)
                     now = trio.current_time()
+                    if piece is not None:
+                        parts.append(piece[span.begin : span.begin + span.length])
+                        break
         finally:
             if token is not None:
                 now = trio.current_time()
@@ -157,8 +169,12 @@ class Reader:
             self._supply.lost(span.piece)
             return None
 
-    async def _wait_for(self, piece: int, since: float, allowance: float) -> None:
-        """Return when the store has `piece`; raise `DataUnavailable` when it will not in time."""
+    async def _wait_for(self, piece: int, since: float, allowance: float) -> memoryview | None:
+        """All of `piece` once it came; None: look again whether the store has it.
+
+        Raises `DataUnavailable` when it did not come in time.
+        """
+        held_at = since
         waiter = self._waiters.get(piece)
         if waiter is None:
             waiter = self._waiters[piece] = Waiter()
@@ -176,26 +192,32 @@ class Reader:
                     deadline = progress + HURRY
                     if now >= deadline:
                         raise DataUnavailable(hurry_reason)
+                if self._supply.is_held(piece):
+                    held_at = now
+                elif now >= held_at + UNHELD and now >= progress + UNHELD:
+                    deadline = now
                 if reason := self._supply.hopeless():
                     raise DataUnavailable(reason)
                 if now >= deadline:
-                    self.breaker.on_expired(now)
+                    self.breaker.on_expired(now, piece)
                     why = self._supply.why_missing(piece)
-                    raise DataUnavailable(f"no byte of it came in {allowance:.0f} s: {why}")
+                    raise DataUnavailable(f"no byte of it came in {now - progress:.0f} s: {why}")
                 with trio.move_on_at(min(deadline, now + RECHECK)):
                     await waiter.event.wait()
-            if self._stopped is not None:
+            if waiter.data is None and self._stopped is not None:
                 raise DataUnavailable(self._stopped)
+            return waiter.data
         finally:
             self.waiting -= 1
             waiter.readers -= 1
             if not waiter.readers and self._waiters.get(piece) is waiter:
                 del self._waiters[piece]
 
-    def on_piece(self, piece: int) -> None:
-        """A piece is in the store: wake the reads that wait for it."""
+    def on_piece(self, piece: int, data: bytearray) -> None:
+        """A piece was verified: hand it to the reads that wait for it."""
         waiter = self._waiters.pop(piece, None)
         if waiter is not None:
+            waiter.data = memoryview(data).toreadonly()
             waiter.event.set()
 
     def fail_all(self, reason: str) -> None:

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_HEARD = 200
+"""Peers that a magnet's metadata search passes on to its torrent."""
+
 CLIENT_VERSION = f"torrentfs/{__version__}"
 
 
@@ -71,6 +74,8 @@ class Session:
         self._limits = Limits(RateLimit(config.download_limit), RateLimit(config.upload_limit))
         self._places = Places(config.max_connections)
         self._swarms: dict[bytes, Swarm] = {}
+        self._heard: dict[str, list[Address]] = {}
+        self._adding = trio.Lock()
 
     async def start_listening(self) -> None:
         """Open the port for incoming peers; before anything is added."""
@@ -87,8 +92,12 @@ class Session:
     ) -> Metainfo:
         """The metainfo of a magnet, from the cache or from the swarm.
 
-        Raises `MetadataTimeout` after `timeout` seconds, saying what stood in the way.
+        Raises `MetadataTimeout` after `timeout` seconds, saying what stood in the way, and
+        `InvalidTorrent` when what has this hash is no torrent.
         """
+        for torrent in self.torrents.values():
+            if set(magnet.hashes.wire) <= set(torrent.metainfo.hashes.wire):
+                return torrent.metainfo
         stored = await self.cache.metadata(magnet.hashes)
         if stored is not None:
             try:
@@ -113,14 +122,16 @@ class Session:
         self._register(magnet.hashes, fetch.swarm)
         try:
             with trio.fail_after(timeout):
-                return await fetch.run()
+                metainfo = await fetch.run()
         except trio.TooSlowError:
             raise MetadataTimeout(
                 f"no peer gave the metadata of {magnet.hashes} within {timeout:.0f} s "
                 f"({fetch.words()})"
             ) from None
         finally:
-            self._unregister(magnet.hashes)
+            self._unregister(fetch.swarm)
+        self._heard[metainfo.hashes.key] = fetch.peers[:MAX_HEARD]
+        return metainfo
 
     async def add(
         self,
@@ -134,12 +145,28 @@ class Session:
         """Start a torrent, or return the running one of the same info-hash.
 
         `trackers`, `web_seeds` and `peers` are used beside those of the torrent itself.
+        Raises `InvalidTorrent` for a v2 torrent whose hashes are not all there.
         """
-        key = metainfo.hashes.key
-        if key in self.torrents:
-            torrent = self.torrents[key]
-            torrent.swarm.add_peers(peers, "user")
-            return torrent
+        if not metainfo.has_v1 and metainfo.missing_layers():
+            raise InvalidTorrent(
+                f"{metainfo.name}: the torrent lacks its piece layers; use its magnet link, "
+                "then they are fetched from peers"
+            )
+        async with self._adding:  # so that nobody adds the same torrent meanwhile
+            torrent = self.torrents.get(metainfo.hashes.key)
+            if torrent is None:
+                torrent = await self._start(metainfo, trackers, web_seeds, select)
+        torrent.swarm.add_peers(peers, "user")
+        torrent.swarm.add_peers(self._heard.pop(metainfo.hashes.key, ()), "metadata")
+        return torrent
+
+    async def _start(
+        self,
+        metainfo: Metainfo,
+        trackers: Sequence[str],
+        web_seeds: Sequence[str],
+        select: Sequence[range],
+    ) -> Torrent:
         added = await self.cache.keep_metadata(metainfo, time.time())
         running: Torrent | None = None
 
@@ -170,11 +197,10 @@ class Session:
         )
         if swarm.trackers is not None:
             swarm.trackers.on_peers = swarm.on_tracker_peers
-        swarm.add_peers(peers, "user")
         torrent.attach_swarm(swarm, self._web_seeds(metainfo, web_seeds))
-        self.torrents[key] = torrent
-        self._register(metainfo.hashes, swarm)
         await self._nursery.start(torrent.run)
+        self.torrents[metainfo.hashes.key] = torrent
+        self._register(metainfo.hashes, swarm)
         return torrent
 
     @property
@@ -228,9 +254,9 @@ class Session:
         for form in hashes.wire:
             self._swarms[form] = swarm
 
-    def _unregister(self, hashes: InfoHashes) -> None:
-        for form in hashes.wire:
-            self._swarms.pop(form, None)
+    def _unregister(self, swarm: Swarm) -> None:
+        for form in [form for form, known in self._swarms.items() if known is swarm]:
+            del self._swarms[form]
 
     async def _on_incoming(self, stream: PeerStream) -> None:
         """A peer connected to our port: read its hello and hand it to its swarm."""

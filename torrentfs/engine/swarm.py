@@ -12,14 +12,14 @@ swarm by its info-hash and calls `accept`.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.scheduling.peerbook import PeerBook
-from torrentfs.transports.tcp import open_tcp
+from torrentfs.transports.tcp import open_tcp, show_address
 from torrentfs.wire.connection import Connection
 from torrentfs.wire.handshake import Handshake
 
@@ -39,15 +39,22 @@ HANDSHAKE_TIMEOUT = 10.0
 """Seconds a peer has to say hello; a live one takes a round trip."""
 
 
+class Ended(NamedTuple):
+    """How a conversation ended; `useful` when the peer gave us something, or took it."""
+
+    reason: str
+    useful: bool
+
+
 class Talk(Protocol):
     """What the owner of a swarm does with a connection; returns when it is over.
 
-    `True` means the peer was useful. Protocol and transport errors may be raised.
+    Protocol and transport errors may be raised: then the peer was of no use.
     """
 
     async def __call__(
         self, stream: PeerStream, connection: Connection, address: Address, *, outgoing: bool
-    ) -> bool: ...
+    ) -> Ended: ...
 
 
 class Places:
@@ -101,6 +108,7 @@ class Swarm:
         self.trackers = trackers
         self.connected: dict[Address, PeerStream] = {}
         self.last_failure: str | None = None
+        self._by_peer_id: dict[bytes, tuple[PeerStream, bool]] = {}
         self._talk = talk
         self._peer_id = peer_id
         self._config = config
@@ -114,12 +122,18 @@ class Swarm:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             if self.trackers is not None:
-                nursery.start_soon(self.trackers.run)
+                nursery.start_soon(self._announce, self.trackers)
             task_status.started()
             try:
                 await self._dial_loop(nursery)
             finally:
                 self._nursery = None
+
+    async def _announce(self, trackers: TrackerTiers) -> None:
+        try:
+            await trackers.run()
+        except Exception:  # a bug of ours must cost the trackers, not the mount
+            log.exception("%s: a bug while announcing", self.hashes)
 
     def add_peers(self, addresses: Iterable[Address], origin: str) -> None:
         """Learn of peers; they are dialled as places become free."""
@@ -138,7 +152,7 @@ class Swarm:
         if (
             self._nursery is None
             or self.book.is_banned(stream.remote[:2])
-            or stream.remote in self.connected
+            or stream.remote[:2] in self.connected
             or not self._has_place()
         ):
             return False
@@ -163,8 +177,6 @@ class Swarm:
                 address = self.book.next(now)
                 if address is None:
                     break
-                if address in self.connected:
-                    continue
                 self.book.on_connecting(address, now)
                 self._half_open += 1
                 nursery.start_soon(self._dial, address)
@@ -175,7 +187,7 @@ class Swarm:
 
     async def _dial(self, address: Address) -> None:
         """Connect, shake hands, talk; whatever happens ends as a line in the peer book."""
-        reason, useful, half_open = "", False, True
+        ended, half_open = Ended("", False), True
         stream: PeerStream | None = None
         try:
             stream = await open_tcp(*address, bind=self._config.bind)
@@ -185,32 +197,36 @@ class Swarm:
                 raise RemoteProtocolError("answered with another info-hash")
             self._half_open -= 1
             half_open = False
-            useful = await self._converse(stream, connection, theirs, address, outgoing=True)
+            ended = await self._converse(stream, connection, theirs, address, outgoing=True)
         except (RemoteProtocolError, TransportError) as error:
-            reason = str(error)
-            self.last_failure = f"{address[0]}:{address[1]} {reason}"
-            log.debug("%s: peer %s:%d: %s", self.hashes, *address, reason)
+            ended = Ended(str(error), False)
         except Exception as error:  # a bug of ours must cost this peer, not the mount
-            reason = f"failed: {error!r}"
+            ended = Ended(f"failed: {error!r}", False)
             log.exception("%s: a bug while talking to %s:%d", self.hashes, *address)
         finally:
             self._half_open -= half_open
             if stream is not None:
                 stream.abort()
-            self.book.on_closed(address, trio.current_time(), reason, useful=useful)
+            self.book.on_closed(address, trio.current_time(), ended.reason, useful=ended.useful)
+            self.last_failure = f"{show_address(*address)} {ended.reason}"
+            log.debug("%s: peer %s", self.hashes, self.last_failure)
             self._wakeup.set()
 
     async def _welcome(self, stream: PeerStream, connection: Connection, theirs: Handshake) -> None:
         """Answer an incoming handshake and talk."""
+        address, ended = stream.remote[:2], Ended("", False)
         try:
             await stream.send_all(connection.send(self.our_handshake(theirs.info_hash)))
-            await self._converse(stream, connection, theirs, stream.remote, outgoing=False)
+            ended = await self._converse(stream, connection, theirs, address, outgoing=False)
         except (RemoteProtocolError, TransportError) as error:
-            log.debug("%s: incoming %s:%d: %s", self.hashes, *stream.remote[:2], error)
-        except Exception:  # as in `_dial`
-            log.exception("%s: a bug while talking to %s:%d", self.hashes, *stream.remote[:2])
+            ended = Ended(str(error), False)
+        except Exception as error:  # as in `_dial`
+            ended = Ended(f"failed: {error!r}", False)
+            log.exception("%s: a bug while talking to %s:%d", self.hashes, *address)
         finally:
             stream.abort()
+            log.debug("%s: incoming %s:%d: %s", self.hashes, *address, ended.reason)
+            self.book.on_closed(address, trio.current_time(), ended.reason, useful=ended.useful)
             self._wakeup.set()
 
     async def _converse(
@@ -221,21 +237,41 @@ class Swarm:
         address: Address,
         *,
         outgoing: bool,
-    ) -> bool:
+    ) -> Ended:
+        """Talk, unless it is ourselves, somebody we talk to already, or there is no place."""
         if theirs.peer_id == self._peer_id:
-            self.book.ban(address, "it is ourselves")
+            if outgoing:
+                self.book.on_ourselves(address)
             raise RemoteProtocolError("connected to ourselves")
-        if address in self.connected:
+        if address in self.connected or not self._is_better(theirs.peer_id, outgoing):
             raise TransportError("already connected")
+        if not self._has_place():
+            raise TransportError("too many peers")
         self.connected[address] = stream
+        self._by_peer_id[theirs.peer_id] = stream, outgoing
         self._places.taken += 1
-        if outgoing:
-            self.book.on_connected(address, trio.current_time())
+        self.book.on_connected(address, trio.current_time())
         try:
             return await self._talk(stream, connection, address, outgoing=outgoing)
         finally:
             self._places.taken -= 1
             del self.connected[address]
+            if self._by_peer_id[theirs.peer_id][0] is stream:
+                del self._by_peer_id[theirs.peer_id]
+
+    def _is_better(self, peer_id: bytes, outgoing: bool) -> bool:
+        """Whether to talk over a new connection to this peer, as the only one to it.
+
+        When both sides dial at the same time, both keep the one that the greater id has made.
+        """
+        known = self._by_peer_id.get(peer_id)
+        if known is None:
+            return True
+        stream, was_outgoing = known
+        if outgoing == was_outgoing or outgoing != (self._peer_id > peer_id):
+            return False
+        stream.abort()
+        return True
 
     def our_handshake(self, info_hash: bytes | None = None) -> Handshake:
         """Our side of the BEP 3 handshake, with the features we speak."""

@@ -19,16 +19,13 @@ import trio
 from torrentfs.engine.assembly import Assembly
 from torrentfs.engine.peer import Peer
 from torrentfs.engine.reader import Reader
-from torrentfs.engine.stats import PeerStatistics, TorrentStatistics
+from torrentfs.engine.report import complaints, statistics_of, why_missing
+from torrentfs.engine.serving import Serving
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.engine.webseeds import LANES, WebSeedSource
-from torrentfs.errors import StorageError
 from torrentfs.scheduling.blame import Blame
-from torrentfs.scheduling.choker import RECHOKE_SECONDS, Choker, ChokerPeer
 from torrentfs.scheduling.picker import Picker, SourceKind
 from torrentfs.scheduling.readheads import ReadAheadConfig, ReadHeads
-from torrentfs.wire.hash_exchange import HashServer
-from torrentfs.wire.metadata import MetadataServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,9 +33,10 @@ if TYPE_CHECKING:
 
     from torrentfs.engine.config import SessionConfig
     from torrentfs.engine.limits import Limits
-    from torrentfs.engine.swarm import Address, Swarm
+    from torrentfs.engine.stats import TorrentStatistics
+    from torrentfs.engine.swarm import Address, Ended, Swarm
     from torrentfs.metainfo.torrent_file import Metainfo
-    from torrentfs.scheduling.picker import Request, SourceId
+    from torrentfs.scheduling.picker import SourceId
     from torrentfs.storage.tiered import TorrentStore
     from torrentfs.transports.base import PeerStream
     from torrentfs.transports.webseed import WebSeed
@@ -46,6 +44,9 @@ if TYPE_CHECKING:
     from torrentfs.wire.connection import Connection
 
 log = logging.getLogger(__name__)
+
+MAX_REMEMBERED = 1024
+"""Addresses kept of peers that left: a lie may come to light after the liar has gone."""
 
 ASSUMED_QUEUE = 250
 """Requests a peer holds until it says its `reqq` (BEP 10): what libtorrent assumes."""
@@ -67,7 +68,6 @@ class Torrent:
         listen_port: int,
         select: Sequence[range] = (),
     ) -> None:
-        now = trio.current_time()
         self.metainfo = metainfo
         self.store = store
         self.config = config
@@ -77,18 +77,9 @@ class Torrent:
         self.client_version = client_version
         self.listen_port = listen_port
         self.swarm: Swarm
-        self.uploaded = 0
         self.downloaded = 0
         self.picker = Picker(metainfo.geometry, stored=store.have)
         self.heads = ReadHeads(metainfo.geometry, ReadAheadConfig(readahead=config.readahead))
-        self.assembly = Assembly(
-            metainfo,
-            self.picker,
-            Blame(),
-            store,
-            on_verified=self._on_verified,
-            on_guilty=self._on_guilty,
-        )
         self.reader = Reader(
             metainfo.name,
             metainfo.geometry,
@@ -97,20 +88,28 @@ class Torrent:
             self,
             timeout=config.read_timeout,
         )
-        self.metadata_server = MetadataServer(metainfo.info)
-        self._hash_server = HashServer(metainfo)
-        self._choker = Choker()
-        self._rng = rng
+        self.assembly = Assembly(
+            metainfo,
+            self.picker,
+            Blame(),
+            store,
+            on_verified=self.reader.on_piece,
+            on_stored=self._on_stored,
+            on_guilty=self._on_guilty,
+        )
+        self.serving = Serving(
+            metainfo, store, rng, allowed=config.upload, peers=self.peers, on_lost=self.lost
+        )
         self._ids = itertools.count(1)
         self._sources: dict[SourceId, Peer | WebSeedSource] = {}
         self._addresses: dict[SourceId, Address] = {}
         self._seeds: list[WebSeed] = []
-        self._web_seeds: list[WebSeedSource] = []
+        self.web_seeds: list[WebSeedSource] = []
+        self._completed = store.have.complete
         self._agenda_version = -1
         self._timer = Wakeup()
         self._timer_at = float("inf")
         self._bytes_by_kind: dict[str, int] = {}
-        self._started = now
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -127,7 +126,7 @@ class Torrent:
             nursery.start_soon(self._tick_loop)
             for seed in self._seeds:
                 source = WebSeedSource(self, seed, next(self._ids))
-                self._web_seeds.append(source)
+                self.web_seeds.append(source)
                 self._attach(source, SourceKind.WEB_SEED)
                 nursery.start_soon(source.run)
             await nursery.start(self.swarm.run)
@@ -135,11 +134,11 @@ class Torrent:
 
     async def talk(
         self, stream: PeerStream, connection: Connection, address: Address, *, outgoing: bool
-    ) -> bool:
+    ) -> Ended:
         """The swarm connected a peer: make it a source until it goes (see `swarm.Talk`)."""
         peer = Peer(self, stream, connection, next(self._ids), address, trio.current_time())
         self._attach(peer, SourceKind.PEER)
-        self._addresses[peer.source] = address
+        self._remember(peer.source, address)
         log.debug("%s: %r connected", self.metainfo.name, peer)
         try:
             return await peer.run()
@@ -154,6 +153,12 @@ class Torrent:
         if kind is SourceKind.WEB_SEED:
             self.schedule(now)
 
+    def _remember(self, source: SourceId, address: Address) -> None:
+        """Note who a source is, also for later; of those that left the oldest is forgotten."""
+        self._addresses[source] = address
+        if len(self._addresses) > MAX_REMEMBERED + len(self._sources):
+            del self._addresses[next(old for old in self._addresses if old not in self._sources)]
+
     def detach(self, source: Peer | WebSeedSource) -> None:
         """A source is gone: what it was asked for is free for others."""
         if self._sources.pop(source.source, None) is None:
@@ -163,6 +168,8 @@ class Torrent:
             self._bytes_by_kind.get(source.kind, 0) + source.downloaded
         )
         self.picker.remove_source(source.source, now)
+        if isinstance(source, Peer) and not source.sender.uploads.choking:
+            self.serving.on_change(now)
         self.schedule(now)
 
     # -- reading ------------------------------------------------------------------------------
@@ -221,7 +228,10 @@ class Torrent:
                 await self._timer.wait()
             if scope.cancelled_caught:
                 self._timer_at = float("inf")
-                self.schedule(trio.current_time())
+                try:
+                    self.schedule(trio.current_time())
+                except Exception:  # a bug of ours must cost this moment, not the mount
+                    log.exception("%s: a bug while scheduling", self.metainfo.name)
 
     # -- facts from sources -------------------------------------------------------------------
 
@@ -236,13 +246,20 @@ class Torrent:
 
     def after_receiving(self, peer: Peer, now: float) -> None:
         """A batch of events is done: ask for more where there is room now."""
-        peer.request_more(now)
+        peer.sender.request_more(now)
         self.dispatch(now)
 
-    def on_source_gained(self, source: Peer) -> None:
-        """A peer said what it has: a dead torrent may be alive again."""
-        self.reader.breaker.on_progress()
-        self.dispatch(trio.current_time())
+    def on_offer(self, peer: Peer) -> None:
+        """A peer has more, or serves us now: a dead torrent may be alive again."""
+        if self.reader.breaker.is_open:
+            self.reader.breaker.on_offer(peer.pieces)
+
+    def is_held(self, piece: int) -> bool:
+        """Whether a connected peer or a web seed has a piece."""
+        return any(
+            piece in source.pieces if isinstance(source, Peer) else source.seed.has(piece)
+            for source in self._sources.values()
+        )
 
     def progress_of(self, piece: int) -> float | None:
         """When bytes of a partial piece last came."""
@@ -250,29 +267,27 @@ class Torrent:
 
     def lost(self, piece: int) -> None:
         """The store no longer has a piece."""
-        self._on_evicted([piece])
+        self.on_evicted([piece])
 
-    def _on_evicted(self, pieces: Sequence[int]) -> None:
+    def on_evicted(self, pieces: Sequence[int]) -> None:
+        """The cache gave up pieces to make room, or found them damaged."""
+        peers = self.peers()
         for piece in pieces:
             self.picker.on_lost(piece)
-            for source in self._sources.values():
-                if isinstance(source, Peer):
-                    source.tell_dont_have(piece)
-        for source in self._sources.values():
-            if isinstance(source, Peer):
-                source.update_interest()
+            for peer in peers:
+                peer.tell_dont_have(piece)
+        for peer in peers:
+            peer.update_interest()
         self.schedule(trio.current_time())
 
-    on_evicted = _on_evicted
-
-    def _on_verified(self, piece: int) -> None:
-        self.reader.on_piece(piece)
-        if self.store.have.complete and self.swarm.trackers is not None:
-            self.swarm.trackers.announce_completed()
-        for source in self._sources.values():
-            if isinstance(source, Peer):
-                source.tell_have(piece)
-                source.update_interest()
+    def _on_stored(self, piece: int) -> None:
+        if self.store.have.complete and not self._completed:
+            self._completed = True  # once (BEP 3), whatever is evicted and fetched again
+            if self.swarm.trackers is not None:
+                self.swarm.trackers.announce_completed()
+        for peer in self.peers():
+            peer.tell_have(piece)
+            peer.update_interest()
 
     def _on_guilty(self, source_id: SourceId, reason: str) -> None:
         """A source sent wrong bytes: never again."""
@@ -281,76 +296,48 @@ class Torrent:
         if address is not None:
             log.info("%s: banned %s:%d: %s", self.metainfo.name, *address, reason)
             self.swarm.ban(address, reason)
+            if isinstance(source, Peer) and source.remote != address:  # dialled by name
+                self.swarm.ban(source.remote, reason)
         if source is not None:
             if isinstance(source, WebSeedSource):
                 log.info("%s: web seed %s dropped: %s", self.metainfo.name, source.seed.url, reason)
             source.close(reason)
 
-    # -- uploading ----------------------------------------------------------------------------
-
-    @property
-    def uploads_allowed(self) -> bool:
-        """Whether the user lets us serve."""
-        return self.config.upload
-
-    def on_interest_changed(self, peer: Peer) -> None:
-        """A peer wants, or no longer wants, pieces: a free slot may be used at once."""
-        self._rechoke(trio.current_time())
-
-    def _rechoke(self, now: float) -> None:
-        if not self.config.upload:
-            return
-        peers = {p.source: p for p in self._sources.values() if isinstance(p, Peer)}
-        facts = {
-            source: ChokerPeer(
-                interested=peer.they_are_interested,
-                download_rate=peer.down_rate.per_second(now),
-                upload_rate=peer.up_rate.per_second(now),
-                connected_at=peer.connected_at,
-            )
-            for source, peer in peers.items()
-        }
-        self._choker.seeding = self.store.have.complete
-        unchoked = self._choker.rechoke(facts, now, self._rng)
-        for source, peer in peers.items():
-            if source in unchoked:
-                peer.unchoke()
-            else:
-                peer.choke()
-
-    async def read_for_upload(
-        self, store: TorrentStore, request: Request
-    ) -> bytes | memoryview | None:
-        """The bytes of a block a peer asked for, or None when they are gone."""
-        if request.piece not in store.have:
-            return None
-        data = store.read_nowait(*request)
-        if data is not None:
-            return data
-        try:
-            return await store.read(*request)
-        except StorageError:
-            self.lost(request.piece)
-            return None
-
-    def answer_hashes(self, request: m.HashRequest) -> m.Hashes | m.HashReject:
-        """Answer a BEP 52 hash request from the layers we know."""
-        return self._hash_server.answer(request)
+    # -- time ---------------------------------------------------------------------------------
 
     async def _tick_loop(self) -> None:
-        for second in itertools.count(1):
+        while True:
             await trio.sleep(1)
             now = trio.current_time()
-            for source in list(self._sources.values()):
-                if isinstance(source, Peer):
-                    source.flush(now)
-            if second % RECHOKE_SECONDS == 0:
-                self._rechoke(now)
+            try:
+                for peer in self.peers():
+                    peer.flush(now)
+                self.serving.tick(now)
+            except Exception:  # a bug of ours must cost this second, not the mount
+                log.exception("%s: a bug in the tick", self.metainfo.name)
 
     # -- words --------------------------------------------------------------------------------
 
-    def _peers(self) -> list[Peer]:
+    @property
+    def uploaded(self) -> int:
+        """Bytes of blocks sent to peers."""
+        return self.serving.uploaded
+
+    @property
+    def sources(self) -> Sequence[Peer | WebSeedSource]:
+        """Everything that can give bytes now."""
+        return tuple(self._sources.values())
+
+    def peers(self) -> list[Peer]:
+        """The connected peers."""
         return [s for s in self._sources.values() if isinstance(s, Peer)]
+
+    def bytes_by_kind(self) -> dict[str, int]:
+        """Bytes received by kind of source, those that left included."""
+        found = dict(self._bytes_by_kind)
+        for source in self._sources.values():
+            found[source.kind] = found.get(source.kind, 0) + source.downloaded
+        return found
 
     def hopeless(self) -> str | None:
         """Why no missing byte can ever come, or None while one may (see `Supply`)."""
@@ -358,40 +345,11 @@ class Torrent:
             return None
         if self.swarm.trackers is not None and self.config.tcp:
             return None
-        return "; ".join(filter(None, ["no peer, tracker or web seed is left", self._complaints()]))
+        return "; ".join(filter(None, ["no peer, tracker or web seed is left", complaints(self)]))
 
     def why_missing(self, piece: int) -> str:
         """Why a piece is not here, in words."""
-        peers = self._peers()
-        holders = [peer for peer in peers if piece in peer.pieces]
-        choked = sum(peer.choked for peer in holders)
-        words = []
-        if not peers:
-            words.append("no peers connected")
-        elif not holders:
-            words.append(f"none of {len(peers)} peers has it")
-        elif choked == len(holders):
-            words.append(f"choked by all {choked} peers that have it")
-        else:
-            words.append(f"asked {len(holders) - choked} peers, none delivered")
-        return "; ".join(filter(None, [*words, self._complaints()]))
-
-    def _complaints(self) -> str:
-        """What trackers, web seeds and peers last complained of."""
-        words = [
-            f"web seed {source.seed.url}: {source.failure}"
-            for source in self._web_seeds
-            if source.failure
-        ]
-        if self.swarm.trackers is not None:
-            words += [
-                f"tracker {tracker.url}: {tracker.last_error}"
-                for tracker in self.swarm.trackers.statistics()
-                if tracker.last_error
-            ]
-        if self.swarm.last_failure is not None and not self._peers():
-            words.append(f"last peer {self.swarm.last_failure}")
-        return "; ".join(words)
+        return why_missing(self, piece)
 
     def xattrs(self) -> Mapping[str, str]:
         """What `--xattrs` shows of this torrent, by name without the `user.torrentfs.` prefix."""
@@ -408,66 +366,7 @@ class Torrent:
 
     def statistics(self) -> TorrentStatistics:
         """Everything worth knowing at this moment."""
-        now = trio.current_time()
-        sources = tuple(_describe(source, now) for source in self._sources.values())
-        by_kind = dict(self._bytes_by_kind)
-        for source in self._sources.values():
-            by_kind[source.kind] = by_kind.get(source.kind, 0) + source.downloaded
-        have = self.store.have
-        if self.reader.breaker.is_open:
-            state = "stalled"
-        elif self.reader.waiting:
-            state = "fetching"
-        else:
-            state = "complete" if have.complete else "ready"
-        trackers = self.swarm.trackers.statistics() if self.swarm.trackers is not None else ()
-        return TorrentStatistics(
-            name=self.metainfo.name,
-            key=self.metainfo.hashes.key,
-            state=state,
-            size=sum(file.length for file in self.metainfo.files if not file.pad),
-            pieces_have=have.count,
-            pieces_total=have.size,
-            download_rate=sum(source.download_rate for source in sources),
-            upload_rate=sum(source.upload_rate for source in sources),
-            downloaded=self.downloaded,
-            uploaded=self.uploaded,
-            wasted=sum(by_kind.values()) - self.downloaded,
-            hash_failures=self.assembly.failures,
-            waiting_reads=self.reader.waiting,
-            peers=sources,
-            bytes_by_kind=by_kind,
-            trackers=tuple(str(tracker) for tracker in trackers),
-        )
+        return statistics_of(self)
 
     def __repr__(self) -> str:
         return f"<Torrent {self.metainfo.name!r} {self.store.have!r} {len(self._sources)} sources>"
-
-
-def _describe(source: Peer | WebSeedSource, now: float) -> PeerStatistics:
-    if isinstance(source, WebSeedSource):
-        return PeerStatistics(
-            address=source.seed.url,
-            kind=source.kind,
-            client="web seed",
-            progress=1.0,
-            downloaded=source.downloaded,
-            uploaded=0,
-            download_rate=source.down_rate.per_second(now),
-            upload_rate=0.0,
-            flags=source.failure or "D",
-        )
-    flags = ("d" if source.choked else "D") if source.interested else ""
-    if source.they_are_interested:
-        flags += "u" if source.uploads.choking else "U"
-    return PeerStatistics(
-        address=f"{source.address[0]}:{source.address[1]}",
-        kind=source.kind,
-        client=source.client,
-        progress=source.pieces.count / source.pieces.size if source.pieces.size else 1.0,
-        downloaded=source.downloaded,
-        uploaded=source.uploads.uploaded,
-        download_rate=source.down_rate.per_second(now),
-        upload_rate=source.up_rate.per_second(now),
-        flags=flags,
-    )

@@ -99,7 +99,9 @@ class WebSeedSource:
     async def _run_lane(self, lane: Lane) -> None:
         picker = self.torrent.picker
         while not self._dead:
-            await self._sit_out_pause()
+            if trio.current_time() < self._not_before:
+                await self._sit_out_pause(lane)
+                continue
             lane.span = picker.pick_span(self.source, trio.current_time())
             if lane.span is None:
                 await lane.wakeup.wait()
@@ -146,18 +148,25 @@ class WebSeedSource:
             for piece in error.missing:
                 self.torrent.picker.on_dont_have(self.source, piece)
         else:
-            self._not_before = now + (error.retry_after or self._retry)
-            self._retry = min(LAST_RETRY, self._retry * 2)
-            if all(lane.span is None for lane in self._lanes):
-                self.torrent.picker.on_choke(self.source, now, keeps_requests=False)
+            self._pause(now, error.retry_after)
         self.torrent.schedule(now)
 
-    async def _sit_out_pause(self) -> None:
-        if trio.current_time() < self._not_before:
-            await trio.sleep_until(self._not_before)
-            now = trio.current_time()
-            self.torrent.picker.on_unchoke(self.source, now)
-            self.torrent.schedule(now)
+    def _pause(self, now: float, retry_after: float | None) -> None:
+        """Ask nothing for a while; what another lane is still receiving goes on."""
+        if retry_after is None:
+            retry_after = self._retry
+            self._retry = min(LAST_RETRY, self._retry * 2)
+        self._not_before = max(self._not_before, now + retry_after)
+        self.torrent.picker.on_choke(self.source, now, keeps_requests=True)
+
+    async def _sit_out_pause(self, lane: Lane) -> None:
+        """Sleep while paused; then the seed may be asked again."""
+        while trio.current_time() < self._not_before and not self._dead:
+            with trio.move_on_at(self._not_before):
+                await lane.wakeup.wait()
+        now = trio.current_time()
+        self.torrent.picker.on_unchoke(self.source, now)
+        self.torrent.schedule(now)
 
     def __repr__(self) -> str:
         return f"<WebSeedSource {self.seed.url} {self.failure or 'ok'}>"

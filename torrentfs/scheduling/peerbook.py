@@ -25,6 +25,9 @@ MAX_ADDRESSES = 2000
 MAX_BANNED = 4096
 """Bans at once; the oldest lapses."""
 
+MAX_OURSELVES = 64
+"""Addresses known to be our own; more than a machine has, and strangers may pose as us."""
+
 ANY_PORT = 0
 """The port in a ban of a whole host."""
 
@@ -73,6 +76,7 @@ class PeerBook:
         self._most = most
         self._peers: dict[Address, _Peer] = {}
         self._banned: dict[Address, tuple[Address, str]] = {}
+        self._ourselves: dict[Address, None] = {}
         self._arrivals = 0
 
     def set_own_address(self, own: Address) -> None:
@@ -83,7 +87,7 @@ class PeerBook:
 
     def add(self, address: Address, origin: str, now: float) -> bool:
         """Note an address; False when it is known, banned, impossible or the book is full."""
-        if not 0 < address[1] < 65536 or self.is_banned(address):
+        if not 0 < address[1] < 65536 or self.is_banned(address) or address in self._ourselves:
             return False
         known = self._peers.get(address)
         if known is not None:
@@ -119,6 +123,10 @@ class PeerBook:
             if not peer.busy and peer.not_before <= now
         ]
         return min(ready)[1] if ready else None
+
+    def addresses(self) -> list[Address]:
+        """Everybody known, those we are connected to first, then in the order of `next`."""
+        return sorted(self._peers, key=lambda a: (not self._peers[a].busy, self._peers[a].rank()))
 
     def next_time(self, now: float) -> float | None:
         """When `next` will have somebody: `now`, later, or None (nobody known)."""
@@ -160,6 +168,13 @@ class PeerBook:
             del self._banned[next(iter(self._banned))]
         for known in [known for known in self._peers if self.is_banned(known)]:
             del self._peers[known]
+
+    def on_ourselves(self, address: Address) -> None:
+        """That was us: never dial it again. Others at the same host are welcome."""
+        self._ourselves[address] = None
+        if len(self._ourselves) > MAX_OURSELVES:
+            del self._ourselves[next(iter(self._ourselves))]
+        self._peers.pop(address, None)
 
     def is_banned(self, address: Address) -> bool:
         """Whether this address, or its host, was banned."""

@@ -1,0 +1,222 @@
+"""Who is talked to: places, duplicates, ourselves, and what the peer book learns of an end."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from tests.engine.kit import OUR_ID, FakePeer, Rig, rig
+from tests.streams import MemoryStream, memory_stream_pair
+from torrentfs.engine import swarm as swarm_module
+from torrentfs.engine.swarm import Places
+from torrentfs.errors import TransportError
+from torrentfs.wire import messages as m
+
+
+class Net:
+    """Answers dials with the ends of memory streams."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.dialled: list[tuple[tuple[str, int], float]] = []
+        self.refuse: set[tuple[str, int]] = set()
+        self.remote: dict[tuple[str, int], tuple[str, int]] = {}
+        self._arrived, self._arrivals = trio.open_memory_channel[MemoryStream](100)
+        monkeypatch.setattr(swarm_module, "open_tcp", self.open_tcp)
+
+    async def open_tcp(self, host: str, port: int, *, bind: str | None) -> MemoryStream:
+        await trio.lowlevel.checkpoint()
+        self.dialled.append(((host, port), trio.current_time()))
+        if (host, port) in self.refuse:
+            raise TransportError("connection refused")
+        ours, theirs = memory_stream_pair(other=self.remote.get((host, port), (host, port)))
+        self._arrived.send_nowait(theirs)
+        return ours
+
+    async def accept(
+        self, r: Rig, peer_id: bytes = b"-XX0000-dialled-----", *, unchoke: bool = True
+    ) -> FakePeer:
+        peer = FakePeer(await self._arrivals.receive(), r.sample.metainfo, r.sample.space)
+        await peer.hello(peer_id=peer_id)
+        with contextlib.suppress(TransportError):  # it may not want us
+            await peer.have()
+            if unchoke:
+                await peer.say(m.Unchoke())
+        await trio.testing.wait_all_tasks_blocked()
+        return peer
+
+
+@pytest.fixture
+def net(monkeypatch: pytest.MonkeyPatch) -> Net:
+    return Net(monkeypatch)
+
+
+HOST = ("198.51.100.1", 6881)
+
+
+async def test_a_known_peer_is_dialled_and_read_from(net: Net, autojump_clock: MockClock) -> None:
+    async with rig(tcp=True) as r:
+        r.swarm.add_peers([HOST], "user")
+        peer = await net.accept(r)
+        r.nursery.start_soon(peer.serve)
+        assert await r.read(0, 10) == r.sample.space[:10]
+
+
+async def test_a_peer_given_by_name_is_as_good(net: Net, autojump_clock: MockClock) -> None:
+    async with rig(tcp=True, have=[0]) as r:
+        net.remote["seedbox.example", 6881] = HOST
+        r.swarm.add_peers([("seedbox.example", 6881)], "user")
+        peer = await net.accept(r)
+        await peer.expect(m.Interested)
+        (ours,) = r.torrent.peers()
+        assert ours.remote == HOST
+        assert ours.address == ("seedbox.example", 6881)
+
+
+async def test_a_peer_that_was_useful_is_dialled_again_soon(
+    net: Net, autojump_clock: MockClock
+) -> None:
+    async with rig(tcp=True) as r:
+        r.swarm.add_peers([HOST], "user")
+        peer = await net.accept(r)
+        reading = r.reading(0, 10)
+        for _ in range(2):
+            await peer.say(peer.block(await peer.expect(m.Request)))
+        await reading.wait()
+        left = trio.current_time()
+        peer.stream.abort()
+        await net.accept(r)
+        assert net.dialled[1][1] - left == pytest.approx(5, abs=1)
+
+
+async def test_a_peer_that_gave_nothing_rests(net: Net, autojump_clock: MockClock) -> None:
+    async with rig(tcp=True) as r:
+        net.refuse.add(HOST)
+        r.swarm.add_peers([HOST], "user")
+        await trio.sleep(100)
+        times = [when for _, when in net.dialled]
+        assert times == pytest.approx([times[0], times[0] + 15, times[0] + 45], abs=1)
+        assert r.swarm.last_failure == "198.51.100.1:6881 connection refused"
+
+
+async def test_an_address_that_called_us_is_not_dialled_too(
+    net: Net, autojump_clock: MockClock
+) -> None:
+    async with rig(tcp=True) as r:
+        await r.connect(host=HOST[0])
+        (address,) = r.swarm.connected
+        r.swarm.add_peers([address], "tracker")
+        await trio.sleep(1)  # the loop that dials must not spin
+        assert len(r.swarm.connected) == 1
+        assert len(net.dialled) <= 1
+
+
+async def test_we_do_not_talk_to_ourselves_but_to_our_neighbours(
+    net: Net, autojump_clock: MockClock
+) -> None:
+    async with rig(tcp=True) as r:
+        r.swarm.add_peers([HOST], "tracker")
+        peer = await net.accept(r, OUR_ID)
+        await peer.closed()
+        assert not r.torrent.peers()
+        r.swarm.add_peers([HOST], "tracker")
+        await trio.sleep(100)
+        assert len(net.dialled) == 1
+        r.swarm.add_peers([(HOST[0], 7000)], "tracker")
+        await net.accept(r)
+        assert len(r.torrent.peers()) == 1
+
+
+async def test_a_second_connection_of_a_peer_is_refused(autojump_clock: MockClock) -> None:
+    async with rig() as r:
+        first = await r.connect(peer_id=b"-XX0000-same-same---")
+        second = await r.connect(peer_id=b"-XX0000-same-same---", have=False)
+        await second.closed()
+        assert len(r.torrent.peers()) == 1
+        await first.say(m.Have(1))
+
+
+@pytest.mark.parametrize("greater", [True, False])
+async def test_when_both_dial_the_greater_id_keeps_its_own(
+    greater: bool, net: Net, autojump_clock: MockClock
+) -> None:
+    theirs = b"-AA" + b"0" * 17 if greater else b"-ZZ" + b"0" * 17
+    async with rig(tcp=True) as r:
+        await r.connect(peer_id=theirs)
+        r.swarm.add_peers([HOST], "user")
+        await net.accept(r, theirs)
+        (kept,) = r.torrent.peers()
+        assert (kept.remote == HOST) == greater
+
+
+async def test_no_more_than_the_limit_are_connected(autojump_clock: MockClock) -> None:
+    async with rig(max_peers=3) as r:
+        for number in range(5):
+            await r.connect(have=[] if number < 3 else False)
+        assert len(r.torrent.peers()) == 3
+        (leaver, *_) = r.torrent.peers()
+        leaver.close("goes")
+        await trio.testing.wait_all_tasks_blocked()
+        await r.connect()
+        assert len(r.torrent.peers()) == 3
+
+
+async def test_places_are_shared_by_all_swarms(autojump_clock: MockClock) -> None:
+    async with rig(max_connections=2) as r:
+        for _ in range(2):
+            await r.connect()
+        refused = await r.connect(have=False)
+        await refused.closed()
+        assert r.swarm._places.taken == 2
+
+
+async def test_a_banned_peer_may_not_come_in(autojump_clock: MockClock) -> None:
+    async with rig() as r:
+        r.swarm.ban(("93.184.216.34", 1), "lied")
+        refused = await r.connect(host="93.184.216.34", have=False)
+        await refused.closed()
+        assert not r.swarm.connected
+
+
+async def test_another_torrent_is_not_served(net: Net, autojump_clock: MockClock) -> None:
+    async with rig(tcp=True) as r:
+        r.swarm.add_peers([HOST], "user")
+        stream = await net._arrivals.receive()
+        peer = FakePeer(stream, r.sample.metainfo, r.sample.space)
+        await peer.hello(peer_id=b"-XX0000-other-------", info_hash=b"x" * 20)
+        await peer.closed()
+        assert r.swarm.last_failure is not None
+        assert "another info-hash" in r.swarm.last_failure
+
+
+async def test_a_stranger_that_says_nothing_is_closed(net: Net, autojump_clock: MockClock) -> None:
+    async with rig(tcp=True) as r:
+        r.swarm.add_peers([HOST], "user")
+        stream = await net._arrivals.receive()
+        before = trio.current_time()
+        await FakePeer(stream, r.sample.metainfo, b"").closed()
+        assert trio.current_time() - before == pytest.approx(swarm_module.HANDSHAKE_TIMEOUT, abs=1)
+
+
+@pytest.mark.expect_log("a bug while talking to")
+async def test_a_bug_costs_one_peer(autojump_clock: MockClock) -> None:
+    async with rig() as r:
+        await r.seeder()
+
+        async def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("a bug")
+
+        talk, r.swarm._talk = r.swarm._talk, broken  # type: ignore[assignment]
+        await r.connect(have=False)
+        r.swarm._talk = talk
+        assert await r.read(0, 10) == r.sample.space[:10]
+
+
+def test_places() -> None:
+    places = Places(1)
+    assert places.free
+    places.taken += 1
+    assert not places.free

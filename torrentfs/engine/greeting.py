@@ -1,0 +1,46 @@
+"""What we say first on a connection to a peer of a torrent (BEP 3, 6, 10, 21)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torrentfs.engine.uploads import MAX_REQUESTS
+from torrentfs.wire import messages as m
+from torrentfs.wire.extension import OUR_EXTENSIONS
+from torrentfs.wire.fast import allowed_fast_set
+
+if TYPE_CHECKING:
+    from torrentfs.engine.torrent import Torrent
+    from torrentfs.wire.connection import Connection
+
+
+def greeting(torrent: Torrent, connection: Connection, host: str) -> list[m.Message]:
+    """The messages to begin with, in order, for the peer at the IP address `host`.
+
+    Which pieces we have comes first; then the extension handshake; then the pieces that the peer
+    may ask for while it is choked, of those that we have.
+    """
+    have = torrent.store.have
+    messages: list[m.Message] = []
+    if connection.fast and have.complete:
+        messages.append(m.HaveAll())
+    elif connection.fast and not have:
+        messages.append(m.HaveNone())
+    elif have:
+        messages.append(m.BitfieldMessage(bytes(have)))
+    if connection.extensions:
+        messages.append(
+            m.ExtensionHandshake(
+                extensions=OUR_EXTENSIONS,
+                version=torrent.client_version,
+                port=torrent.listen_port or None,
+                request_queue=MAX_REQUESTS,
+                metadata_size=len(torrent.metainfo.info),
+                upload_only=have.complete,
+                your_ip=host,
+            )
+        )
+    if connection.fast and torrent.serving.allowed:
+        pieces = allowed_fast_set(host, torrent.metainfo.hashes.wire[0], have.size)
+        messages += [m.AllowedFast(piece) for piece in pieces if piece in have]
+    return messages
