@@ -32,9 +32,3 @@ def one_input(data: bytes) -> None:
     if end:
         assert bencoding.decode(data[:end]) == value
         assert bencoding.decode(bencoding.encode(value)) == value
-    try:
-        bencoding.raw_span(data, b"info")
-    except BencodingError:
-        pass
-    else:
-        assert data[:1] == b"d"

@@ -98,16 +98,6 @@ def test_encode_sorts_keys_and_takes_encoded_parts() -> None:
     assert bencoding.encode(value) == b"d1:al2:\xc3\xa4i1el1:xee1:bd1:zi1e1:ai2eee"
 
 
-def test_raw_span() -> None:
-    data = b"d1:ai1e4:infod1:xi1ee1:zi2ee"
-    span = bencoding.raw_span(data, b"info")
-    assert span is not None
-    assert data[slice(*span)] == b"d1:xi1ee"
-    assert bencoding.raw_span(data, b"nothing") is None
-    with pytest.raises(BencodingError):
-        bencoding.raw_span(b"i1e", b"info")
-
-
 def test_cursor_walks() -> None:
     cursor = Cursor(b"d1:ali1ei2ee1:b3:xyz1:cd1:dleee rest")
     seen: list[object] = []

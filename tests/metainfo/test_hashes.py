@@ -26,14 +26,6 @@ def test_of_info() -> None:
     assert InfoHashes.of_info(b"de", v1=True, v2=False).v2 is None
 
 
-def test_matches() -> None:
-    both = InfoHashes(V1, V2)
-    assert both.matches(InfoHashes(V1))
-    assert InfoHashes(v2=V2).matches(both)
-    assert not both.matches(InfoHashes(V1, bytes(32)))
-    assert not InfoHashes(V1).matches(InfoHashes(v2=V2))
-
-
 @pytest.mark.parametrize(("v1", "v2"), [(None, None), (b"", None), (V2, None), (None, V1)])
 def test_refusals(v1: bytes | None, v2: bytes | None) -> None:
     with pytest.raises(ValueError, match="info-hash"):

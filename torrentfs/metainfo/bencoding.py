@@ -316,15 +316,3 @@ def encode(value: object) -> bytes:
 def encoded(data: bytes) -> object:
     """Bytes that are bencoded already, to stand as a value in what `encode` gets."""
     return Bencached(data)
-
-
-def raw_span(data: bytes, key: bytes) -> tuple[int, int] | None:
-    """Where the value of a top-level `key` lies in a bencoded dictionary, undecoded; or None."""
-    cursor = Cursor(data)
-    span = None
-    for name in cursor.dictionary():
-        start = cursor.position
-        cursor.value()
-        if name == key:
-            span = (start, cursor.position)
-    return span

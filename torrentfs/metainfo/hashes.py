@@ -44,11 +44,5 @@ class InfoHashes:
         """The stable name of the torrent inside torrentfs: hex of v1 where it has one, else v2."""
         return (self.v1 or self.v2 or b"").hex()
 
-    def matches(self, other: InfoHashes) -> bool:
-        """True when both may name one torrent: no form they share differs, and they share one."""
-        pairs = [(self.v1, other.v1), (self.v2, other.v2)]
-        shared = [(a, b) for a, b in pairs if a is not None and b is not None]
-        return bool(shared) and all(a == b for a, b in shared)
-
     def __str__(self) -> str:
         return self.key

@@ -10,7 +10,6 @@ from __future__ import annotations
 KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
-TIB = 1 << 40
 
 MAX_METADATA_BYTES = 64 * MIB
 """Info dictionary taken from peers (BEP 9). They may make us hold this much before its hash can be
