@@ -153,7 +153,7 @@ def test_two_torrents_of_one_name(tmp_path: Path) -> None:
             seeder = stack.enter_context(seed(torrent.torrent, tree, tmp_path))
             peers += ["--peer", seeder.address]
         second = f"same name [{made[1].v1[:8]}]"  # type: ignore[index]
-        sources = [made[0].torrent, made[1].magnet()]
+        sources: list[str | Path] = [made[0].torrent, made[1].magnet()]
         mount = stack.enter_context(mounted(sources, tmp_path, *peers))
         assert sorted(os.listdir(mount.path)) == ["same name", second]
         assert sha256_file(mount / "same name" / "x") == sha256_file(made[0].path / "x")

@@ -82,7 +82,9 @@ def test_while_we_download_from_another(tmp_path: Path, version: Version) -> Non
     port = free_port()
     with (
         seed(made.torrent, file, tmp_path, upload_limit=6 * MIB) as seeder,
-        mounted(made.torrent, tmp_path, "--peer", seeder.address, "--port", str(port)) as mount,
+        mounted(
+            made.torrent, tmp_path, "--peer", seeder.address, "--port", str(port), "-vv"
+        ) as mount,
         download(made.magnet(), tmp_path / "got", tmp_path, peers=[("127.0.0.1", port)]) as peer,
     ):
         with reading(mount / file.name) as readers:
