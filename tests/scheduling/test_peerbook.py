@@ -54,6 +54,23 @@ def test_failures_back_off_and_success_forgives() -> None:
     assert book.next(now + 5.0) == A
 
 
+def test_what_the_user_gave_is_tried_again_soon() -> None:
+    book = PeerBook()
+    book.add(A, GIVEN, 0.0)
+    now, rests = 0.0, []
+    for _ in range(12):
+        book.on_connecting(A, now)
+        book.on_closed(A, now, "refused", False)
+        when = book.next_time(now)
+        assert when is not None
+        rests.append(when - now)
+        now = when
+    assert rests[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert max(rests) == 60.0
+    book.on_closed(A, now, "bye", useful=True)
+    assert book.next(now + 1.0) == A
+
+
 @pytest.mark.parametrize(
     "host", ["98.76.54.32", "2606:2800:220:1::1", "::ffff:98.76.54.32"], ids=["v4", "v6", "mapped"]
 )

@@ -4,8 +4,9 @@ An address is in the book from the moment it is told until it is pushed out by b
 order of `next`: addresses that the user gave, then those that were useful before, then fewest
 failures, then BEP 40 (canonical peer priority: both ends of a swarm prefer the same connections,
 and nobody can choose his place in our order; it needs our own address, see `own_address`), then
-order of arrival. After a failure an address rests 15 s, doubling to an hour; after a useful
-connection only five seconds.
+order of arrival. After a failure an address rests 15 s, doubling to an hour; one that the user gave
+rests from one second to a minute, as it may be all there is; after a useful connection an address
+rests five seconds.
 
 A ban is of the host, because a liar comes back with another port. But an address that is not
 global (loopback, a home's network, a provider's NAT, a tunnel's end) or a name stands for any
@@ -33,7 +34,10 @@ ANY_PORT = 0
 
 FIRST_REST = 15.0
 LONGEST_REST = 3600.0
+GIVEN_FIRST_REST = 1.0
+GIVEN_LONGEST_REST = 60.0
 USEFUL_REST = 5.0
+"""Seconds; the first of each is doubled with every failure up to the longest."""
 
 GIVEN = "user"
 """The `origin` of addresses that a user named (`--peer`, `x.pe`): tried first, never pushed out."""
@@ -155,9 +159,12 @@ class PeerBook:
         if useful:
             peer.useful = True
             peer.failures = 0
-            peer.not_before = now + USEFUL_REST
+            peer.not_before = now + (GIVEN_FIRST_REST if peer.given else USEFUL_REST)
         else:
-            peer.not_before = now + min(LONGEST_REST, FIRST_REST * 2.0 ** min(peer.failures, 10))
+            first, longest = FIRST_REST, LONGEST_REST
+            if peer.given:
+                first, longest = GIVEN_FIRST_REST, GIVEN_LONGEST_REST
+            peer.not_before = now + min(longest, first * 2.0 ** min(peer.failures, 10))
             peer.failures += 1
 
     def ban(self, address: Address, reason: str) -> None:
