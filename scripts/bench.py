@@ -50,7 +50,9 @@ from tests.swarm.torrents import MadeTorrent, make_torrent
 
 MIB = 1 << 20
 PROBE = 64 * 1024
-BTFS_LIMIT, BTFS_SHORT = 30.0, 10.0  # seconds a read of btfs may take: it has no bound of its own
+# Seconds that a read of btfs may take, and what it must deliver beyond that, in bytes per second:
+# it has no bound of its own.
+BTFS_LIMIT, BTFS_SHORT, BTFS_RATE = 30.0, 10.0, 10e6
 FILM, OTHER = "film.bin", "other.bin"
 
 Row = dict[str, float]
@@ -281,7 +283,7 @@ def swarm_of(arguments: argparse.Namespace, work: Path) -> Iterator[Swarm]:
         port = seeder.port
         if shape:
             port = stack.enter_context(proxy(("127.0.0.1", port), work, **shape))
-        patience = BTFS_SHORT if arguments.short else BTFS_LIMIT
+        patience = (BTFS_SHORT if arguments.short else BTFS_LIMIT) + film / BTFS_RATE
         yield Swarm(made, seeder, ("127.0.0.1", port), shape, film, other, work, limit, patience)
 
 
