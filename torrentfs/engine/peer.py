@@ -47,6 +47,9 @@ KEEPALIVE = 100.0
 SILENCE = 150.0
 """Seconds of their silence after which we close."""
 
+BORED = 30.0
+"""Seconds for which we keep up our interest in a peer that has nothing that we lack."""
+
 STALLED = 60.0
 """Seconds for which a peer may owe us blocks and bring none; it lost them to others long before."""
 
@@ -76,6 +79,7 @@ class Peer:
         self.sender = Sender(torrent, stream, connection, source, now)
         self.choked = True
         self.interested = False
+        self._bored_since: float | None = None
         self.they_are_interested = False
         self.downloaded = 0
         self.down_rate = Rate()
@@ -185,6 +189,10 @@ class Peer:
 
     def flush(self, now: float) -> None:
         """Once a second: send queued HAVEs, keep the connection alive, notice a dead one."""
+        if self._bored_since is not None and now - self._bored_since > BORED:
+            self._bored_since = None
+            self.interested = False
+            self.sender.send(m.NotInterested())
         if not self.torrent.picker.is_owing(self.source):
             self._owing_since = None
         elif self._owing_since is None:
@@ -199,11 +207,20 @@ class Peer:
     # -- events -------------------------------------------------------------------------------
 
     def update_interest(self) -> None:
-        """Say INTERESTED while the peer has a piece that we lack."""
-        wanted = self.torrent.picker.is_interesting(self.source)
-        if wanted != self.interested:
-            self.interested = wanted
-            self.sender.send(m.Interested() if wanted else m.NotInterested())
+        """Say INTERESTED as soon as the peer has a piece that we lack.
+
+        It is taken back only after `BORED` seconds (see `flush`): clients choke at once who loses
+        interest, and libtorrent then waits 10 s before it unchokes again. That hits a reader
+        when the cache gives up a piece of a torrent that was complete.
+        """
+        if not self.torrent.picker.is_interesting(self.source):
+            if self.interested and self._bored_since is None:
+                self._bored_since = trio.current_time()
+            return
+        self._bored_since = None
+        if not self.interested:
+            self.interested = True
+            self.sender.send(m.Interested())
 
     def _on_pieces(self, pieces: Bitfield) -> None:
         self.pieces = pieces

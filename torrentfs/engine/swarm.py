@@ -142,6 +142,11 @@ class Swarm:
             self.book.add(address, origin, now)
         self._wakeup.set()
 
+    def want_peers(self) -> None:
+        """A read waits and nothing comes: ask the trackers again as early as they allow."""
+        if self.trackers is not None:
+            self.trackers.announce_soon()
+
     def on_tracker_peers(self, addresses: Sequence[Address], url: str) -> None:
         """A tracker named peers."""
         log.debug("%s: %d peers from %s", self.hashes, len(addresses), url)

@@ -306,6 +306,7 @@ class Torrent:
     # -- time ---------------------------------------------------------------------------------
 
     async def _tick_loop(self) -> None:
+        downloaded = 0
         while True:
             await trio.sleep(1)
             now = trio.current_time()
@@ -313,6 +314,9 @@ class Torrent:
                 for peer in self.peers():
                     peer.flush(now)
                 self.serving.tick(now)
+                if self.reader.waiting and self.downloaded == downloaded:
+                    self.swarm.want_peers()
+                downloaded = self.downloaded
             except Exception:  # a bug of ours must cost this second, not the mount
                 log.exception("%s: a bug in the tick", self.metainfo.name)
 
