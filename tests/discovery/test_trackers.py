@@ -220,6 +220,18 @@ async def test_completed_is_said_once_to_those_who_know_us(autojump_clock: MockC
     ]
 
 
+async def test_completed_is_said_right_after_a_round_that_it_fell_into(
+    autojump_clock: MockClock,
+) -> None:
+    fake = FakeTrackers(a=with_peers(interval=1800))
+    fake.delay["a"] = 2.0
+    async with running([["a"]], fake) as run:
+        await trio.sleep(1)
+        run.tiers.announce_completed()
+        await trio.sleep(3)
+        assert [(n, e) for _, n, e in fake.seen] == [("a", "started"), ("a", "completed")]
+
+
 async def test_both_hashes_of_a_hybrid_torrent(autojump_clock: MockClock) -> None:
     fake = FakeTrackers(a=with_peers())
     async with running([["a"]], fake, hashes=(b"1" * 20, b"2" * 20)):

@@ -178,12 +178,15 @@ class TrackerTiers:
         while True:
             self._soon = False
             await self._announce_round()
-            while (due := self._next_time()) > trio.current_time():
-                with trio.move_on_at(due):
-                    await self._wakeup.wait()
+            while True:
                 if self._completed:
                     self._completed = False
                     await self._announce_event("completed")
+                due = self._next_time()
+                if due <= trio.current_time():
+                    break
+                with trio.move_on_at(due):
+                    await self._wakeup.wait()
 
     def _next_time(self) -> float:
         if not self._soon:
