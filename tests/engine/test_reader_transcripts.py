@@ -241,3 +241,17 @@ async def test_an_evicted_piece_is_fetched_again(autojump_clock: MockClock) -> N
                 expected = r.sample.space[piece * PIECE : piece * PIECE + 10]
                 assert await r.read(piece * PIECE, 10) == expected
         assert r.store.have.count == 2
+
+
+async def test_a_piece_evicted_while_its_read_waits_for_another_is_asked_again(
+    autojump_clock: MockClock,
+) -> None:
+    async with rig(have=[1]) as r:
+        peer = await r.connect(unchoke=True)
+        reading = r.reading(0, 2 * PIECE)
+        requests = [await peer.expect(m.Request, piece=0) for _ in range(2)]
+        r.store.evict(1)
+        await peer.say(*map(peer.block, requests))
+        for _ in range(2):
+            await peer.say(peer.block(await peer.expect(m.Request, piece=1)))
+        assert await reading.wait() == r.sample.space[: 2 * PIECE]

@@ -251,6 +251,7 @@ class Picker:
                 source.lacking += 1
         if any(want.piece == piece for want in self._urgent):
             self._fill_urgent()
+            self._attention = True
         self.ledger.ahead.set_free(piece, False)
         self._rest = None  # the next agenda is looked at anew
 
