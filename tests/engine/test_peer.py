@@ -35,23 +35,6 @@ async def test_interest_ends_when_we_have_all_that_it_has(autojump_clock: MockCl
         await peer.expect(m.NotInterested)
 
 
-async def test_interest_outlasts_a_moment_without_wishes(autojump_clock: MockClock) -> None:
-    async with rig(have=None) as r:
-        peer = await r.connect(unchoke=True)
-        for piece in (3, 5):
-            r.store.evict(piece)
-            reading = r.reading(piece * PIECE, 10)
-            for _ in range(2):
-                await peer.say(peer.block(await peer.expect(m.Request)))
-            await reading.wait()
-            await peer.settle()
-        assert peer.sent.count(m.Interested()) == 1
-        assert m.NotInterested() not in peer.sent
-        left = trio.current_time()
-        await peer.expect(m.NotInterested)
-        assert trio.current_time() - left == pytest.approx(peer_module.BORED, abs=2)
-
-
 async def test_allowed_fast_pieces_are_asked_of_a_choking_peer(autojump_clock: MockClock) -> None:
     async with rig() as r:
         peer = await r.connect()

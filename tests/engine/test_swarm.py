@@ -215,32 +215,6 @@ async def test_a_bug_costs_one_peer(autojump_clock: MockClock) -> None:
         assert await r.read(0, 10) == r.sample.space[:10]
 
 
-async def test_trackers_are_asked_again_while_a_read_waits_for_nothing(
-    autojump_clock: MockClock,
-) -> None:
-    class Trackers:
-        asked = 0
-
-        def announce_soon(self) -> None:
-            self.asked += 1
-
-    async with rig(tcp=True) as r:
-        r.swarm.add_peers([HOST], "user")
-        trackers = Trackers()
-        r.swarm.trackers = trackers  # type: ignore[assignment]
-        await trio.sleep(10)
-        assert not trackers.asked  # nobody reads
-        reading = r.reading(0, 10)
-        await trio.sleep(2.5)
-        assert trackers.asked
-        seeder = await r.seeder()
-        await reading.wait()
-        asked = trackers.asked
-        await trio.sleep(10)
-        assert trackers.asked == asked
-        assert seeder.served
-
-
 def test_places() -> None:
     places = Places(1)
     assert places.free
