@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
-from torrentfs.scheduling.rates import MIN_DEPTH, Pace, Rate
+from torrentfs.scheduling.rates import MIN_DEPTH, RAMP, Pace, Rate
 
 
 def test_a_steady_rate_is_measured_young_and_old() -> None:
@@ -75,3 +75,52 @@ def test_a_source_that_only_gets_bursts_is_measured_too() -> None:
         for _ in range(4):
             pace.on_block(n * 1.0, BLOCK_LENGTH, n + 0.1)
     assert pace.rate == pytest.approx(4 * BLOCK_LENGTH / 0.1, rel=0.1)
+
+
+def test_a_source_with_bursts_is_as_fast_as_its_average() -> None:
+    pace = Pace(initial=8, limit=500)
+    now = 0.0
+    pace.on_asked(now)
+    for burst in range(8):
+        now = 0.5 * burst + 0.5
+        for n in range(120):
+            pace.on_block(now - 0.4, BLOCK_LENGTH, now + n * 1e-5)
+        for tick in range(1, 24):
+            pace.on_tick(now + 0.02 * tick)
+        if burst:
+            assert pace.rate < 2.0 * 120 * BLOCK_LENGTH / 0.5
+    assert pace.rate == pytest.approx(120 * BLOCK_LENGTH / 0.5, rel=0.5)
+    assert pace.gap == pytest.approx(0.5, rel=0.2)
+    assert pace.silence(now + 0.4) == 0.0, "it is silent out of habit"
+    assert pace.silence(now + 1.0) > 0.4
+    assert pace.depth() >= 120, "all that it may send at once is asked in time"
+
+
+def test_silence_counts_before_a_block_ends_it() -> None:
+    pace = Pace(initial=8, limit=500)
+    now = flow(pace, 0.05, 10e6, 2.0)
+    for tick in range(100):
+        pace.on_tick(now + tick * 0.02)
+    assert pace.rate < 3e6
+
+
+def test_nothing_is_expected_of_a_source_that_never_answered() -> None:
+    pace = Pace(initial=8, limit=500)
+    fresh = pace.arrival(0, 0.0)
+    pace.on_asked(0.0)
+    for tick in range(100):
+        pace.on_tick(tick * 0.02)
+    assert pace.arrival(0, 2.0) > 1.0 > fresh, "not even when its queue was given to others"
+    pace.on_block(0.0, BLOCK_LENGTH, 2.0)
+    assert pace.rtt == 2.0
+
+
+def test_an_idle_source_is_asked_for_read_ahead_at_the_pace_of_its_line() -> None:
+    pace = Pace(initial=8, limit=500)
+    now = flow(pace, 0.05, 12.5e6, 2.0) + 1.0
+    assert pace.depth() > 40
+    assert pace.ramp(0, now) == RAMP
+    pace.on_asked(now)
+    assert RAMP + 14 < pace.ramp(RAMP, now + 0.02) < RAMP + 20
+    pace.on_block(now, BLOCK_LENGTH, now + 0.05)
+    assert pace.ramp(RAMP, now + 0.05) == pace.depth()

@@ -2,7 +2,10 @@
 
 No trio, no sockets, no bytes: blocks are numbers, time is a heap. A source is a queue behind half a
 round trip; it sends one block after the other at its bandwidth, with jitter if asked, may stall,
-die, choke or lie. A cancel travels like a request and removes what has not begun to be sent.
+die, choke or lie. A cancel travels like a request and removes what has not begun to be sent; but a
+source that is `eager`, as real ones are, has put what it was asked for into its socket by then.
+One with a `limit` sends at its full rate what its token bucket grants: libtorrent's, which fills
+twice a second, grants at once only what is saved beyond a second's worth, and saves three.
 Readers are generators that yield ("read", file, offset, size) or ("sleep", seconds).
 """
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from random import Random
 
 MIB = 1024 * 1024
+TICK = 0.5
+"""Seconds between two fillings of a limited source's bucket."""
 Reader = "Generator[tuple, None, None]"
 
 
@@ -41,10 +46,14 @@ class SimSource:
         lies: bool = False,
         fast: bool = True,
         pieces: range | None = None,
+        eager: bool = False,
+        limit: float = 0.0,
     ) -> None:
         self.rtt, self.rate, self.kind, self.reqq = rtt, rate, kind, reqq
         self.jitter, self.stalls, self.dies_at, self.lies = jitter, stalls, dies_at, lies
-        self.fast, self.pieces = fast, pieces
+        self.fast, self.pieces, self.eager, self.limit = fast, pieces, eager, limit
+        self.quota = 0.0
+        self.granted = 0.0
         self.queue: deque[Request] = deque()
         self.sending = False
         self.alive = True
@@ -92,10 +101,10 @@ class Swarm:
     def run(self, until: float = 600.0, *, while_readers: bool = True) -> None:
         self._pump()
         while self._events and (self.running or not while_readers):
-            when, _, call, args = heapq.heappop(self._events)
-            if when > until:
+            if self._events[0][0] > until:
                 self.now = until
                 return
+            when, _, call, args = heapq.heappop(self._events)
             self.now = max(self.now, when)
             call(*args)
             # whatever happens at the same instant is one wake-up of the engine
@@ -118,6 +127,8 @@ class Swarm:
                 for piece in source.pieces:
                     self.picker.on_have(name, piece)
             self.picker.on_unchoke(name, self.now)
+        if source.limit:
+            self.at(self.rng.uniform(0.0, TICK), self._refill, name)
         if source.dies_at is not None:
             self.at(source.dies_at, self.kill, name)
         return name
@@ -135,12 +146,35 @@ class Swarm:
             if begin <= self.now < end:
                 self.at(end, self._serve, name)
                 return
+        if source.limit and not self._grant(source):
+            return
         request = source.queue.popleft()
+        source.granted -= request.length
         source.sending = True
         spent = request.length / source.rate
         if source.jitter:
             spent *= 1.0 + self.rng.uniform(-source.jitter, source.jitter)
         self.at(self.now + spent, self._sent, name, request)
+
+    def _grant(self, source: SimSource) -> bool:
+        if source.granted > 0.0:
+            return True
+        wished = sum(request.length for request in source.queue)
+        if source.quota - wished < source.limit:
+            return False
+        source.quota -= wished
+        source.granted += wished
+        return True
+
+    def _refill(self, name: int) -> None:
+        source = self.sources[name]
+        wished = sum(request.length for request in source.queue)
+        source.quota = min(source.quota + source.limit * TICK, 3.0 * source.limit)
+        grant = max(0.0, min(source.quota, wished - source.granted))
+        source.quota -= grant
+        source.granted += grant
+        self._serve(name)
+        self.at(self.now + TICK, self._refill, name)
 
     def _sent(self, name: int, request: Request) -> None:
         source = self.sources[name]
@@ -155,7 +189,7 @@ class Swarm:
 
     def _cancelled(self, name: int, request: Request) -> None:
         queue = self.sources[name].queue
-        if request in queue:
+        if request in queue and not self.sources[name].eager:
             queue.remove(request)
             if self.sources[name].fast:
                 rtt = self.sources[name].rtt

@@ -81,6 +81,23 @@ def test_a_seek_takes_one_round_trip_and_one_piece(read: int, pause: float) -> N
     assert swarm.picker.wasted == 0
 
 
+@pytest.mark.parametrize("run_length", [1, 8])
+def test_a_seek_out_of_a_full_path_waits_for_no_more_than_is_on_its_way(run_length: int) -> None:
+    # a real seeder puts what it is asked for into its socket at once: CANCEL comes too late
+    swarm = run(seeks(24, run_length * MIB, 0.0), home(eager=True))
+    per = run_length * 8
+    first = sorted(wait for _, wait in swarm.latencies["reader"][2 * per :: per])
+    assert first[len(first) // 2] < 1.15 * PIECE_TIME
+    assert first[int(len(first) * 0.95)] < 1.25 * PIECE_TIME
+
+
+def test_a_seek_right_after_the_window_opened_meets_only_the_first_blocks_of_it() -> None:
+    steps = list(seeks(24, MIB, 0.001))
+    swarm = run(iter(steps), home(eager=True))
+    first = sorted(wait for _, wait in swarm.latencies["reader"][16::8])
+    assert first[len(first) // 2] < 1.15 * PIECE_TIME
+
+
 def test_the_path_is_full_within_three_round_trips() -> None:
     swarm = run(copy(4 * MIB), home(), home(), piece_length=16 * MIB)
     # shared by two new sources, so both grow; full is bandwidth x delay, 39 blocks each
@@ -124,6 +141,20 @@ def test_eight_capped_seeders_add_up(rtt: float, jitter: float) -> None:
     assert speed(swarm) > 0.9 * 32e6
     assert sum(source.rate for source in rates) > 0.9 * 32e6
     assert wasted(swarm) < 0.01
+
+
+@pytest.mark.parametrize("rtt", [0.001, 0.050])
+def test_eight_seeders_with_an_upload_limit_add_up_within_two_seconds(rtt: float) -> None:
+    swarm = Swarm(rng=Random(1))
+    for _ in range(8):
+        swarm.add(SimSource(rtt=rtt, rate=300e6, limit=4e6, eager=True, reqq=2000))
+    swarm.heads.on_open(0, 0.0)
+    swarm.read_with("reader", copy(160 * MIB))
+    swarm.run(2.0)
+    before = swarm.consumed["reader"]
+    swarm.run()
+    assert 160 * MIB - before > 0.9 * 32e6 * (swarm.now - 2.0)
+    assert wasted(swarm) < 0.04
 
 
 def test_a_loopback_seeder_is_never_starved() -> None:

@@ -26,6 +26,9 @@ TICK = 0.020
 IDLE_TICK = 0.5
 """The same when only read-ahead is in flight: enough for silent sources."""
 
+RAMP_TICK = 0.005
+"""Seconds until a source that was idle is asked for more read-ahead (see `Pace.ramp`)."""
+
 DEAR = 4.0
 """Times later a block must be once the budget is spent; at twice the budget nothing is hedged."""
 
@@ -110,8 +113,11 @@ def to_wake(picker: Picker, now: float) -> list[SourceId]:
     if due:
         _snub(picker, now)
         picker._hedge_at = now + (TICK if ledger.urgent.pieces else IDLE_TICK)
-    if not (picker._attention or ledger.freed or (due and ledger.urgent.pieces)):
+    ramped = now >= picker._ramp_at
+    if not (picker._attention or ledger.freed or ramped or (due and ledger.urgent.pieces)):
         return []
+    if ramped:
+        picker._ramp_at = float("inf")
     picker._attention = ledger.freed = False
     ready: list[tuple[float, SourceId]] = []
     for name, source in ledger.sources.items():
@@ -140,9 +146,9 @@ def next_wakeup(picker: Picker, now: float) -> float | None:
     sources = ledger.sources.values()
     avoiding = any(source.avoid for source in sources)
     if not avoiding and (len(sources) < 2 or not any(source.in_flight for source in sources)):
-        return None
+        return None if picker._ramp_at == float("inf") else max(now, picker._ramp_at)
     wait = TICK if ledger.urgent.pieces else IDLE_TICK
-    return max(now, min(picker._hedge_at, now + wait))
+    return max(now, min(picker._hedge_at, picker._ramp_at, now + wait))
 
 
 def _snub(picker: Picker, now: float) -> None:
@@ -153,7 +159,10 @@ def _snub(picker: Picker, now: float) -> None:
             source.avoid.clear()
             source.forget_reach()
             picker._attention = True
-        if not source.in_flight or source.pace.silence(now) < picker.config.snub_seconds:
+        if not source.in_flight:
+            continue
+        source.pace.on_tick(now)
+        if source.pace.silence(now) < picker.config.snub_seconds:
             continue
         per = ledger.per_piece
         others = [

@@ -81,6 +81,7 @@ class Picker:
         self._dropped: list[int] = []
         self._attention = False
         self._hedge_at = 0.0
+        self._ramp_at = float("inf")
         self._front_speed = (0.0, 0.0, -1.0)
 
     # --- sources ---------------------------------------------------------------------------
@@ -417,6 +418,10 @@ class Picker:
             candidates = ledger.ahead.free & known.reach(ledger.ahead)
             if candidates:
                 candidates = sharing.leave_front(self, known, candidates, now)
+                ramp = known.pace.ramp(queued + len(asked), now) - queued
+                if ramp < room:
+                    room = ramp
+                    self._ramp_at = now + hedging.RAMP_TICK
             while candidates and room > len(asked):
                 low = candidates & -candidates
                 candidates ^= low

@@ -8,13 +8,21 @@ is its round trip, what does it deliver per second, and how much may be in fligh
   anew under constant load the depth is halved for one round trip (BBR's ProbeRTT, at a cost of
   about half a percent).
 * **Rate**: bytes over intervals of a round trip (at least 10 ms), counted only while something was
-  in flight, so that a source nobody asks does not look slow. `rate` is the average that arrival
-  times are computed from, `peak` the recent best that the depth is computed from.
+  in flight, so that a source nobody asks does not look slow; silence while asked does count.
+  `rate` is the average that arrival times are computed from: bytes over time of the last second,
+  of a young source over the later half of its life. `peak` is the recent best.
+* **Gap**: the longest recent silence while asked. A source whose owner limits its upload is fast
+  for some milliseconds and then silent: libtorrent fills its bucket twice a second. Within its gap
+  a source is not late.
 * **Depth**: slow start as in TCP: `initial` blocks, one more for every block that arrives, which
   doubles per round trip; it ends when blocks begin to wait (HyStart) or the rate stops growing.
-  From then on the depth is `peak x (round trip + slack)`. The slack bridges the pauses of an event
+  From then on the depth is `peak x (round trip + slack)`, and no more than the average rate brings
+  in a round trip and a gap. The slack bridges the pauses of an event
   loop (10 ms at 600 MB/s are 6 MB, several hundred blocks) yet is all that a seek can find queued
   ahead of it beyond what is already on the way.
+* **Ramp**: what may be asked at once of a source that was idle is less, for one round trip: asked
+  now or when the line could carry it, a block arrives at the same time, but a seek finds less ahead
+  of it. (A CANCEL is no help: peers put what they are asked for into their socket at once.)
 """
 
 from __future__ import annotations
@@ -42,8 +50,15 @@ ASSUMED_RTT = 0.100
 ASSUMED_RATE = 1_000_000.0
 """Bytes per second of a source never measured: a home line's share, so that it is tried."""
 
+LONGEST_GAP = 1.0
+"""Seconds of silence that may pass for a habit of the source."""
+
+RAMP = 8
+"""Blocks of read-ahead asked at once of an idle source; the rest at the pace of its line."""
+
 _INTERVAL = 0.010
 _AVERAGE_SECONDS = 1.0
+_GAP_SECONDS = 3.0
 
 
 class Rate:
@@ -84,9 +99,9 @@ class Pace:
     """Round trip, rate and depth of one source. `queued` arguments are blocks in flight to it."""
 
     __slots__ = (
-        "_asked_bytes", "_bytes", "_end", "_flat", "_previous", "_probe_until", "_rtt_at",
-        "_start", "_total", "_waiting", "asked", "growing", "last", "limit", "peak", "rate",
-        "rtt", "window",
+        "_age", "_asked_bytes", "_busy", "_bytes", "_end", "_flat", "_previous", "_probe_until",
+        "_rtt_at", "_start", "_total", "_waiting", "_weighed", "asked", "assumed", "gap", "growing",
+        "last", "limit", "peak", "rate", "rtt", "window",
     )  # fmt: skip
 
     def __init__(self, *, initial: int, limit: int) -> None:
@@ -95,6 +110,10 @@ class Pace:
         self.rate = 0.0
         """Average bytes per second while asked; 0.0 while unknown."""
         self.peak = 0.0
+        self.assumed = ASSUMED_RATE
+        """Stands for `rate` while that is unknown; less the longer a first block is awaited."""
+        self.gap = 0.0
+        """Longest silence of late while asked, seconds."""
         self.growing = True
         self.window = initial
         self.limit = limit
@@ -102,12 +121,15 @@ class Pace:
         """When data last came."""
         self.asked = 0.0
         """When it was asked after having had nothing to do."""
-        self._start = 0.0
         self._waiting = True
         self._total = 0
         self._asked_bytes = 0
+        self._start = 0.0
         self._end = 0.0
         self._bytes = 0
+        self._age = 0.0
+        self._busy = 0.0
+        self._weighed = 0.0
         self._flat = 0
         self._previous = 0.0
         self._rtt_at = 0.0
@@ -132,52 +154,76 @@ class Pace:
         if latency < self.rtt or not self.rtt:
             self.rtt = max(latency, 1e-5)
             self._rtt_at = now
-        if self._waiting:
-            # the first block after a pause marks a time, the ones behind it are measured
-            self._waiting = False
-            if self._bytes:
-                pause = now - self.last
-                self._start += pause
-                self._end += pause
-            else:
-                self._begin(now)
-            self.last = now
-            if self.growing:
-                self.window += 1
-            return
-        self.last = now
-        self._bytes += length
         if self.growing:
             self.window += 1
-            if latency > 1.5 * self.rtt + SLACK and self.window > 8:
-                self._settle(now)
+        if self._waiting:
+            # the first block after a pause marks a time, the ones behind it are measured
+            self._resume(min(now, self.asked + self.rtt + SLACK))
+        else:
+            self._bytes += length
+            if self.growing and latency > 1.5 * self.rtt + SLACK and self.window > 8:
+                self.growing = False  # blocks begin to wait: the path is full
+        silent = now - self.last
+        if silent > self.gap:
+            self.gap = min(silent, LONGEST_GAP)
+        self.last = now
         if now >= self._end:
             self._measure(now, latency)
+
+    def on_tick(self, now: float) -> None:
+        """It has something to deliver: silence counts although no block came to end it."""
+        if self._waiting:
+            if not self._total:
+                late = now - self.asked - ASSUMED_RTT
+                self.assumed = min(self.assumed, BLOCK_LENGTH / max(late, SLACK))
+                return
+            due = self.asked + self.rtt + SLACK
+            if now <= due:
+                return
+            self._resume(due)
+        if now >= self._end:
+            self._measure(now, None)
+
+    def _resume(self, since: float) -> None:
+        """The pause of having had nothing to do is over: it takes no part in the interval."""
+        self._waiting = False
+        if self._end:
+            pause = since - max(self.last, self._start)
+            self._start += pause
+            self._end += pause
+        else:
+            self._begin(since)
+        self.last = since
 
     def _begin(self, now: float) -> None:
         self._start = now
         self._end = now + min(max(self.rtt, _INTERVAL), MOST_QUEUED_SECONDS)
         self._bytes = 0
 
-    def _measure(self, now: float, latency: float) -> None:
+    def _measure(self, now: float, latency: float | None) -> None:
         """An interval is over: fold it into rate, peak and, in slow start, the verdict on it."""
         passed = now - self._start
         sample = self._bytes / passed
-        if self.growing or not self.rate:
-            self.rate = max(sample, self.rate)
-            self.peak = max(sample, self.peak)
-            self._flat = self._flat + 1 if sample < 1.25 * self._previous else 0
-            self._previous = max(self._previous, sample)
-            if self._flat >= 3:
-                self.growing = False
-        else:
-            self.rate += (sample - self.rate) * (1.0 - exp(-passed / _AVERAGE_SECONDS))
-            if sample >= self.peak:
-                self.peak = sample
-            else:
-                memory = max(10.0 * self.rtt, _AVERAGE_SECONDS)
-                self.peak += (sample - self.peak) * min(1.0, passed / memory)
-        if self._probe_until:
+        self._age += passed
+        keep = exp(-passed / min(_AVERAGE_SECONDS, max(0.5 * self._age, passed)))
+        self._busy = self._busy * keep + passed
+        self._weighed = self._weighed * keep + self._bytes
+        self.rate = max(self._weighed / self._busy, 1.0)
+        self.gap *= exp(-passed / _GAP_SECONDS)
+        if sample >= self.peak:
+            self.peak = sample
+        elif not self.growing:
+            memory = max(10.0 * self.rtt, _AVERAGE_SECONDS)
+            self.peak += (sample - self.peak) * min(1.0, passed / memory)
+        if self.growing:
+            self.rate = max(self.rate, sample)
+            if latency is not None:
+                self._flat = self._flat + 1 if sample < 1.25 * self._previous else 0
+                self._previous = max(self._previous, sample)
+                self.growing = self._flat < 3
+        if latency is None:
+            pass
+        elif self._probe_until:
             if now >= self._probe_until:
                 # this block was asked when the queue was already short
                 self._probe_until = 0.0
@@ -187,26 +233,27 @@ class Pace:
             self._probe_until = now + 2.0 * max(self.rtt, _INTERVAL)
         self._begin(now)
 
-    def _settle(self, now: float) -> None:
-        """Blocks begin to wait: the path is full, slow start is over."""
-        self.growing = False
-        if now > self._start:
-            sample = self._bytes / max(now - self._start, 0.001)
-            self.rate = max(self.rate, sample)
-            self.peak = max(self.peak, sample)
-
     def depth(self) -> int:
         """Blocks that may be in flight now."""
         if self.growing or not self.rate:
             return min(self.window, self.limit)
         rtt = self.rtt or ASSUMED_RTT
         most = min(
-            self.peak * (1.1 * rtt + SLACK),
-            self.rate * (rtt + MOST_QUEUED_SECONDS),
+            self.peak * (rtt + SLACK),
+            self.rate * (rtt + max(MOST_QUEUED_SECONDS, 2.5 * self.gap)),
         )
         if self._probe_until:
             most = self.peak * rtt * 0.5
         return max(MIN_DEPTH, min(int(most / BLOCK_LENGTH) + 2, self.limit))
+
+    def ramp(self, queued: int, now: float) -> int:
+        """Blocks that may be in flight now if they are read-ahead; less than `depth` for the one
+        round trip after it was idle."""
+        depth = self.depth()
+        if self.growing or not self.rate or (queued and not self._waiting):
+            return depth
+        passed = now - self.asked if queued else 0.0
+        return min(depth, RAMP + int(self.peak * passed / BLOCK_LENGTH))
 
     def arrival(self, queued: int, now: float) -> float:
         """Seconds until a block asked now would be here, behind `queued` others.
@@ -215,18 +262,19 @@ class Pace:
         it; before the first block the round trip comes first.
         """
         rtt = self.rtt or ASSUMED_RTT
-        rate = self.rate or ASSUMED_RATE
+        rate = self.rate or self.assumed
         drain = queued * BLOCK_LENGTH / rate
         if queued:
             if self._waiting:
                 drain += max(0.0, self.asked + rtt - now)
             drain = max(drain, self.silence(now))
-        return max(rtt, drain) + BLOCK_LENGTH / rate
+        block = BLOCK_LENGTH / rate
+        return max(rtt, drain) + block + 0.5 * max(0.0, self.gap - block)
 
     def silence(self, now: float) -> float:
         """Seconds that an answer is overdue (0.0: it is not), given that something is in flight."""
         rtt = self.rtt or ASSUMED_RTT
-        gap = BLOCK_LENGTH / (self.rate or ASSUMED_RATE)
+        gap = max(BLOCK_LENGTH / (self.rate or ASSUMED_RATE), self.gap)
         return max(0.0, now - max(self.last + gap, self.asked + rtt + gap))
 
     def __repr__(self) -> str:

@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
-from torrentfs.scheduling.rates import ASSUMED_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +60,7 @@ def share(blocks: int, mine: tuple[float, float], others: Sequence[tuple[float, 
 
 def line(pace: Pace, queued: int, now: float) -> tuple[float, float]:
     """(latency, rate) of a source with `queued` blocks in flight, for `share`."""
-    rate = pace.rate or ASSUMED_RATE
+    rate = pace.rate or pace.assumed
     return pace.arrival(queued, now) - BLOCK_LENGTH / rate, rate
 
 
@@ -70,7 +69,7 @@ def remaining(pace: Pace, position: int, now: float) -> float:
 
     A source that is overdue by x is expected to stay silent for about x more.
     """
-    rate = pace.rate or ASSUMED_RATE
+    rate = pace.rate or pace.assumed
     return pace.silence(now) + max(0.0, (position + 1) * BLOCK_LENGTH / rate)
 
 
