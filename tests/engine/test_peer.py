@@ -163,3 +163,13 @@ async def test_an_evicted_piece_is_taken_back(autojump_clock: MockClock) -> None
         assert await modern.expect(m.DontHave) == m.DontHave(0)
         await modern.expect(m.Interested)  # it has what we lack now
         assert await plain.settle() == [m.Interested()]
+
+
+async def test_what_a_peer_calls_us_goes_to_the_peer_book(autojump_clock: MockClock) -> None:
+    async with rig() as r:
+        told: list[object] = []
+        r.torrent.swarm.book.on_told_own_address = lambda own, by: told.append(own)
+        peer = await r.connect(extensions=True)
+        await peer.say(m.ExtensionHandshake(your_ip="192.0.2.7"))
+        await peer.settle()
+    assert told == [("192.0.2.7", r.torrent.listen_port)]

@@ -141,3 +141,17 @@ def test_our_own_address_orders_by_bep_40() -> None:
     own = ("123.213.32.10", 6881)
     book.set_own_address(own)
     assert book.next(0.0) == max(others, key=lambda other: canonical_priority(own, other))
+
+
+def test_our_own_address_is_what_two_hosts_say_it_is() -> None:
+    book = PeerBook()
+    others = [(f"98.76.{n}.32", 1) for n in range(20)]
+    for other in others:
+        book.add(other, "tracker", 0.0)
+    own, lie = ("123.213.32.10", 6881), ("1.2.3.4", 6881)
+    book.on_told_own_address(lie, by="5.5.5.5")
+    book.on_told_own_address(lie, by="5.5.5.5")
+    assert book.next(0.0) == others[0]
+    book.on_told_own_address(own, by="5.5.5.6")
+    book.on_told_own_address(own, by="5.5.5.7")
+    assert book.next(0.0) == max(others, key=lambda other: canonical_priority(own, other))

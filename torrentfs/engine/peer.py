@@ -276,6 +276,9 @@ class Peer:
     def _on_extension_handshake(self, event: m.ExtensionHandshake, now: float) -> None:
         if event.request_queue:
             self.torrent.picker.set_max_queue(self.source, event.request_queue)
+        if event.your_ip:
+            own = (event.your_ip, self.torrent.listen_port)
+            self.torrent.swarm.book.on_told_own_address(own, self.remote[0])
 
     def _on_question(self, event: m.MetadataRequest | m.HashRequest, now: float) -> None:
         self.sender.on_question(event)

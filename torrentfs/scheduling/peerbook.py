@@ -77,6 +77,7 @@ class PeerBook:
 
     def __init__(self, *, own_address: Address | None = None, most: int = MAX_ADDRESSES) -> None:
         self._own = own_address
+        self._claim: tuple[Address | None, str] = None, ""
         self._most = most
         self._peers: dict[Address, _Peer] = {}
         self._banned: dict[Address, tuple[Address, str]] = {}
@@ -88,6 +89,16 @@ class PeerBook:
         self._own = own
         for address, peer in self._peers.items():
             peer.priority = self._priority(address)
+
+    def on_told_own_address(self, own: Address, by: str) -> None:
+        """The host `by` says that it sees us at `own`; believed when another host says the same."""
+        if own == self._own:
+            return
+        claim, host = self._claim
+        if claim == own and host != by:
+            self.set_own_address(own)
+        else:
+            self._claim = own, by
 
     def add(self, address: Address, origin: str, now: float) -> bool:
         """Note an address; False when it is known, banned, impossible or the book is full."""
