@@ -80,7 +80,7 @@ async def test_a_peer_that_was_useful_is_dialled_again_soon(
     net: Net, autojump_clock: MockClock
 ) -> None:
     async with rig(tcp=True) as r:
-        r.swarm.add_peers([HOST], "user")
+        r.swarm.add_peers([HOST], "tracker")
         peer = await net.accept(r)
         reading = r.reading(0, 10)
         for _ in range(2):
@@ -95,7 +95,7 @@ async def test_a_peer_that_was_useful_is_dialled_again_soon(
 async def test_a_peer_that_gave_nothing_rests(net: Net, autojump_clock: MockClock) -> None:
     async with rig(tcp=True) as r:
         net.refuse.add(HOST)
-        r.swarm.add_peers([HOST], "user")
+        r.swarm.add_peers([HOST], "tracker")
         await trio.sleep(100)
         times = [when for _, when in net.dialled]
         assert times == pytest.approx([times[0], times[0] + 15, times[0] + 45], abs=1)
