@@ -214,7 +214,7 @@ class Swarm:
                 stream.abort()
             self.book.on_closed(address, trio.current_time(), ended.reason, useful=ended.useful)
             self.last_failure = f"{show_address(*address)} {ended.reason}"
-            log.debug("%s: peer %s", self.hashes, self.last_failure)
+            log.debug("%s: peer %s: %s", self.hashes, show_address(*address), ended.reason)
             self._wakeup.set()
 
     async def _welcome(self, stream: PeerStream, connection: Connection, theirs: Handshake) -> None:
