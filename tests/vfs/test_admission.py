@@ -152,3 +152,19 @@ def test_repr_and_identity() -> None:
     admission = Admission()
     assert admission.gate("a") is admission.gate("a")
     assert repr(admission) == "<Admission 0 running, 0 waiting>"
+
+
+async def test_waiting_until_nobody_reads(autojump_clock: object) -> None:
+    admission = Admission()
+    await admission.wait_idle()
+    gates = [admission.gate("a"), admission.gate("b")]
+    for gate in gates:
+        assert gate.enter_nowait()
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(admission.wait_idle)
+        for gate in gates:
+            await trio.sleep(1)
+            gate.leave()
+    assert trio.current_time() - begun == 2
+    assert admission.running == 0

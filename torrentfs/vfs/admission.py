@@ -70,8 +70,7 @@ class Gate:
     def leave(self) -> None:
         """Give back a slot."""
         self.running -= 1
-        self._admission.running -= 1
-        self._admission.hand_out()
+        self._admission.on_left()
 
     def admit_one(self) -> None:
         """Give a slot to the first in line; there is one, and there is room."""
@@ -95,6 +94,7 @@ class Admission:
         self.closed = False
         self._gates: dict[str, Gate] = {}
         self._turns: deque[Gate] = deque()  # gates with somebody in line, next turn first
+        self._idle = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
         return f"<Admission {self.running} running, {self.waiting} waiting>"
@@ -130,6 +130,18 @@ class Admission:
                 skipped = 0
             else:
                 skipped += 1
+
+    def on_left(self) -> None:
+        """A read gave back its slot."""
+        self.running -= 1
+        self.hand_out()
+        if not self.running:
+            self._idle.unpark_all()
+
+    async def wait_idle(self) -> None:
+        """Wait until no read runs."""
+        while self.running:
+            await self._idle.park()
 
     def close(self) -> None:
         """Let nobody in any more and send away those in line."""

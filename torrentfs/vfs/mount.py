@@ -11,8 +11,8 @@ only makes probes of a file fetch more.
 **Ending.** A mount ends when somebody unmounts it (`fusermount3 -u`, `umount`), when the
 connection is aborted, or when the task that runs `serve_mount` is cancelled. The owner first
 makes its torrents fail blocked reads, then cancels. Here, in order: nobody gets in line any
-more; invalidations in flight end (the session still answers them); the session's tasks are
-cancelled; pyfuse3 closes the device, at which the kernel fails whatever was not answered, and
+more; invalidations in flight end (the session still answers them); reads that the owner failed
+are answered, so that they end with EIO; the session's tasks are cancelled; pyfuse3 closes the device, at which the kernel fails whatever was not answered, and
 unmounts, lazily, so a process that sits in the mount cannot stop us.
 
 A reader that was killed leaves its request with us, and the kernel lets the mount go all the
@@ -76,6 +76,10 @@ WATCH_INTERVAL = 0.25
 """Seconds between looks at whether the kernel still wants answers, while reads are waiting."""
 PREFLIGHT_TIMEOUT = 5.0
 """Seconds for the checks before mounting; only a hung mount at the place exceeds them."""
+LAST_ANSWERS = 0.25
+"""Seconds at the end for reads that were failed to say so: EIO, not "endpoint not connected"."""
+RETRIES_WITHIN = 0.03
+"""Seconds in which the kernel asks once more for a page that could not be read."""
 ANSWER_TIMEOUT = 10.0
 """Seconds until the kernel must have got its first answer."""
 
@@ -241,6 +245,10 @@ async def _serve(mount: Mount, device: int | None, task_status: trio.TaskStatus[
             mount.operations.shut()
             with trio.CancelScope(shield=True):
                 await mount.end_invalidations()
+                if not ended.is_set():
+                    with trio.move_on_after(LAST_ANSWERS):
+                        await mount.operations.admission.wait_idle()
+                        await trio.sleep(RETRIES_WITHIN)
             life.cancel()
             nursery.cancel_scope.cancel()
     if failures:
