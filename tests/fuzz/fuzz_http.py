@@ -18,7 +18,7 @@ from tests.transports.torrents import sample
 from torrentfs.daemon.sources import UrlSource, load
 from torrentfs.errors import ConfigError, InvalidTorrent, MetadataTimeout
 from torrentfs.transports.http import HttpClient
-from torrentfs.transports.webseed import WebSeed, WebSeedError
+from torrentfs.transports.webseed import Flavour, WebSeed, WebSeedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,7 +93,7 @@ async def _ask(kind: int, pieces: list[bytes]) -> None:
             await _fetch(WebSeed("http://seed/", _TORRENT.metainfo, client, _FLAVOURS[kind]))
 
 
-_FLAVOURS = ("getright", "hoffman")
+_FLAVOURS: tuple[Flavour, ...] = ("getright", "hoffman")
 
 
 async def _fetch(seed: WebSeed) -> None:
