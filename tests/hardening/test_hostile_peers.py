@@ -114,8 +114,8 @@ def test_one_that_stalls_is_not_waited_for(film: MadeTorrent, tmp_path: Path, af
 
 @pytest.mark.parametrize(
     "behaviour",
-    [hostile.garbage(), hostile.garbage(5), hostile.boundless, hostile.unasked],
-    ids=["garbage", "garbage after five blocks", "a message of 4 GiB", "blocks nobody asked for"],
+    [hostile.garbage(), hostile.garbage(2), hostile.boundless, hostile.unasked],
+    ids=["garbage", "garbage after two blocks", "a message of 4 GiB", "blocks nobody asked for"],
 )
 def test_who_breaks_the_protocol_is_dropped(
     film: MadeTorrent, tmp_path: Path, behaviour: Behaviour
@@ -123,7 +123,7 @@ def test_who_breaks_the_protocol_is_dropped(
     with beside_an_honest_seeder(film, tmp_path, behaviour) as (mount, peer, _):
         assert is_right(mount, film)
         assert peer.wait_dropped(5)
-        assert f"peer {peer.address}: " in mount.log()
+        assert f"peer {peer.address}" in mount.log()
 
 
 def test_garbage_instead_of_a_handshake(film: MadeTorrent, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_garbage_instead_of_a_handshake(film: MadeTorrent, tmp_path: Path) -> No
     ):
         assert is_right(mount, film)
         assert peer.wait_dropped(5)
-        assert f"peer {peer.address}: " in mount.log()
+        assert f"peer {peer.address}" in mount.log()
 
 
 def test_one_that_never_shakes_hands_is_let_go(film: MadeTorrent, tmp_path: Path) -> None:
@@ -147,11 +147,11 @@ def test_one_that_never_shakes_hands_is_let_go(film: MadeTorrent, tmp_path: Path
         assert is_right(mount, film)
         assert time.monotonic() - began < 8
         assert peer.wait_dropped(12)
-        assert f"peer {peer.address}: no handshake within 10 s" in mount.log()
+        assert "no handshake within 10 s" in mount.log()
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
-@pytest.mark.parametrize("after", [0, 7])
+@pytest.mark.parametrize("after", [0, 2])
 def test_one_that_dies_in_the_middle_of_a_block(
     film: MadeTorrent, tmp_path: Path, after: int, reset: bool
 ) -> None:
@@ -159,7 +159,7 @@ def test_one_that_dies_in_the_middle_of_a_block(
     with beside_an_honest_seeder(film, tmp_path, behaviour) as (mount, peer, _):
         assert is_right(mount, film)
         assert peer.connections >= 1
-        assert f"peer {peer.address}: " in mount.log()
+        assert f"peer {peer.address}" in mount.log()
         assert f"banned {peer.address}" not in mount.log()  # to die is no crime
 
 
@@ -356,7 +356,8 @@ def test_a_flood_costs_bounded_memory_and_everything_goes_on(
         began = time.monotonic()
         begin.set()
         offset = 8 * MIB
-        while ended is None or time.monotonic() < ended + 0.7:
+        while ended is None or time.monotonic() < ended + 0.7 or offset < 12 * MIB:
+            assert time.monotonic() < began + 40
             asked = time.monotonic()
             assert len(os.listdir(mount.path)) == os.statvfs(mount.path).f_files > 0
             slowest = max(slowest, time.monotonic() - asked)
@@ -367,7 +368,6 @@ def test_a_flood_costs_bounded_memory_and_everything_goes_on(
             time.sleep(0.02)
             if ended is None and (done.is_set() or time.monotonic() > began + 5):
                 ended = time.monotonic()  # sent all, or we take no more: both are fine
-        assert offset >= 12 * MIB
         with capsys.disabled():
             print(
                 f"\n{kind}: +{(peak - before) / MIB:.0f} MiB, slowest listing "

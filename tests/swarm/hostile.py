@@ -290,7 +290,9 @@ class HostilePeer:
                 if self._shake:
                     theirs = peer.receive(68)
                     # Their info-hash comes back, no extension is offered.
-                    answer = theirs[:20] + bytes(8) + theirs[28:48] + b"-XX0001-hostilepeer0"
+                    # Two of one id would be taken for one peer: the port tells them apart.
+                    name = b"-XX0001-hostile%05d" % self.port
+                    answer = theirs[:20] + bytes(8) + theirs[28:48] + name
                     peer.send(answer)
                 self._behaviour(peer)
         with self._counting:
