@@ -15,6 +15,7 @@ def seeds() -> Iterable[bytes]:
     v1, v2 = "0123456789abcdef" * 2 + "01234567", "0123456789abcdef" * 4
     yield f"magnet:?xt=urn:btih:{v1}".encode()
     yield b"magnet:?xt=urn:btih:" + b"A2B3C4D5" * 4
+    yield b"magnet:?xt=urn:btih:" + b"a" * 30 + b"t="
     yield f"magnet:?xt=urn:btmh:1220{v2}&dn=a+b%20c".encode()
     yield (
         f"magnet:?xt.1=urn:btih:{v1}&xt.2=urn:btmh:1220{v2}&dn=%C3%A4&tr=http%3A%2F%2Fa%2Fb%3Fc"

@@ -79,6 +79,7 @@ def test_malformed_advice_is_dropped(field: str) -> None:
         ("magnet:?xt=urn:btih:", "btih"),
         ("magnet:?xt=urn:btih:" + "x" * 40, "btih"),
         ("magnet:?xt=urn:btih:" + "1" * 32, "btih"),
+        ("magnet:?xt=urn:btih:" + "a" * 31 + "=", "btih"),
         ("magnet:?xt=urn:btih:" + "ä" * 32, "btih"),
         ("magnet:?xt=urn:btmh:1220" + "x" * 64, "btmh"),
         ("magnet:?xt=urn:btmh:1114" + V1.hex(), "btmh"),

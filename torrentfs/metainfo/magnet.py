@@ -125,7 +125,7 @@ def _v1_hash(digits: str) -> bytes:
     try:
         if len(digits) == 40:
             return binascii.unhexlify(digits)
-        if len(digits) == 32:
+        if len(digits) == 32 and "=" not in digits:  # padding would stand for fewer bytes
             return base64.b32decode(digits.upper())
     except ValueError:
         pass

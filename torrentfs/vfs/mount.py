@@ -12,8 +12,9 @@ only makes probes of a file fetch more.
 connection is aborted, or when the task that runs `serve_mount` is cancelled. The owner first
 makes its torrents fail blocked reads, then cancels. Here, in order: nobody gets in line any
 more; invalidations in flight end (the session still answers them); reads that the owner failed
-are answered, so that they end with EIO; the session's tasks are cancelled; pyfuse3 closes the device, at which the kernel fails whatever was not answered, and
-unmounts, lazily, so a process that sits in the mount cannot stop us.
+are answered, so that they end with EIO; the session's tasks are cancelled; pyfuse3 closes the
+device, at which the kernel fails whatever was not answered, and unmounts, lazily, so a process
+that sits in the mount cannot stop us.
 
 A reader that was killed leaves its request with us, and the kernel lets the mount go all the
 same. Then the session's loop is over while tasks still wait for data nobody will read; a watch
