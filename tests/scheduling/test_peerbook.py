@@ -54,6 +54,19 @@ def test_failures_back_off_and_success_forgives() -> None:
     assert book.next(now + 5.0) == A
 
 
+def test_a_waiting_read_shortens_long_rests() -> None:
+    book = PeerBook()
+    book.add(A, "tracker", 0.0)
+    for _ in range(8):
+        book.on_connecting(A, 0.0)
+        book.on_closed(A, 0.0, "refused", False)
+    assert book.next_time(0.0) == 15.0 * 2**7
+    assert book.shorten_rests(100.0)
+    assert book.next_time(100.0) == 115.0
+    assert not book.shorten_rests(101.0)  # and repeating it does not put the dial off
+    assert book.next(115.0) == A
+
+
 def test_what_the_user_gave_is_tried_again_soon() -> None:
     book = PeerBook()
     book.add(A, GIVEN, 0.0)

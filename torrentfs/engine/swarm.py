@@ -143,9 +143,12 @@ class Swarm:
         self._wakeup.set()
 
     def want_peers(self) -> None:
-        """A read waits and nothing comes: ask the trackers again as early as they allow."""
+        """A read waits and nothing comes: ask the trackers again as early as they allow, and if
+        nobody is connected, let no address rest for long."""
         if self.trackers is not None:
             self.trackers.announce_soon()
+        if not self.connected and self.book.shorten_rests(trio.current_time()):
+            self._wakeup.set()
 
     def on_tracker_peers(self, addresses: Sequence[Address], url: str) -> None:
         """A tracker named peers."""

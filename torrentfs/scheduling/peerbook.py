@@ -6,7 +6,7 @@ failures, then BEP 40 (canonical peer priority: both ends of a swarm prefer the 
 and nobody can choose his place in our order; it needs our own address, see `own_address`), then
 order of arrival. After a failure an address rests 15 s, doubling to an hour; one that the user gave
 rests from one second to a minute, as it may be all there is; after a useful connection an address
-rests five seconds.
+rests five seconds. While a read waits and nobody is connected, no rest is longer than 15 s.
 
 A ban is of the host, because a liar comes back with another port. But an address that is not
 global (loopback, a home's network, a provider's NAT, a tunnel's end) or a name stands for any
@@ -177,6 +177,17 @@ class PeerBook:
                 first, longest = GIVEN_FIRST_REST, GIVEN_LONGEST_REST
             peer.not_before = now + min(longest, first * 2.0 ** min(peer.failures, 10))
             peer.failures += 1
+
+    def shorten_rests(self, now: float) -> bool:
+        """A read waits and nobody is connected: nobody rests longer than after a first failure.
+
+        True when that made somebody's rest shorter.
+        """
+        latest = now + FIRST_REST
+        resting = [peer for peer in self._peers.values() if peer.not_before > latest]
+        for peer in resting:
+            peer.not_before = latest
+        return bool(resting)
 
     def ban(self, address: Address, reason: str) -> None:
         """Never again anything from this host, or from this address alone where several peers
