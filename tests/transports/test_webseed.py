@@ -27,11 +27,13 @@ class Answer:
     url: str | None = None
     breaks: HttpError | None = None
     chunk: int = 5000
+    ended: bool = False
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         for at in range(0, len(self.body), self.chunk):
             await trio.lowlevel.checkpoint()
             yield self.body[at : at + self.chunk]
+        self.ended = True
         if self.breaks is not None:
             raise self.breaks
 
@@ -102,6 +104,22 @@ ODD = sample(
     ],
     name="odd",
 )
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+async def test_an_answer_that_ends_with_the_range_is_read_to_its_end(ranges: bool) -> None:
+    # its connection can be used again then; of a longer answer no more is read than wanted
+    data = ODD.files["b.bin",]
+    answers: list[Answer] = []
+
+    def script(url: str, wanted: str | None) -> Answer:
+        answers.append(partial(data, wanted) if ranges else Answer(200, data))
+        answers[-1].headers["content-length"] = str(len(answers[-1].body))
+        return answers[-1]
+
+    seed, _ = seed_of(ODD, script)
+    assert await read(seed, 32_768 + 1000, 20_000) == data[1000:21_000]
+    assert answers[0].ended is ranges
 
 
 async def test_one_request_per_run_of_a_file() -> None:

@@ -372,7 +372,12 @@ def _escape(name: bytes) -> str:
 
 
 async def _cut(reply: HttpStream, skip: int, size: int) -> Chunks:
-    """`size` bytes of the body behind the first `skip`; fewer if it ends before."""
+    """`size` bytes of the body behind the first `skip`; fewer if it ends before.
+
+    A body that ends there is read to its end, for a connection is kept only if all was taken
+    from it: a new one costs a round trip, and two more with TLS.
+    """
+    ends_there = _content_length(reply) == skip + size
     async with aclosing(reply.chunks()) as chunks:
         async for chunk in chunks:
             if skip >= len(chunk):
@@ -386,7 +391,7 @@ async def _cut(reply: HttpStream, skip: int, size: int) -> Chunks:
             else:
                 size -= len(chunk)
                 yield chunk
-            if not size:
+            if not size and not ends_there:
                 return
 
 
