@@ -29,3 +29,13 @@ def test_the_nearest_cursor_continues_and_the_oldest_goes() -> None:
     assert state.find(5 * MIB, MIB) is None
     state.jump(20 * MIB, 0.0, 2)
     assert second not in state.cursors
+
+
+def test_windows_follow_what_the_user_allows_and_half_of_the_cache() -> None:
+    ample = ReadAheadConfig.within(10_000 * MIB, 32 * MIB)
+    assert (ample.readahead, ample.total) == (32 * MIB, 64 * MIB)
+    far = ReadAheadConfig.within(10_000 * MIB, 256 * MIB)
+    assert (far.readahead, far.total) == (256 * MIB, 256 * MIB)
+    small = ReadAheadConfig.within(40 * MIB, 32 * MIB)
+    assert (small.readahead, small.total) == (20 * MIB, 20 * MIB)
+    assert ReadAheadConfig.within(10_000 * MIB, 0).readahead == 0

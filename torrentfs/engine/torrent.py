@@ -79,7 +79,8 @@ class Torrent:
         self.swarm: Swarm
         self.downloaded = 0
         self.picker = Picker(metainfo.geometry, stored=store.have)
-        self.heads = ReadHeads(metainfo.geometry, ReadAheadConfig(readahead=config.readahead))
+        cache = max(config.cache_size, config.memory_limit)  # pieces beyond it stay in memory
+        self.heads = ReadHeads(metainfo.geometry, ReadAheadConfig.within(cache, config.readahead))
         self.reader = Reader(
             metainfo.name,
             metainfo.geometry,

@@ -37,6 +37,13 @@ class ReadAheadConfig:
     drain_floor: int = 1 * MIB
     """A slow drain does not shrink the window below this."""
 
+    @classmethod
+    def within(cls, cache: int, readahead: int) -> ReadAheadConfig:
+        """For a cache of `cache` bytes: all windows together take no more than half of it, lest
+        they evict each other, and no less than one reader may have."""
+        most = cache // 2
+        return cls(readahead=min(readahead, most), total=min(max(readahead, cls().total), most))
+
 
 class Cursor:
     """A frontier that contiguous reads move on."""
