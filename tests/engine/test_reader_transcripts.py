@@ -255,3 +255,23 @@ async def test_a_piece_evicted_while_its_read_waits_for_another_is_asked_again(
         for _ in range(2):
             await peer.say(peer.block(await peer.expect(m.Request, piece=1)))
         assert await reading.wait() == r.sample.space[: 2 * PIECE]
+
+
+async def test_what_a_read_holds_already_is_not_fetched_again_for_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with rig(capacity=0) as r:
+        peer = await r.connect(unchoke=True)
+        reading = r.reading(0, 2 * PIECE)
+        requests = [await peer.expect(m.Request) for _ in range(4)]
+        for request in requests:
+            if request.piece == 0:
+                await peer.say(peer.block(request))
+        # piece 0 is with its reader now; the store could not keep it
+        assert not [e for e in await peer.settle() if isinstance(e, m.Request)]
+        await trio.sleep(5)
+        assert not [e for e in await peer.settle() if isinstance(e, m.Request)]
+        for request in requests:
+            if request.piece == 1:
+                await peer.say(peer.block(request))
+        assert await reading.wait() == r.sample.space[: 2 * PIECE]

@@ -64,4 +64,4 @@ async def test_evicting_more_than_peers_are_told_one_by_one(autojump_clock: Mock
             r.store.evict(piece)
         gone = [e.piece for e in await peer.settle() if isinstance(e, m.DontHave)]
         assert gone == list(range(10))
-        assert r.torrent.peers()[0].interested
+        assert await peer.expect(m.Interested)  # within a second

@@ -136,10 +136,7 @@ class Assembly:
         self._picker.on_stored(piece)
         self._on_verified(piece, data)
         await self._store.put(piece, data)
-        if piece in self._store.have:
-            self._on_stored(piece)
-        else:  # no room for it, on disk or in memory
-            self._picker.on_lost(piece)
+        self._on_stored(piece)
 
     async def _on_bad(self, piece: int, data: bytearray) -> None:
         self.failures += 1

@@ -141,10 +141,16 @@ class Reader:
                         if part is not None:
                             parts.append(part)
                             break
+                    place = offset + sum(map(len, parts))
                     if token is None:
                         allowance = self.breaker.allowance(now)
-                        token = self._heads.park(file, offset, size, now + allowance, now)
-                        self._supply.schedule(now)
+                    else:
+                        self._heads.unpark(token, now)
+                    # anew at each wait: what we hold is not wanted any more, and what was
+                    # evicted meanwhile is wanted again
+                    left = offset + size - place
+                    token = self._heads.park(file, place, left, now + allowance, now)
+                    self._supply.schedule(now)
                     piece = await self._wait_for(span.piece, now, allowance)
                     now = trio.current_time()
                     if piece is not None:

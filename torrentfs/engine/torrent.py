@@ -111,6 +111,7 @@ class Torrent:
         self._timer = Wakeup()
         self._timer_at = float("inf")
         self._bytes_by_kind: dict[str, int] = {}
+        self._lost: set[int] = set()
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -200,6 +201,7 @@ class Torrent:
     def schedule(self, now: float) -> None:
         """Bring demand to the picker, cancels and wake-ups to the sources."""
         if self.heads.version != self._agenda_version:
+            self._tell_lost()
             self._agenda_version = self.heads.version
             self.picker.set_agenda(self.heads.agenda(now), now)
             for piece in self.picker.take_dropped():
@@ -272,16 +274,31 @@ class Torrent:
 
     def on_evicted(self, pieces: Sequence[int]) -> None:
         """The cache gave up pieces to make room, or found them damaged."""
+        self._lost.update(pieces)
         peers = self.peers()
         for piece in pieces:
-            self.picker.on_lost(piece)
             for peer in peers:
                 peer.tell_dont_have(piece)
-        for peer in peers:
+
+    def _tell_lost(self) -> None:
+        """Bring what was evicted to the picker: with the next demand, or within a second.
+
+        Not at once, or pieces of one read that push each other out of a tiny cache would be
+        fetched in turns as fast as they come.
+        """
+        if not self._lost:
+            return
+        for piece in self._lost:
+            if piece not in self.store.have:
+                self.picker.on_lost(piece)
+        self._lost.clear()
+        for peer in self.peers():
             peer.update_interest()
-        self.schedule(trio.current_time())
 
     def _on_stored(self, piece: int) -> None:
+        if piece not in self.store.have:  # no room for it, on disk or in memory
+            self._lost.add(piece)
+            return
         if self.store.have.complete and not self._completed:
             self._completed = True  # once (BEP 3), whatever is evicted and fetched again
             if self.swarm.trackers is not None:
@@ -315,6 +332,9 @@ class Torrent:
                 for peer in self.peers():
                     peer.flush(now)
                 self.serving.tick(now)
+                if self._lost:
+                    self._tell_lost()
+                    self.dispatch(now)
                 if self.reader.waiting and self.downloaded == downloaded:
                     self.swarm.want_peers()
                 downloaded = self.downloaded
