@@ -109,16 +109,16 @@ def time_left(holder: Source, block_id: int, place: int, now: float) -> float:
 def to_wake(picker: Picker, now: float) -> list[SourceId]:
     """Sources that should pick now: new or freed demand, or a late block; soonest first."""
     ledger = picker.ledger
-    due = now >= picker._hedge_at
+    due = now >= picker.hedge_at
     if due:
         _snub(picker, now)
-        picker._hedge_at = now + (TICK if ledger.urgent.pieces else IDLE_TICK)
-    ramped = now >= picker._ramp_at
-    if not (picker._attention or ledger.freed or ramped or (due and ledger.urgent.pieces)):
+        picker.hedge_at = now + (TICK if ledger.urgent.pieces else IDLE_TICK)
+    ramped = now >= picker.ramp_at
+    if not (picker.attention or ledger.freed or ramped or (due and ledger.urgent.pieces)):
         return []
     if ramped:
-        picker._ramp_at = float("inf")
-    picker._attention = ledger.freed = False
+        picker.ramp_at = float("inf")
+    picker.attention = ledger.freed = False
     ready: list[tuple[float, SourceId]] = []
     for name, source in ledger.sources.items():
         if not source.usable:
@@ -141,14 +141,14 @@ def to_wake(picker: Picker, now: float) -> list[SourceId]:
 def next_wakeup(picker: Picker, now: float) -> float | None:
     """When `to_wake` may have something new although no fact came."""
     ledger = picker.ledger
-    if picker._attention or ledger.freed:
+    if picker.attention or ledger.freed:
         return now
     sources = ledger.sources.values()
     avoiding = any(source.avoid for source in sources)
     if not avoiding and (len(sources) < 2 or not any(source.in_flight for source in sources)):
-        return None if picker._ramp_at == float("inf") else max(now, picker._ramp_at)
+        return None if picker.ramp_at == float("inf") else max(now, picker.ramp_at)
     wait = TICK if ledger.urgent.pieces else IDLE_TICK
-    return max(now, min(picker._hedge_at, picker._ramp_at, now + wait))
+    return max(now, min(picker.hedge_at, picker.ramp_at, now + wait))
 
 
 def _snub(picker: Picker, now: float) -> None:
@@ -158,7 +158,7 @@ def _snub(picker: Picker, now: float) -> None:
         if source.avoid and now >= source.avoid_until:
             source.avoid.clear()
             source.forget_reach()
-            picker._attention = True
+            picker.attention = True
         if not source.in_flight:
             continue
         source.pace.on_tick(now)
@@ -174,4 +174,4 @@ def _snub(picker: Picker, now: float) -> None:
                 ledger.cancel(source, block_id)
                 source.snubbed = True
         if source.snubbed:
-            picker._unsole_snubbed(source)
+            picker.unsole_silent(source)

@@ -27,7 +27,7 @@ def share_of(picker: Picker, source: Source, piece: OpenPiece, room: int, now: f
     blocks = piece.free.bit_count()
     others = [
         line(other.pace, len(other.in_flight), now)
-        for other in picker._sources.values()
+        for other in picker.ledger.sources.values()
         if other is not source and not other.snubbed and other.serves(piece.number)
     ]
     if not others:
@@ -43,13 +43,13 @@ def may_serve(picker: Picker, source: Source, piece: OpenPiece) -> bool:
     """A piece that failed comes from one source: one not yet suspected, if there is any."""
     sole = piece.sole
     if sole is not None:
-        holder = picker._sources.get(sole)
+        holder = picker.ledger.sources.get(sole)
         if holder is not None and not holder.snubbed and holder.serves(piece.number):
             return holder is source
         piece.sole = None
     if source.name in piece.suspects and any(
         other.serves(piece.number) and not other.snubbed
-        for name, other in picker._sources.items()
+        for name, other in picker.ledger.sources.items()
         if name not in piece.suspects
     ):
         return False
@@ -60,16 +60,16 @@ def may_serve(picker: Picker, source: Source, piece: OpenPiece) -> bool:
 
 def leave_front(picker: Picker, source: Source, candidates: int, now: float) -> int:
     """Without what a far slower source would deliver later than it is needed."""
-    best, speed, until = picker._front_speed
+    best, speed, until = picker.front_speed
     if now >= until:
         lines = [
             line(other.pace, len(other.in_flight), now)
-            for other in picker._sources.values()
+            for other in picker.ledger.sources.values()
             if other.usable and not other.snubbed and other.pace.rate
         ]
         best = min((latency + BLOCK_LENGTH / rate for latency, rate in lines), default=0.0)
         speed = sum(rate for _, rate in lines)
-        picker._front_speed = (best, speed, now + 0.05)
+        picker.front_speed = (best, speed, now + 0.05)
     if not source.pace.rate or not best:
         return candidates
     behind = source.pace.arrival(len(source.in_flight), now) - 2.0 * best - 0.05
@@ -81,7 +81,7 @@ def leave_front(picker: Picker, source: Source, candidates: int, now: float) -> 
         return later
     # nothing that far ahead: it helps only with what nobody faster has
     mine = 0
-    for other in picker._sources.values():
+    for other in picker.ledger.sources.values():
         if other is not source and not other.snubbed and other.pace.rate > source.pace.rate:
             mine |= other.reach(picker.ledger.ahead)
     return candidates & ~mine

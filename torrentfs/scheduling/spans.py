@@ -79,7 +79,7 @@ def _take(
         run = _run(piece, block, most)
         kept = piece.free & ~(((1 << run) - 1) << block)
         piece.free ^= kept  # only the run is free for a moment, so that `ask` takes just it
-        picker._ask(source, piece, run, now)
+        picker.ask(source, piece, run, now)
         if kept:
             piece.free |= kept
             ledger.urgent.set_free(piece.number, True)
