@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from tests.engine.kit import PIECE, rig
 from torrentfs.engine.breaker import FAST
-from torrentfs.engine.reader import UNHELD
+from torrentfs.engine.reader import ECHO, UNHELD
 from torrentfs.errors import DataUnavailable
 from torrentfs.wire import messages as m
 
@@ -171,10 +171,16 @@ async def test_after_one_expiry_reads_fail_fast_until_a_source_offers_the_piece(
         stuck = await r.connect()
         with pytest.raises(DataUnavailable):
             await r.read(0, 10)
+        echo = r.reading(0, 10)  # the kernel asks again after a failed read-ahead
+        with pytest.raises(DataUnavailable):
+            await echo.wait()
+        assert echo.seconds == 0.0
+        await trio.sleep(ECHO)
         fast = r.reading(0, 10)
         with pytest.raises(DataUnavailable):
             await fast.wait()
         assert fast.seconds == pytest.approx(FAST)
+        await trio.sleep(ECHO)
         await r.connect(have=[5])  # of no use for what is missing
         assert r.torrent.reader.breaker.is_open
         assert r.torrent.statistics().state == "stalled"

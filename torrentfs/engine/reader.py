@@ -36,6 +36,12 @@ RECHECK = 1.0
 UNHELD = 60.0
 """Seconds that a read waits for a piece that no source has."""
 
+ECHO = 0.5
+"""Seconds after a failed wait for a piece in which another read of it fails at once: where a
+read-ahead failed the kernel asks for the one page again, in a sleep that no signal breaks."""
+
+MAX_ECHOES = 1024
+
 HURRY = 0.25
 """Seconds without progress that a read may wait while it is to hurry (see `Reader.hurry`): a
 living source answers sooner."""
@@ -95,6 +101,7 @@ class Reader:
         self._waiters: dict[int, Waiter] = {}
         self._stopped: str | None = None
         self._hurry: tuple[float, str] = (float("-inf"), "")
+        self._echoes: dict[int, tuple[float, str]] = {}  # piece -> until when, and why
         self.breaker = Breaker(timeout)
         self.waiting = 0
         self._seen_version = heads.version
@@ -180,6 +187,7 @@ class Reader:
 
         Raises `DataUnavailable` when it did not come in time.
         """
+        self._refuse_echo(piece, since)
         held_at = since
         waiter = self._waiters.get(piece)
         if waiter is None:
@@ -197,7 +205,7 @@ class Reader:
                 if now < hurry_until and progress + HURRY < deadline:
                     deadline = progress + HURRY
                     if now >= deadline:
-                        raise DataUnavailable(hurry_reason)
+                        raise self._failure(piece, hurry_reason, now)
                 if self._supply.is_held(piece):
                     held_at = now
                 elif now >= held_at + UNHELD and now >= progress + UNHELD:
@@ -207,7 +215,8 @@ class Reader:
                 if now >= deadline:
                     self.breaker.on_expired(now, piece)
                     why = self._supply.why_missing(piece)
-                    raise DataUnavailable(f"no byte of it came in {now - progress:.0f} s: {why}")
+                    words = f"no byte of it came in {now - progress:.0f} s: {why}"
+                    raise self._failure(piece, words, now)
                 with trio.move_on_at(min(deadline, now + RECHECK)):
                     await waiter.event.wait()
             if waiter.data is None and self._stopped is not None:
@@ -218,6 +227,19 @@ class Reader:
             waiter.readers -= 1
             if not waiter.readers and self._waiters.get(piece) is waiter:
                 del self._waiters[piece]
+
+    def _failure(self, piece: int, reason: str, now: float) -> DataUnavailable:
+        """The end of a wait in vain, remembered for its echo."""
+        if len(self._echoes) >= MAX_ECHOES:
+            self._echoes.clear()
+        self._echoes[piece] = (now + ECHO, reason)
+        return DataUnavailable(reason)
+
+    def _refuse_echo(self, piece: int, now: float) -> None:
+        """Raise if a wait for `piece` has just ended in vain and nothing has come since."""
+        until, reason = self._echoes.get(piece, (float("-inf"), ""))
+        if now < until and (self._supply.progress_of(piece) or 0.0) <= until - ECHO:
+            raise DataUnavailable(reason)
 
     def on_piece(self, piece: int, data: bytearray) -> None:
         """A piece was verified: hand it to the reads that wait for it."""
