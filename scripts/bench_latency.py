@@ -1,4 +1,4 @@
-"""How the mount feels over a slow line: `.venv/bin/python -m scripts.bench_latency [SCENARIO...]`.
+"""How the mount feels over a slow line: `scripts/bench latency [SCENARIO...]`.
 
 Real libtorrent seeders, the real command, and between them a proxy that adds 50 ms of round trip
 and caps each direction at 100 Mbit/s. Every byte is compared with the payload. Each scenario gives
@@ -188,8 +188,12 @@ def from_start(net: Swarm, number: int) -> float:
         while time.monotonic() < started + 20:
             if is_mounted(point) and (point / FILM).exists():
                 with (point / FILM).open("rb", buffering=0) as film:
-                    film.read(1)
-                return time.monotonic() - started
+                    byte = film.read(1)
+                took = time.monotonic() - started
+                with net.made.path.open("rb") as payload:
+                    if payload.read(1) != byte:
+                        raise WrongBytes("the first byte")
+                return took
             time.sleep(0.002)
         raise TimeoutError("no first byte in 20 s")
     finally:
