@@ -105,3 +105,17 @@ async def test_the_last_one_alone_has_the_whole_size(tmp_path: Path) -> None:
         assert cache.statistics().disk_bytes > SIZE // 2
         for number in store.have:
             assert await store.read(number, 0, 99) == ours.pieces[number][:99]
+
+
+@pytest.mark.real
+def test_who_filled_it_alone_gives_room_back_when_it_ends(tmp_path: Path) -> None:
+    with child(tmp_path, "one") as one:
+        assert one.stdout is not None
+        one.stdout.readline()
+        assert on_disk(tmp_path) > SIZE // 2
+        with child(tmp_path, "two") as two:
+            assert two.stdout is not None
+            two.stdout.readline()
+            for process in (one, two):
+                process.communicate("end\n", timeout=30)
+    assert on_disk(tmp_path) <= SIZE + BATCH

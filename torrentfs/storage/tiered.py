@@ -327,6 +327,11 @@ class Cache:
         nursery.start_soon(self._run)
 
     async def _close(self) -> None:
+        if self._usable and self.trouble is None:
+            async with self._turn:
+                with contextlib.suppress(*TROUBLE):
+                    # what we held while alone is more than our share if others came since
+                    await self.vault.make_room(None, 0)
         for store in list(self._stores.values()):
             await self.close_torrent(store)
         self._tasks.cancel()
