@@ -25,6 +25,7 @@ from scripts import bench_latency
 from scripts.bench_btfs import why_not
 from scripts.bench_mount import SECTIONS as MOUNT_SECTIONS
 from scripts.bench_rounds import (
+    PRIMED,
     Options,
     Section,
     machine,
@@ -76,7 +77,7 @@ def run_section(
     print(f"{name}: {section.about}", flush=True)
     work.mkdir()
     with section.contenders(options, work) as contenders:
-        measured = run_rounds(contenders, rounds, work)
+        measured = run_rounds(contenders, rounds, work, 0 if options.short else PRIMED)
     shutil.rmtree(work, ignore_errors=True)
     compared = ratios(measured, section.ratios)
     print_table(measured, compared)
