@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
+from torrentfs.daemon.allocation import keep_freed_memory
 from torrentfs.daemon.report import MountStatus
 from torrentfs.daemon.service import Parts
 from torrentfs.engine.session import open_session
@@ -44,6 +45,7 @@ def real_parts() -> Parts:
 
 
 def _open_session(config: MountConfig) -> AbstractAsyncContextManager[Session]:
+    keep_freed_memory()
     return cast("AbstractAsyncContextManager[Session]", open_session(config.session))
 
 
