@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from torrentfs.metainfo.geometry import BLOCK_LENGTH, Geometry
+from torrentfs.scheduling.agenda import ALL
 from torrentfs.scheduling.ledger import bits
 from torrentfs.scheduling.picker import (
     Level,
@@ -18,6 +19,8 @@ from torrentfs.scheduling.picker import (
 )
 
 PIECES = 12
+
+MASKS = st.one_of(st.just(ALL), st.integers(1, 31))
 
 
 class PickerMachine(RuleBasedStateMachine):
@@ -34,7 +37,7 @@ class PickerMachine(RuleBasedStateMachine):
         self.seeds: dict[int, bool] = {}
         self.stored: set[int] = set()
         self.whole: set[int] = set()
-        self.wanted: set[int] = set()
+        self.wanted: dict[int, int] = {}
 
     def some(self, data: st.DataObject) -> int:
         return data.draw(st.sampled_from(sorted(self.asked)))
@@ -95,19 +98,53 @@ class PickerMachine(RuleBasedStateMachine):
             self.picker.on_allowed_fast(name, piece)
 
     @rule(
-        urgent=st.lists(st.integers(0, PIECES - 1), max_size=3),
-        ahead=st.lists(st.integers(0, PIECES - 1), max_size=6),
+        urgent=st.lists(st.tuples(st.integers(0, PIECES - 1), MASKS), max_size=3),
+        ahead=st.lists(st.tuples(st.integers(0, PIECES - 1), MASKS), max_size=6),
     )
-    def want(self, urgent: list[int], ahead: list[int]) -> None:
-        wants = [Want(piece, Level.URGENT, self.now + 1) for piece in urgent]
-        wants += [Want(piece, Level.WINDOW, self.now + 9) for piece in ahead]
+    def want(self, urgent: list[tuple[int, int]], ahead: list[tuple[int, int]]) -> None:
+        urgent = [(piece, self.real(piece, blocks)) for piece, blocks in urgent]
+        ahead = [(piece, self.real(piece, blocks)) for piece, blocks in ahead]
+        wants = [Want(piece, Level.URGENT, self.now + 1, blocks) for piece, blocks in urgent]
+        wants += [Want(piece, Level.WINDOW, self.now + 9, blocks) for piece, blocks in ahead]
         self.picker.set_agenda(wants, self.now)
-        self.wanted = {*urgent, *ahead}
+        self.wanted = {}
+        for piece, blocks in [*urgent, *ahead]:
+            self.wanted[piece] = self.wanted.get(piece, 0) | blocks
         assert not [
             piece
             for piece in self.picker.ledger.open.values()
-            if piece.in_flight and piece.number not in self.wanted
+            if piece.in_flight & ~self.wanted.get(piece.number, 0)
         ], "withdrawn demand leaves nothing in flight"
+
+    def real(self, piece: int, blocks: int) -> int:
+        if blocks == ALL:
+            return ALL
+        return blocks & ((1 << self.geometry.num_blocks(piece)) - 1) or 1
+
+    def is_wanted(self, piece: int, begin: int) -> bool:
+        return bool(self.wanted.get(piece, 0) >> begin // BLOCK_LENGTH & 1)
+
+    @rule(data=st.data())
+    def prove_wrong(self, data: st.DataObject) -> None:
+        partial = self.picker.partial_pieces()
+        if not partial:
+            return
+        piece = data.draw(st.sampled_from(partial))
+        block = data.draw(st.sampled_from(list(bits(self.picker.ledger.open[piece].received))))
+        self.whole.discard(piece)
+        self.picker.on_wrong_block(piece, block)
+        if piece in self.picker.ledger.open:
+            assert self.picker.ledger.open[piece].free >> block & 1
+
+    @rule(piece=st.integers(0, PIECES - 1), blocks=MASKS)
+    def know(self, piece: int, blocks: int) -> None:
+        if self.picker.on_known(piece, self.real(piece, blocks)):
+            assert piece not in self.whole
+            self.whole.add(piece)
+
+    @rule(piece=st.integers(0, PIECES - 1))
+    def use(self, piece: int) -> None:
+        self.picker.on_used(piece)
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data())
@@ -119,10 +156,10 @@ class PickerMachine(RuleBasedStateMachine):
             span = self.picker.pick_span(name, self.now)
             if span is not None:
                 for piece, begin, length in self.geometry.spans(*span):
-                    assert piece in self.wanted
                     assert piece not in self.stored
                     for n in range(begin, begin + length, BLOCK_LENGTH):
                         block_id = piece * self.picker.ledger.per_piece + n // BLOCK_LENGTH
+                        assert self.is_wanted(piece, n)
                         assert block_id in source.in_flight
                         assert block_id not in before
                         size = self.geometry.block_length(piece, n)
@@ -132,7 +169,7 @@ class PickerMachine(RuleBasedStateMachine):
         assert len(set(requests)) == len(requests)
         for request in requests:
             assert source.serves(request.piece), "never ask a source for what it lacks"
-            assert request.piece in self.wanted, "nothing is fetched that nobody asked for"
+            assert self.is_wanted(*request[:2]), "nothing is fetched that nobody asked for"
             assert request.piece not in self.stored
             assert request.length == self.geometry.block_length(request.piece, request.begin)
             self.asked[name].add(request)
@@ -213,7 +250,6 @@ class PickerMachine(RuleBasedStateMachine):
                     assert piece.by[block] is None
                 elif piece.received & bit:
                     assert not have
-                    assert piece.by[block] is not None
                 else:
                     assert have, "a block in flight is in flight somewhere"
                     assert piece.by[block] in have
@@ -223,12 +259,13 @@ class PickerMachine(RuleBasedStateMachine):
         for lane in (ledger.urgent, ledger.ahead):
             for position in bits(lane.free):
                 number = lane.pieces[position]
-                assert number not in ledger.open or ledger.open[number].free
+                wanted = lane.wanted(number)
+                assert number not in ledger.open or ledger.open[number].free & wanted
             for number, piece in ledger.open.items():
-                if piece.free and number in lane.position:
+                if piece.free & lane.wanted(number):
                     assert lane.free >> lane.position[number] & 1
-        sizes = [ledger.open[number].size for number in self.picker._idle]
-        assert sum(sizes) == self.picker._idle_bytes
+        assert self.picker._idle.keys() <= ledger.open.keys()
+        assert sum(self.picker._idle.values()) == self.picker._idle_bytes
 
     @precondition(lambda self: hasattr(self, "picker"))
     @rule()
@@ -244,6 +281,7 @@ class PickerMachine(RuleBasedStateMachine):
         self.asked = {name: set()}
         self.seeds = {name: False}
         wants = [Want(piece, Level.URGENT, self.now) for piece in sorted(self.wanted)]
+        self.wanted = dict.fromkeys(self.wanted, ALL)
         self.picker.set_agenda(wants, self.now)
         for _ in range(100):
             requests = self.picker.pick(name, self.now)
@@ -253,7 +291,7 @@ class PickerMachine(RuleBasedStateMachine):
             for request in requests:
                 if self.picker.on_block(name, *request, self.now).piece_complete:
                     self.whole.add(request.piece)
-        assert self.wanted <= self.stored | self.whole
+        assert self.wanted.keys() <= self.stored | self.whole
 
 
 PickerMachine.TestCase.settings = settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torrentfs.metainfo.geometry import Geometry
+from torrentfs.scheduling.agenda import ALL, Want
 from torrentfs.scheduling.cursor import ReadAheadConfig
 from torrentfs.scheduling.readheads import Level, ReadHeads
 
@@ -44,11 +45,11 @@ def test_the_window_doubles_and_never_exceeds_what_was_consumed() -> None:
     for read in range(1, 400):
         heads.on_read(0, start + (read - 1) * READ, READ, 0.0)
         consumed = read * READ
-        window = len(heads.cursors(0)[0].pieces) * 16 * KIB
+        window = len(heads.cursors(0)[0].units) * 16 * KIB
         assert window <= (consumed if read > 1 else 0)
         assert window <= 32 * MIB
         if read >= 2:
-            end = heads.cursors(0)[0].pieces.stop * 16 * KIB
+            end = heads.cursors(0)[0].units.stop * 16 * KIB
             assert end - (start + consumed) >= min(consumed / 2, 32 * MIB) * 0.8
 
 
@@ -76,7 +77,7 @@ def test_a_slow_drain_bounds_the_window_to_thirty_seconds() -> None:
     for n in range(400):
         heads.on_read(0, n * READ, READ, now)
         now += 1.0  # 128 KiB/s
-    window = len(heads.cursors(0)[0].pieces) * 256 * KIB
+    window = len(heads.cursors(0)[0].units) * 256 * KIB
     assert 2 * MIB < window <= 5 * MIB
 
 
@@ -260,3 +261,62 @@ def test_time_alone_changes_the_version_through_next_change() -> None:
     assert heads.version > version
     assert list(heads.agenda(6.0)) == []
     assert heads.next_change(6.0) is None
+
+
+# --- blocks ----------------------------------------------------------------------------------
+
+
+def by_block(piece_length: int = MIB, **config: int) -> ReadHeads:
+    geometry = Geometry(piece_length, [SIZE])
+    return ReadHeads(geometry, ReadAheadConfig(**config), lambda piece: True)
+
+
+def test_a_read_wants_its_blocks_and_not_its_pieces() -> None:
+    heads = by_block()
+    place = 5 * MIB - 20 * KIB
+    heads.on_read(0, place, 64 * KIB, 0.0)
+    token = heads.park(0, place, 64 * KIB, 60.0, 0.0)
+    assert list(heads.agenda(0.0)) == [
+        Want(4, Level.URGENT, 60.0, 0b11 << 62),
+        Want(5, Level.URGENT, 60.0, 0b111),
+    ]
+    other = heads.park(0, 4 * MIB, MIB, 61.0, 0.0)  # all of a piece is no mask
+    assert Want(4, Level.URGENT, 61.0, ALL) in heads.agenda(0.0)
+    heads.unpark(token, 0.1)
+    heads.unpark(other, 0.1)
+    assert not heads.agenda(0.1)
+
+
+def test_windows_and_hints_are_blocks_until_a_window_has_pieces() -> None:
+    heads = by_block(4 * MIB)
+    heads.on_read(0, 0, 64 * KIB, 0.0)
+    masks = {want.piece: want.blocks for want in heads.agenda(0.0)}
+    assert masks[0] == (1 << 64) - 1  # the first MiB
+    assert bin(masks[SIZE // (4 * MIB) - 1]).count("1") == 64
+    heads = by_block(4 * MIB, edge=16 * KIB)
+    offset, place = 64 * MIB, 0
+    for place in range(offset, offset + 2 * MIB, 128 * KIB):
+        heads.on_read(0, place, 128 * KIB, place / MIB)
+    wants = heads.agenda(place / MIB).rest
+    blocks = sum(want.blocks.bit_count() for want in wants if want.blocks != ALL)
+    assert 1.7 * MIB <= blocks * 16 * KIB <= 2 * MIB
+    for place in range(offset + 2 * MIB, offset + 24 * MIB, 128 * KIB):
+        heads.on_read(0, place, 128 * KIB, place / MIB)
+    rest = heads.agenda(place / MIB).rest
+    assert {want.blocks for want in rest} == {ALL}
+    token = heads.park(0, place + 128 * KIB, 128 * KIB, 200.0, place / MIB)
+    assert heads.agenda(place / MIB).urgent[0].blocks == ALL
+    heads.unpark(token, place / MIB)
+
+
+def test_what_cannot_be_proved_is_wanted_whole() -> None:
+    bad = {4}
+    heads = ReadHeads(Geometry(MIB, [SIZE]), provable=lambda piece: piece not in bad)
+    heads.on_read(0, 4 * MIB, 64 * KIB, 0.0)
+    heads.park(0, 4 * MIB, 64 * KIB, 60.0, 0.0)
+    assert heads.agenda(0.0)[0].blocks == ALL
+    bad.clear()
+    version = heads.version
+    heads.on_provable()
+    assert heads.version > version
+    assert heads.agenda(0.0)[0].blocks == 0b1111

@@ -57,3 +57,21 @@ def test_a_source_owes_what_it_was_asked_for() -> None:
     picker.on_choke(1, 0.1, keeps_requests=False)
     assert not picker.is_owing(1)
     assert not picker.is_owing(2)
+
+
+def test_who_would_answer_first() -> None:
+    picker = Picker(Geometry(65536, [65536 * 4]))
+    for name in (1, 2, 3):
+        picker.add_source(name, SourceKind.PEER, 0.0, max_queue=9)
+    picker.add_source(4, SourceKind.WEB_SEED, 0.0, max_queue=2)
+    assert picker.soonest(0, 0.0) == []
+    assert picker.is_served(0)  # by the web seed, which has no hashes
+    for name in (1, 2):
+        picker.on_have_all(name)
+        picker.on_unchoke(name, 0.0)
+        pace = picker.ledger.sources[name].pace
+        pace.rtt, pace.rate = 0.3 / name, 1e6
+    assert picker.soonest(0, 0.0) == [2, 1]
+    assert picker.arrival(2, 0.0) < picker.arrival(1, 0.0)
+    picker.ledger.sources[2].snubbed = True
+    assert picker.soonest(0, 0.0) == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torrentfs.metainfo.geometry import Geometry
+from torrentfs.scheduling.agenda import ALL
 from torrentfs.scheduling.picker import Level, Picker, SourceKind, Want
 from torrentfs.scheduling.sharing import leave_front, may_serve, share_of
 
@@ -23,8 +24,8 @@ def make(*rates: float) -> Picker:
 def test_shares_follow_the_rates() -> None:
     picker = make(3e6, 1e6)
     piece = picker.ledger.opened(0)
-    fast = share_of(picker, picker.ledger.sources[1], piece, 250, 1.0)
-    slow = share_of(picker, picker.ledger.sources[2], piece, 250, 1.0)
+    fast = share_of(picker, picker.ledger.sources[1], piece, ALL, 250, 1.0)
+    slow = share_of(picker, picker.ledger.sources[2], piece, ALL, 250, 1.0)
     assert 46 <= fast <= 50
     assert 14 <= slow <= 18
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from torrentfs.metainfo.geometry import Geometry
+from torrentfs.scheduling.agenda import Level, Want
 from torrentfs.scheduling.ledger import Ledger
 from torrentfs.scheduling.source import MAX_CANCELLED, Source, SourceKind
 
 
 def test_reach_follows_what_it_has_and_may_be_asked() -> None:
     ledger = Ledger(Geometry(16384, [16384 * 8]))
-    ledger.ahead.fill([5, 2, 7], ledger)
+    ledger.ahead.fill([Want(piece, Level.WINDOW, 1.0) for piece in (5, 2, 7)], ledger)
     source = Source(1, SourceKind.PEER, 8, initial=8, limit=9)
     source.has.add(2)
     source.has.add(7)

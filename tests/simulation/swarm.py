@@ -6,6 +6,7 @@ die, choke or lie. A cancel travels like a request and removes what has not begu
 source that is `eager`, as real ones are, has put what it was asked for into its socket by then.
 One with a `limit` sends at its full rate what its token bucket grants: libtorrent's, which fills
 twice a second, grants at once only what is saved beyond a second's worth, and saves three.
+With `by_block` a block is readable as it is here (BEP 52: its hash came before it).
 Readers are generators that yield ("read", file, offset, size) or ("sleep", seconds).
 """
 
@@ -16,7 +17,7 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING
 
-from torrentfs.metainfo.geometry import BLOCK_LENGTH, Geometry
+from torrentfs.metainfo.geometry import BLOCK_LENGTH, Geometry, Span
 from torrentfs.scheduling.picker import Picker, PickerConfig, Request, SourceKind
 from torrentfs.scheduling.readheads import ReadAheadConfig, ReadHeads
 
@@ -72,9 +73,11 @@ class Swarm:
         rng: Random,
         config: PickerConfig | None = None,
         readahead: ReadAheadConfig | None = None,
+        by_block: bool = False,
     ) -> None:
         self.geometry = Geometry(piece_length, lengths)
-        self.heads = ReadHeads(self.geometry, readahead)
+        self.by_block = by_block
+        self.heads = ReadHeads(self.geometry, readahead, (lambda piece: True) if by_block else None)
         self.picker = Picker(self.geometry, config)
         self.rng = rng
         self.now = 0.0
@@ -308,8 +311,8 @@ class Swarm:
                 return
             _, file, offset, size = what
             self.heads.on_read(file, offset, size, self.now)
-            need = {span.piece for span in self.geometry.file_spans(file, offset, size)}
-            if need <= self.stored:
+            need = list(self.geometry.file_spans(file, offset, size))
+            if self._is_here(need):
                 self.latencies[name].append((self.now, 0.0))
                 self.consumed[name] += size
                 continue
@@ -317,13 +320,22 @@ class Swarm:
             self._waiting.append((need, token, self.now, name, size, steps))
             return
 
+    def _is_here(self, need: list[Span]) -> bool:
+        for piece, begin, length in need:
+            if piece in self.stored:
+                continue
+            blocks = (1 << -(-(begin + length) // BLOCK_LENGTH)) - (1 << begin // BLOCK_LENGTH)
+            if not self.by_block or blocks & ~self.picker.received_of(piece):
+                return False
+        return True
+
     def _advance_readers(self) -> None:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
         for entry in waiting:
             need, token, since, name, size, steps = entry
-            if need <= self.stored:
+            if self._is_here(need):
                 self.heads.unpark(token, self.now)
                 self.latencies[name].append((since, self.now - since))
                 self.consumed[name] += size

@@ -129,6 +129,44 @@ def test_playback_at_half_the_line_never_stalls_after_the_start() -> None:
     assert not late
 
 
+# --- blocks that can be proved (BEP 52) -------------------------------------------------------
+
+
+@pytest.mark.parametrize("piece_length", [MIB, 16 * MIB])
+def test_by_block_a_seek_takes_one_round_trip_and_its_blocks(piece_length: int) -> None:
+    steps = seeks(24, 128 * KIB, 0.3, aligned=False)
+    swarm = run(steps, home(eager=True), by_block=True, piece_length=piece_length)
+    assert waits(swarm)[12] < 1.05 * (RTT + 128 * KIB / LINE)
+    assert waits(swarm)[22] < 1.2 * (RTT + 128 * KIB / LINE)
+    assert swarm.picker.wasted == 0
+
+
+@pytest.mark.parametrize("piece_length", [MIB, 16 * MIB])
+def test_by_block_random_reads_cost_little_more_than_they_read(piece_length: int) -> None:
+    rng = Random(5)
+    steps = [("read", 0, rng.randrange(1, 16383) * 65536, 65536) for _ in range(300)]
+    source = SimSource(rtt=0.001, rate=100e6)
+    swarm = run(iter(steps), source, by_block=True, piece_length=piece_length)
+    assert swarm.picker.received <= 1.1 * 300 * 65536
+
+
+@pytest.mark.parametrize("piece_length", [MIB, 16 * MIB])
+def test_by_block_a_copy_fetches_all_of_it_once(piece_length: int) -> None:
+    size = 96 * MIB
+    swarm = run(copy(size), home(), home(), by_block=True, lengths=(size,),
+                piece_length=piece_length)  # fmt: skip
+    assert speed(swarm) > 0.9 * 2 * LINE
+    assert swarm.picker.received == size
+    assert len(swarm.stored) == size // piece_length
+
+
+def test_by_block_large_pieces_play_without_a_stall_over_a_line_that_is_just_fast_enough() -> None:
+    source = SimSource(rtt=RTT, rate=1e6)
+    swarm = run(play(0.8e6, 20.0), source, by_block=True, piece_length=16 * MIB)
+    late = [wait for since, wait in swarm.latencies["reader"] if since > 1.0 and wait > 0.05]
+    assert not late
+
+
 # --- throughput ------------------------------------------------------------------------------
 
 

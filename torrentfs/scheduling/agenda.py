@@ -6,7 +6,9 @@ very different speeds: `urgent` (pieces under a waiting read) changes with every
 still the *same object* and then touches only the few urgent pieces, so a 32 MiB window over 16 KiB
 pieces is not walked once per read.
 
-A want is a whole piece, because a v1 piece can only be verified whole.
+A want is a whole piece, because a v1 piece can only be verified whole. Where blocks can be proved
+one by one (BEP 52) a want may be some blocks of a piece: bit i of its mask is block i. The mask of
+all is `ALL`, so that masks of several wants of a piece are joined with `|`, whatever they are.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import NamedTuple, overload
+
+ALL = -1
+"""The mask of all blocks of a piece."""
 
 
 class Level(IntEnum):
@@ -28,15 +33,17 @@ class Level(IntEnum):
 
 
 class Want(NamedTuple):
-    """`piece` is wanted at `level`, best before `deadline` (monotonic seconds)."""
+    """`blocks` of `piece` are wanted at `level`, best before `deadline` (monotonic seconds)."""
 
     piece: int
     level: Level
     deadline: float
+    blocks: int = ALL
 
 
 class Agenda(Sequence[Want]):
-    """All wants in order: `urgent`, then `rest`. A piece may be in both; the first counts."""
+    """All wants in order: `urgent`, then `rest`. A piece may be in both; the first counts
+    for the blocks that it names."""
 
     __slots__ = ("rest", "urgent")
 

@@ -49,7 +49,7 @@ class Cursor:
     """A frontier that contiguous reads move on."""
 
     __slots__ = (
-        "active", "consumed", "drain", "frontier", "last", "pieces", "requests", "sticky",
+        "active", "consumed", "drain", "frontier", "last", "requests", "sticky", "units",
     )  # fmt: skip
 
     def __init__(self, offset: int, now: float) -> None:
@@ -63,8 +63,8 @@ class Cursor:
         self.active = True
         """Whether it may have a window."""
         self.sticky = False
-        self.pieces = range(0)
-        """Its window as published."""
+        self.units = range(0)
+        """Its window as published, in the units of its `ReadHeads`: pieces or blocks."""
 
     def advance(self, offset: int, size: int, now: float) -> None:
         """A read continues it; one behind the frontier only counts as a sign of life."""

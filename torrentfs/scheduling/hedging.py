@@ -52,7 +52,7 @@ def hedge(picker: Picker, source: Source, room: int, now: float) -> list[Request
     places: dict[SourceId, dict[int, int]] = {}
     for number in lane.pieces:
         piece = ledger.open.get(number)
-        if piece is None or not piece.in_flight or not source.serves(number):
+        if piece is None or not piece.in_flight & lane.wanted(number) or not source.serves(number):
             continue
         if piece.sole is not None:
             continue  # one source only, or blame could not decide; a silent one is snubbed
@@ -79,7 +79,7 @@ def late_blocks(
     """Blocks of `piece` in flight elsewhere that `source` would bring much sooner."""
     ledger = picker.ledger
     late: list[int] = []
-    for block in bits(piece.in_flight):
+    for block in bits(piece.in_flight & ledger.urgent.wanted(piece.number)):
         block_id = piece.number * ledger.per_piece + block
         first = piece.by[block]
         owners = ledger.hedges.get(block_id) or ([] if first is None else [first])

@@ -15,7 +15,8 @@ its bytes may be on the way, and are as good as others.
 
 Pieces never opened cost nothing; lanes (what is wanted, in order) hold plain piece numbers and one
 mask of positions, so that "the first wanted piece with a free block that this source has" is one
-`&` and one lowest set bit.
+`&` and one lowest set bit. A lane may want only some blocks of a piece (see `agenda`); then `masks`
+names them, and blocks outside are left alone, free as they may be.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torrentfs.metainfo.bitfield import Bitfield
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
+from torrentfs.scheduling.agenda import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torrentfs.metainfo.geometry import Geometry
+    from torrentfs.scheduling.agenda import Want
     from torrentfs.scheduling.source import Source, SourceId
 
 
@@ -48,14 +51,22 @@ def bits(mask: int) -> Iterator[int]:
         mask ^= low
 
 
+_BLOCK_COST = 48
+"""Bytes of bookkeeping for each block of an open piece: its origin, its leaf hash."""
+
+
 class OpenPiece:
     """A piece of which something was asked or has come."""
 
-    __slots__ = ("by", "free", "full", "number", "received", "size", "sole", "suspects")
+    __slots__ = (
+        "by", "free", "full", "number", "partly", "received", "size", "sole", "suspects",
+    )  # fmt: skip
 
-    def __init__(self, number: int, size: int) -> None:
+    def __init__(self, number: int, size: int, partly: bool = False) -> None:
         self.number = number
         self.size = size
+        self.partly = partly
+        """Opened for some of its blocks: its buffer grows with what comes."""
         blocks = -(-size // BLOCK_LENGTH)
         self.full = (1 << blocks) - 1
         self.free = self.full
@@ -71,6 +82,13 @@ class OpenPiece:
         """Mask of the blocks asked and not here."""
         return self.full & ~(self.free | self.received)
 
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that it takes to keep it."""
+        if not self.partly:
+            return self.size
+        return self.received.bit_count() * BLOCK_LENGTH + len(self.by) * _BLOCK_COST
+
     def block_length(self, block: int) -> int:
         """Bytes of block number `block`."""
         return min(BLOCK_LENGTH, self.size - block * BLOCK_LENGTH)
@@ -83,34 +101,50 @@ class OpenPiece:
 
 
 class Lane:
-    """Wanted pieces in order; `free` has bit i when `pieces[i]` has a free block."""
+    """Wanted pieces in order; `free` has bit i when `pieces[i]` has a free block that is wanted."""
 
-    __slots__ = ("free", "pieces", "position", "serial")
+    __slots__ = ("free", "masks", "pieces", "position", "serial")
 
     def __init__(self) -> None:
         self.pieces: list[int] = []
         self.position: dict[int, int] = {}
+        self.masks: dict[int, int] = {}
+        """The blocks wanted of those pieces that are not wanted whole."""
         self.free = 0
         self.serial = 0
 
-    def set_free(self, piece: int, free: bool) -> None:
-        """Note whether `piece` has a free block; nothing happens if it is not in this lane."""
+    def wanted(self, piece: int) -> int:
+        """Mask of the blocks of `piece` that are wanted here."""
+        if piece in self.position:
+            return self.masks.get(piece, ALL)
+        return 0
+
+    def set_free(self, piece: int, free: int) -> None:
+        """Note which blocks of `piece` are free; nothing happens if it is not in this lane."""
         position = self.position.get(piece)
         if position is not None:
-            if free:
+            if free & self.masks.get(piece, ALL):
                 self.free |= 1 << position
             else:
                 self.free &= ~(1 << position)
 
-    def fill(self, pieces: list[int], ledger: Ledger) -> None:
-        """Replace the wanted pieces (unique, not stored)."""
+    def fill(self, wants: Iterable[Want], ledger: Ledger) -> None:
+        """Replace what is wanted; what is stored is passed over."""
+        masks: dict[int, int] = {}
+        stored = ledger.stored
+        for want in wants:
+            piece = want.piece
+            if piece not in stored:
+                masks[piece] = masks.get(piece, 0) | want.blocks
+        pieces = list(masks)
+        self.masks = {piece: mask for piece, mask in masks.items() if mask != ALL}
         self.serial += 1
         self.pieces = pieces
         self.position = dict(zip(pieces, range(len(pieces)), strict=True))
         opened = ledger.open
         closed = [
             number for number, piece in enumerate(pieces)
-            if piece in opened and not opened[piece].free
+            if piece in opened and not opened[piece].free & masks[piece]
         ]  # fmt: skip
         self.free = (1 << len(pieces)) - 1
         for number in closed:
@@ -138,8 +172,13 @@ class Ledger:
         """The open piece; opens it."""
         found = self.open.get(piece)
         if found is None:
-            found = self.open[piece] = OpenPiece(piece, self.geometry.piece_size(piece))
+            partly = self.wanted(piece) != ALL
+            found = self.open[piece] = OpenPiece(piece, self.geometry.piece_size(piece), partly)
         return found
+
+    def wanted(self, piece: int) -> int:
+        """Mask of the blocks of `piece` that the agenda names."""
+        return self.urgent.wanted(piece) | self.ahead.wanted(piece)
 
     def is_wanted(self, piece: int) -> bool:
         """Whether the agenda names it."""
@@ -149,12 +188,14 @@ class Ledger:
         """The request for one block."""
         return Request(piece.number, block * BLOCK_LENGTH, piece.block_length(block))
 
-    def ask(self, source: Source, piece: OpenPiece, most: int, now: float) -> list[Request]:
-        """Move up to `most` free blocks, first ones first, in flight to `source`."""
+    def ask(
+        self, source: Source, piece: OpenPiece, most: int, now: float, blocks: int = ALL
+    ) -> list[Request]:
+        """Move up to `most` free ones of `blocks`, first ones first, in flight to `source`."""
         asked: list[Request] = []
         number = piece.number
         base = number * self.per_piece
-        free = piece.free
+        before = free = piece.free & blocks
         size = piece.size
         in_flight = source.in_flight
         by = piece.by
@@ -169,10 +210,8 @@ class Ledger:
             by[block] = name
             asked.append(Request(number, begin, rest if rest < BLOCK_LENGTH else BLOCK_LENGTH))
             most -= 1
-        piece.free = free
-        if not free:
-            self.urgent.set_free(number, False)
-            self.ahead.set_free(number, False)
+        piece.free ^= before ^ free
+        self._free_changed(piece)
         return asked
 
     def ask_again(self, source: Source, piece: OpenPiece, block: int, now: float) -> Request:
@@ -199,12 +238,15 @@ class Ledger:
             return
         piece.by[block] = None
         piece.free |= 1 << block
-        self._now_free(number)
+        self._now_free(piece)
 
-    def _now_free(self, number: int) -> None:
-        self.urgent.set_free(number, True)
-        self.ahead.set_free(number, True)
-        if self.is_wanted(number):
+    def _free_changed(self, piece: OpenPiece) -> None:
+        self.urgent.set_free(piece.number, piece.free)
+        self.ahead.set_free(piece.number, piece.free)
+
+    def _now_free(self, piece: OpenPiece) -> None:
+        self._free_changed(piece)
+        if self.is_wanted(piece.number):
             self.freed = True
 
     def cancel(self, source: Source, block_id: int) -> None:
@@ -214,10 +256,10 @@ class Ledger:
         number, block = divmod(block_id, self.per_piece)
         self.cancels.append((source.name, self.request(self.open[number], block)))
 
-    def withdraw(self, piece: OpenPiece) -> None:
-        """Take every block in flight of `piece` back from everybody."""
+    def withdraw(self, piece: OpenPiece, blocks: int = ALL) -> None:
+        """Take the `blocks` of `piece` that are in flight back from everybody."""
         base = piece.number * self.per_piece
-        for block in bits(piece.in_flight):
+        for block in bits(piece.in_flight & blocks):
             block_id = base + block
             first = piece.by[block]
             assert first is not None  # in flight means that somebody was asked
@@ -232,9 +274,7 @@ class Ledger:
         if piece.free & bit:
             # a cancelled block that came all the same
             piece.free &= ~bit
-            if not piece.free:
-                self.urgent.set_free(piece.number, False)
-                self.ahead.set_free(piece.number, False)
+            self._free_changed(piece)
         piece.received |= bit
         piece.by[block] = source.name
 
@@ -252,6 +292,21 @@ class Ledger:
             other.on_cancelled(block_id)
             self.cancels.append((name, self.request(piece, block)))
 
+    def supply(self, piece: OpenPiece, blocks: int) -> None:
+        """We have these blocks ourselves: nobody is asked for them any more."""
+        blocks &= piece.full & ~piece.received
+        self.withdraw(piece, blocks)
+        piece.free &= ~blocks
+        piece.received |= blocks
+        self._free_changed(piece)
+
+    def refuse(self, piece: OpenPiece, block: int) -> None:
+        """A block that was received is wrong for certain: free again, and no word of it."""
+        piece.received &= ~(1 << block)
+        piece.by[block] = None
+        piece.free |= 1 << block
+        self._now_free(piece)
+
     def restart(self, piece: OpenPiece) -> None:
         """Its hash failed: every block is free again, the origins are suspects."""
         self.withdraw(piece)
@@ -260,7 +315,7 @@ class Ledger:
         piece.received = 0
         piece.free = piece.full
         piece.sole = None
-        self._now_free(piece.number)
+        self._now_free(piece)
 
     def close(self, number: int) -> None:
         """Forget an open piece; what is in flight of it is cancelled."""

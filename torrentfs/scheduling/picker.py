@@ -73,7 +73,8 @@ class Picker(Roster):
         self.hedged = 0
         self._urgent: Sequence[Want] = ()
         self._rest: Sequence[Want] | None = None
-        self._idle: dict[int, None] = {}
+        self._idle: dict[int, int] = {}
+        """Pieces kept although nobody wants them, and the bytes that they cost."""
         self._idle_bytes = 0
         self._dropped: list[int] = []
         self.hedge_at = 0.0
@@ -92,8 +93,8 @@ class Picker(Roster):
         for source in self.ledger.sources.values():
             if source.has_all or piece in source.has:
                 source.lacking -= 1
-        self.ledger.urgent.set_free(piece, False)
-        self.ledger.ahead.set_free(piece, False)
+        self.ledger.urgent.set_free(piece, 0)
+        self.ledger.ahead.set_free(piece, 0)
         self._forget(piece)
 
     def on_lost(self, piece: int) -> None:
@@ -107,7 +108,7 @@ class Picker(Roster):
         if any(want.piece == piece for want in self._urgent):
             self._fill_urgent()
             self.attention = True
-        self.ledger.ahead.set_free(piece, False)
+        self.ledger.ahead.set_free(piece, 0)
         self._rest = None  # the next agenda is looked at anew
 
     def on_failed(self, piece: int) -> None:
@@ -121,6 +122,39 @@ class Picker(Roster):
         if not self.ledger.is_wanted(piece):
             self._forget(piece)
         self.attention = True
+
+    def on_wrong_block(self, piece: int, block: int) -> None:
+        """A block that was received is wrong for certain: free again; its giver has been named."""
+        found = self.ledger.open.get(piece)
+        if found is not None and found.received >> block & 1:
+            self.wasted += found.block_length(block)
+            self.ledger.refuse(found, block)
+            if not self.ledger.is_wanted(piece) and not found.received and not found.in_flight:
+                self._forget(piece)
+                self._dropped.append(piece)
+
+    def on_known(self, piece: int, blocks: int) -> bool:
+        """These blocks need not be fetched: they are known to be zeros. True: it is whole now."""
+        found = self.ledger.open.get(piece)
+        if found is None or found.received == found.full:
+            return False
+        self.ledger.supply(found, blocks)
+        return found.received == found.full
+
+    def on_used(self, piece: int) -> None:
+        """Something of a partial piece was read: of those that nobody wants it goes last."""
+        if piece in self._idle:
+            self._idle[piece] = self._idle.pop(piece)
+
+    def is_partly(self, piece: int) -> bool:
+        """Whether a piece was opened for some of its blocks only."""
+        found = self.ledger.open.get(piece)
+        return found is not None and found.partly
+
+    def received_of(self, piece: int) -> int:
+        """Mask of the blocks of a piece that have come."""
+        found = self.ledger.open.get(piece)
+        return found.received if found is not None else 0
 
     def origins(self, piece: int) -> list[SourceId | None]:
         """Per block, the source that gave it (or was asked for it); None: neither."""
@@ -137,9 +171,7 @@ class Picker(Roster):
         return [number for number in dropped if number not in self.ledger.open]
 
     def _forget(self, number: int) -> None:
-        if number in self._idle:
-            del self._idle[number]
-            self._idle_bytes -= self.ledger.open[number].size
+        self._idle_bytes -= self._idle.pop(number, 0)
         self.ledger.close(number)
 
     # --- demand ----------------------------------------------------------------------------
@@ -157,33 +189,31 @@ class Picker(Roster):
         if agenda.rest is not self._rest:
             self._rest = agenda.rest
             leaving.extend(ledger.ahead.pieces)
-            stored = ledger.stored
-            listed = dict.fromkeys(want.piece for want in agenda.rest)
-            ledger.ahead.fill([piece for piece in listed if piece not in stored], ledger)
+            ledger.ahead.fill(agenda.rest, ledger)
         opened = ledger.open
         for number in leaving:
-            if number in opened and number not in self._idle and not ledger.is_wanted(number):
-                self._retire(opened[number])
+            if number in opened and number not in self._idle:
+                if not ledger.is_wanted(number):
+                    self._retire(opened[number])
+                elif opened[number].in_flight & ~ledger.wanted(number):
+                    ledger.withdraw(opened[number], ~ledger.wanted(number))
         if self._idle:
             for lane in (ledger.urgent, ledger.ahead):
                 for number in lane.position.keys() & self._idle.keys():
-                    del self._idle[number]
-                    self._idle_bytes -= opened[number].size
+                    self._idle_bytes -= self._idle.pop(number)
             self._bound_idle()
         if ledger.urgent.free or ledger.ahead.free:
             self.attention = True
 
     def _fill_urgent(self) -> None:
-        stored = self.ledger.stored
-        listed = dict.fromkeys(want.piece for want in self._urgent)
-        self.ledger.urgent.fill([piece for piece in listed if piece not in stored], self.ledger)
+        self.ledger.urgent.fill(self._urgent, self.ledger)
 
     def _retire(self, piece: OpenPiece) -> None:
         """Nobody wants it now. What has come is kept for a while, and what is on the way."""
         if piece.in_flight or piece.received:
             self.ledger.withdraw(piece)
-            self._idle[piece.number] = None
-            self._idle_bytes += piece.size
+            self._idle[piece.number] = piece.cost
+            self._idle_bytes += piece.cost
         else:
             self._forget(piece.number)
             self._dropped.append(piece.number)
@@ -256,9 +286,10 @@ class Picker(Roster):
             low = candidates & -candidates
             candidates ^= low
             piece = ledger.opened(ledger.urgent.pieces[low.bit_length() - 1])
-            most = sharing.share_of(self, known, piece, room - len(asked), now)
+            wanted = ledger.urgent.wanted(piece.number)
+            most = sharing.share_of(self, known, piece, wanted, room - len(asked), now)
             if most > 0:
-                asked += self.ask(known, piece, most, now)
+                asked += self.ask(known, piece, most, now, wanted)
         if room > len(asked) and ledger.urgent.pieces and now >= known.hedge_at:
             # before any read-ahead: a late block holds up a reader
             known.hedge_at = now + hedging.TICK
@@ -276,16 +307,18 @@ class Picker(Roster):
                 candidates ^= low
                 piece = ledger.opened(ledger.ahead.pieces[low.bit_length() - 1])
                 if not piece.suspects or sharing.may_serve(self, known, piece):
-                    asked += self.ask(known, piece, room - len(asked), now)
+                    wanted = ledger.ahead.wanted(piece.number)
+                    asked += self.ask(known, piece, room - len(asked), now, wanted)
         return asked
 
-    def ask(self, source: Source, piece: OpenPiece, most: int, now: float) -> list[Request]:
+    def ask(
+        self, source: Source, piece: OpenPiece, most: int, now: float, blocks: int
+    ) -> list[Request]:
+        """Ask `source` for up to `most` free ones of these blocks of an open piece."""
         if not source.in_flight:
             source.pace.on_asked(now)
-        if piece.number in self._idle:
-            del self._idle[piece.number]
-            self._idle_bytes -= piece.size
-        return self.ledger.ask(source, piece, most, now)
+        self._idle_bytes -= self._idle.pop(piece.number, 0)
+        return self.ledger.ask(source, piece, most, now, blocks)
 
     def pick_span(self, source: SourceId, now: float) -> tuple[int, int] | None:
         """(start, length) of piece space to ask of this web seed now, or None."""

@@ -22,20 +22,26 @@ never moves the cursor of a film.
 * **Ends.** A cursor idle for 30 s goes; five seconds after the last release, all of the file goes,
   except reads that wait. Waiting reads are counted by token and leave only by `unpark`.
 
+* **Blocks.** Where blocks can be proved one by one (BEP 52; `provable` says of which pieces) wants
+  are blocks: those under a read, those of a window, those of a hint, and not the pieces around
+  them. A cursor whose window has `WHOLE` pieces streams for good and wants pieces again: they are
+  cheaper to check, and can be stored.
+
 Times come as `now`; sizes are bytes. Offsets are within a file, everything outward is pieces.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
-from torrentfs.scheduling.agenda import Agenda, Level, Want
+from torrentfs.metainfo.geometry import BLOCK_LENGTH
+from torrentfs.scheduling.agenda import ALL, Agenda, Level, Want
 from torrentfs.scheduling.cursor import Cursor, FileState, ReadAheadConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torrentfs.metainfo.geometry import Geometry
 
@@ -48,9 +54,13 @@ MAX_FILES = 256
 """Files with state; the one longest unused is forgotten (its waiting reads are not)."""
 
 
+WHOLE = 4
+"""Pieces in a window from which a cursor wants whole pieces, not blocks."""
+
+
 class _Park(NamedTuple):
-    first: int
-    last: int
+    start: int
+    end: int
     deadline: float
     cursor: Cursor | None
 
@@ -69,9 +79,17 @@ class ReadHeadsStatistics:
 class ReadHeads:
     """Cursors of one torrent's files; `version` changes when `agenda` may have."""
 
-    def __init__(self, geometry: Geometry, config: ReadAheadConfig | None = None) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        config: ReadAheadConfig | None = None,
+        provable: Callable[[int], bool] | None = None,
+    ) -> None:
+        """`provable`: whether single blocks of a piece can be proved; None: of no piece."""
         self.geometry = geometry
         self.config = config or ReadAheadConfig()
+        self._provable = provable
+        self._unit = BLOCK_LENGTH if provable else geometry.piece_length
         self.version = 0
         self.jumps = 0
         self._files: dict[int, FileState] = {}
@@ -136,13 +154,10 @@ class ReadHeads:
         """A read waits: its pieces are URGENT until `unpark(token)`. Counted."""
         start = self.geometry.file_starts[file] + offset
         size = max(1, min(size, self.geometry.file_lengths[file] - offset))
-        piece_length = self.geometry.piece_length
         state = self._files.get(file)
         cursor = state.find(offset, self.config.near + size) if state else None
         self._tokens += 1
-        self._parked[self._tokens] = _Park(
-            start // piece_length, (start + size - 1) // piece_length, deadline, cursor
-        )
+        self._parked[self._tokens] = _Park(start, start + size, deadline, cursor)
         self._urgent = None
         self.version += 1
         return self._tokens
@@ -152,6 +167,11 @@ class ReadHeads:
         if self._parked.pop(token, None) is not None:
             self._urgent = None
             self.version += 1
+
+    def on_provable(self) -> None:
+        """What `provable` says has changed."""
+        self._urgent = self._rest = None
+        self.version += 1
 
     # --- what is wanted ----------------------------------------------------------------------
 
@@ -178,12 +198,31 @@ class ReadHeads:
             left = park.cursor is not None and not park.cursor.active and park.cursor.streaming
             return park.deadline + (LEFT_BEHIND if left else 0.0)
 
-        seen: set[int] = set()
+        seen: dict[int, int] = {}
         for park in sorted(self._parked.values(), key=rank):
-            for piece in range(park.first, park.last + 1):
-                if piece not in seen:
-                    seen.add(piece)
-                    yield Want(piece, Level.URGENT, park.deadline)
+            whole = park.cursor is not None and self._is_whole(park.cursor)
+            for piece, blocks in self._blocks(park.start, park.end, whole):
+                if blocks & ~seen.get(piece, 0):
+                    seen[piece] = seen.get(piece, 0) | blocks
+                    yield Want(piece, Level.URGENT, park.deadline, blocks)
+
+    def _is_whole(self, cursor: Cursor) -> bool:
+        """Whether a cursor wants whole pieces."""
+        return cursor.window(self.config) >= WHOLE * self.geometry.piece_length
+
+    def _blocks(self, start: int, end: int, whole: bool) -> Iterator[tuple[int, int]]:
+        """The pieces under `[start, end)` of piece space, and of each the blocks to want."""
+        piece_length = self.geometry.piece_length
+        provable = None if whole else self._provable
+        for piece in range(start // piece_length, (end - 1) // piece_length + 1):
+            if provable is None or not provable(piece):
+                yield piece, ALL
+                continue
+            base = piece * piece_length
+            first = max(0, start - base) // BLOCK_LENGTH
+            stop = (min(piece_length, end - base) - 1) // BLOCK_LENGTH + 1
+            full = first == 0 and end - base >= piece_length
+            yield piece, ALL if full else (1 << stop) - (1 << first)
 
     def _ahead(self) -> Iterator[Want]:
         """Windows interleaved piece by piece, so that none starves; then the hints."""
@@ -192,26 +231,34 @@ class ReadHeads:
         for state in self._files.values():
             hints += state.hints
             for cursor in state.cursors:
-                if cursor.active and cursor.pieces:
+                if cursor.active and cursor.units:
                     runs.append(self._run(state, cursor))
         if len(runs) == 1:
             yield from runs[0]
         else:
             for row in zip_longest(*runs):
                 yield from (want for want in row if want is not None)
-        for piece in dict.fromkeys(chain.from_iterable(hints)):
-            yield Want(piece, Level.HINT, float("inf"))
+        likely: dict[int, int] = {}
+        for hint in hints:
+            for piece, blocks in self._blocks(hint.start, hint.stop, whole=False):
+                likely[piece] = likely.get(piece, 0) | blocks
+        for piece, blocks in likely.items():
+            yield Want(piece, Level.HINT, float("inf"), blocks)
 
     def _run(self, state: FileState, cursor: Cursor) -> list[Want]:
         """The window of a cursor; the deadline of a piece is when its drain rate reaches it."""
         pace = max(cursor.drain.per_second(cursor.last), 65536.0)
-        piece_length = self.geometry.piece_length
-        first = cursor.pieces[0]
-        ahead = first * piece_length - state.start - cursor.frontier
+        place, unit = cursor.units.start, self._unit
+        end = min(cursor.units.stop * unit, state.start + state.length)
+        ahead = place * unit - state.start - cursor.frontier
         start = cursor.last + ahead / pace
-        step = piece_length / pace
+        step = self.geometry.piece_length / pace
         window = Level.WINDOW
-        return [Want(piece, window, start + step * n) for n, piece in enumerate(cursor.pieces)]
+        blocks = self._blocks(place * unit, end, self._is_whole(cursor))
+        return [
+            Want(piece, window, start + step * n, wanted)
+            for n, (piece, wanted) in enumerate(blocks)
+        ]
 
     # --- windows -----------------------------------------------------------------------------
 
@@ -229,35 +276,35 @@ class ReadHeads:
 
     def _aim(self, state: FileState, cursor: Cursor) -> bool:
         """Compute the window; True when it moved by an eighth or more, and is published."""
-        pieces = self._window(state, cursor)
-        old = cursor.pieces
-        if pieces == old:
+        units = self._window(state, cursor)
+        old = cursor.units
+        if units == old:
             return False
-        step = max(1, len(pieces) >> 3)
+        step = max(1, len(units) >> 3)
         if (
             old
-            and pieces
-            and old.start <= pieces.start < old.stop  # lagging behind only costs stored pieces
-            and 0 <= pieces.stop - old.stop < step
-            and pieces.stop * self.geometry.piece_length < state.start + state.length
+            and units
+            and old.start <= units.start < old.stop  # lagging behind only costs stored pieces
+            and 0 <= units.stop - old.stop < step
+            and units.stop * self._unit < state.start + state.length
         ):
             return False
-        if old and pieces and pieces.stop == old.stop and pieces.start < old.stop:
+        if old and units and units.stop == old.stop and units.start < old.stop:
             return False  # at the end of the file only the consumed edge moves
-        cursor.pieces = pieces
+        cursor.units = units
         return True
 
     def _window(self, state: FileState, cursor: Cursor) -> range:
-        """Pieces of [frontier, frontier + window), within the file."""
+        """Units of [frontier, frontier + window), within the file."""
         size = cursor.window(self.config) if cursor.active else 0
         if size:
             size = min(size, self._share())
         end = min(cursor.frontier + size, state.length)
         if end <= cursor.frontier:
             return range(0)
-        piece_length = self.geometry.piece_length
-        first = (state.start + cursor.frontier) // piece_length
-        return range(first, (state.start + end - 1) // piece_length + 1)
+        unit = self._unit
+        first = (state.start + cursor.frontier) // unit
+        return range(first, (state.start + end - 1) // unit + 1)
 
     def _share(self) -> int:
         """What one window may have of the torrent's total."""
@@ -269,7 +316,7 @@ class ReadHeads:
 
     def _republish(self, state: FileState, now: float) -> None:
         for cursor in state.cursors:
-            cursor.pieces = self._window(state, cursor)
+            cursor.units = self._window(state, cursor)
         self._rest = None
         self._urgent = None  # ranks depend on which cursors are active
         self.version += 1
@@ -281,23 +328,18 @@ class ReadHeads:
         if offset < config.head_near and not state.saw_head:
             state.saw_head = True
             if state.length <= config.whole_file:
-                state.hints = [self._pieces(state, 0, state.length)]
+                state.hints = [_run_of(state, 0, state.length)]
             else:
                 state.hints = [
-                    self._pieces(state, 0, config.edge),
-                    self._pieces(state, state.length - config.edge, config.edge),
+                    _run_of(state, 0, config.edge),
+                    _run_of(state, state.length - config.edge, config.edge),
                 ]
             return
         rest = state.length - offset
         if rest <= (config.tail_run if state.saw_head else config.edge):
-            run = self._pieces(state, offset, rest)
+            run = _run_of(state, offset, rest)
             if run not in state.hints:
                 state.hints = [*state.hints[:2], run]
-
-    def _pieces(self, state: FileState, offset: int, size: int) -> range:
-        piece_length = self.geometry.piece_length
-        start = state.start + max(0, offset)
-        return range(start // piece_length, (start + size - 1) // piece_length + 1)
 
     def _expire(self, now: float) -> None:
         """Drop idle cursors and released files; set the next expiry."""
@@ -336,8 +378,14 @@ class ReadHeads:
             cursors=len(cursors),
             parked=len(self._parked),
             jumps=self.jumps,
-            window_bytes=sum(len(c.pieces) for c in cursors) * self.geometry.piece_length,
+            window_bytes=sum(len(c.units) for c in cursors) * self._unit,
         )
 
     def __repr__(self) -> str:
         return f"<ReadHeads {len(self._files)} files, {len(self._parked)} waiting>"
+
+
+def _run_of(state: FileState, offset: int, size: int) -> range:
+    """The part of piece space that a hint means."""
+    start = state.start + max(0, offset)
+    return range(start, start + size)

@@ -19,10 +19,11 @@ class PickerConfig:
     """Blocks asked at once of an unmeasured source under a waiting read that nobody else serves."""
     max_queue: int = 2048
     """Blocks in flight to one source at most, whatever it allows (32 MiB)."""
-    max_idle_partials: int = 64
+    max_idle_partials: int = 512
     """Partly received pieces kept although nobody wants them now."""
     max_idle_bytes: int = 32 * 1024 * 1024
-    """The same in bytes of whole pieces (their buffers are kept)."""
+    """The same in bytes of their buffers: whole pieces, or the blocks that came of those opened
+    for some blocks only."""
     snub_seconds: float = 1.5
     """Overdue by this, a source loses its blocks to others."""
     hedge_share: float = 0.03

@@ -189,3 +189,21 @@ class Roster:
         """Whether it has yet to bring what it was asked for, or was silent when last asked."""
         known = self.ledger.sources.get(source)
         return known is not None and (known.snubbed or bool(known.in_flight))
+
+    def is_served(self, piece: int) -> bool:
+        """Whether any source may be asked for `piece` now."""
+        return any(source.serves(piece) for source in self.ledger.sources.values())
+
+    def soonest(self, piece: int, now: float) -> list[SourceId]:
+        """The peers that serve `piece`, the one that would answer first in front."""
+        ready = sorted(
+            (source.snubbed, self.arrival(name, now), name)
+            for name, source in self.ledger.sources.items()
+            if source.kind is SourceKind.PEER and source.serves(piece)
+        )
+        return [name for _, _, name in ready]
+
+    def arrival(self, source: SourceId, now: float) -> float:
+        """Seconds until what is asked of this source now should be here."""
+        known = self.ledger.sources[source]
+        return known.pace.arrival(len(known.in_flight), now)

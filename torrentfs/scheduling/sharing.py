@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from torrentfs.scheduling.source import Source
 
 
-def share_of(picker: Picker, source: Source, piece: OpenPiece, room: int, now: float) -> int:
-    """How many blocks of an urgent piece `source` should take, given room for `room`."""
+def share_of(
+    picker: Picker, source: Source, piece: OpenPiece, wanted: int, room: int, now: float
+) -> int:
+    """How many `wanted` blocks of an urgent piece `source` should take, given room for `room`."""
     if piece.suspects and not may_serve(picker, source, piece):
         return 0
     if piece.sole is not None:
         return room
-    blocks = piece.free.bit_count()
+    blocks = (piece.free & wanted).bit_count()
     others = [
         line(other.pace, len(other.in_flight), now)
         for other in picker.ledger.sources.values()

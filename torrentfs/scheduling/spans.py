@@ -40,7 +40,7 @@ def pick(picker: Picker, source: Source, now: float) -> tuple[int, int] | None:
                 continue
             most = _length(picker, source, piece, lane, now) // BLOCK_LENGTH
             if most > 0:
-                return _take(picker, source, piece, most, now)
+                return _take(picker, source, piece, lane, most, now)
     return None
 
 
@@ -59,31 +59,28 @@ def _length(picker: Picker, source: Source, piece: OpenPiece, lane: Lane, now: f
         return max(wished, BLOCK_LENGTH)
     if lane is picker.ledger.urgent:
         mine = line(pace, len(source.in_flight), now)
-        blocks = share(piece.free.bit_count(), mine, others)
-        if blocks < piece.free.bit_count():
+        free = (piece.free & lane.wanted(piece.number)).bit_count()
+        blocks = share(free, mine, others)
+        if blocks < free:
             return blocks * BLOCK_LENGTH
     return wished if pace.rate else config.min_span
 
 
 def _take(
-    picker: Picker, source: Source, first: OpenPiece, most: int, now: float
+    picker: Picker, source: Source, first: OpenPiece, lane: Lane, most: int, now: float
 ) -> tuple[int, int]:
-    """Put a run of at most `most` free wanted blocks, from `first`'s first one, in flight."""
+    """Put a run of at most `most` free wanted blocks, from the first one that `lane` wants of
+    `first` on, in flight."""
     ledger = picker.ledger
     geometry = ledger.geometry
     piece = first
-    block = (piece.free & -piece.free).bit_length() - 1
+    free = piece.free & lane.wanted(piece.number)
+    block = (free & -free).bit_length() - 1
     start = piece.number * geometry.piece_length + block * BLOCK_LENGTH
     end = start
     while True:
-        run = _run(piece, block, most)
-        kept = piece.free & ~(((1 << run) - 1) << block)
-        piece.free ^= kept  # only the run is free for a moment, so that `ask` takes just it
-        picker.ask(source, piece, run, now)
-        if kept:
-            piece.free |= kept
-            ledger.urgent.set_free(piece.number, True)
-            ledger.ahead.set_free(piece.number, True)
+        run = _run(piece.free & ledger.wanted(piece.number), block, most)
+        picker.ask(source, piece, run, now, ((1 << run) - 1) << block)
         stop = min(piece.size, (block + run) * BLOCK_LENGTH)
         end = piece.number * geometry.piece_length + stop
         most -= run
@@ -98,16 +95,16 @@ def _take(
         ):
             break
         piece = ledger.opened(number)
-        if not piece.free & 1 or piece.suspects:
+        if not piece.free & ledger.wanted(number) & 1 or piece.suspects:
             break
         block = 0
     source.spans[start, end - start] = None
     return start, end - start
 
 
-def _run(piece: OpenPiece, block: int, most: int) -> int:
-    """How many free blocks follow each other from `block` on, at most `most`."""
-    ahead = piece.free >> block
+def _run(free: int, block: int, most: int) -> int:
+    """How many `free` blocks follow each other from `block` on, at most `most`."""
+    ahead = free >> block
     gap = ~ahead & (ahead + 1)  # the lowest clear bit
     return min(most, gap.bit_length() - 1)
 
