@@ -166,7 +166,8 @@ class LayerFetch:
 class HashServer:
     """Answers hash requests from the piece layers of `metainfo`, and layers above them.
 
-    Block hashes (below the piece layer) are not kept, so requests for them are rejected.
+    Block hashes (below the piece layer) are not kept, so requests for them are rejected here; who
+    has the blocks can make them again (see `leaf_exchange`).
     """
 
     def __init__(self, metainfo: Metainfo) -> None:
