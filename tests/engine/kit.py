@@ -110,10 +110,11 @@ class FakePeer:
         extensions: bool = True,
         peer_id: bytes,
         info_hash: bytes | None = None,
+        v2: bool = False,
     ) -> None:
         info_hash = info_hash or self.metainfo.hashes.wire[0]
         ours = Handshake(
-            info_hash=info_hash, peer_id=peer_id, fast=fast, extensions=extensions, v2=False
+            info_hash=info_hash, peer_id=peer_id, fast=fast, extensions=extensions, v2=v2
         )
         await self.stream.send_all(self.connection.send(ours))
 
@@ -238,6 +239,8 @@ class Rig:
         unchoke: bool = False,
         host: str | None = None,
         peer_id: bytes | None = None,
+        info_hash: bytes | None = None,
+        v2: bool = False,
         capacity: int = 1024 * KIB,
     ) -> FakePeer:
         """An incoming peer; `have`: its pieces, None for all, False to say nothing."""
@@ -246,7 +249,11 @@ class Rig:
         mine, theirs = memory_stream_pair(other=remote, capacity=capacity)
         peer = FakePeer(theirs, self.sample.metainfo, self.sample.space)
         await peer.hello(
-            fast=fast, extensions=extensions, peer_id=peer_id or b"-XX0000-%012d" % number
+            fast=fast,
+            extensions=extensions,
+            peer_id=peer_id or b"-XX0000-%012d" % number,
+            info_hash=info_hash,
+            v2=v2,
         )
         connection = Connection()
         hello = await exchange_hello(mine, connection, None)

@@ -7,6 +7,9 @@ for it, and stores it: a slow disk never delays a reader. A bad piece is asked a
 digests of its blocks are kept, so that the peer that lied is found by comparing with the good
 ones (see `scheduling/blame.py`).
 
+Blocks that can be proved one by one (BEP 52, see `leaves`) are checked as they come, or as their
+leaf hashes come, and are readable from then on; a wrong one names its giver at once.
+
 Nothing unverified ever leaves this module (promise 1).
 """
 
@@ -19,13 +22,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from torrentfs.engine.partial import PartialPiece
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.metainfo.checking import check_piece
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
+from torrentfs.scheduling.ledger import bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torrentfs.engine.leaves import Leaves
     from torrentfs.metainfo.torrent_file import Metainfo
     from torrentfs.scheduling.blame import Blame
     from torrentfs.scheduling.picker import Picker, SourceId
@@ -52,18 +58,23 @@ class Assembly:
         store: TorrentStore,
         *,
         on_verified: Callable[[int, bytearray], None],
+        on_proved: Callable[[int], None],
         on_stored: Callable[[int], None],
         on_guilty: Callable[[SourceId, str], None],
     ) -> None:
         self._metainfo = metainfo
+        self._name = metainfo.hashes.key[:8]
         self._geometry = metainfo.geometry
         self._picker = picker
         self._blame = blame
         self._store = store
         self._on_verified = on_verified
+        self._on_proved = on_proved
         self._on_stored = on_stored
         self._on_guilty = on_guilty
-        self._buffers: dict[int, bytearray] = {}
+        self.leaves: Leaves | None = None
+        """Given by the torrent when blocks can be proved one by one."""
+        self._partial: dict[int, PartialPiece] = {}
         self._progress: dict[int, float] = {}
         self._complete: deque[int] = deque()
         self._broken: set[int] = set()
@@ -75,16 +86,85 @@ class Assembly:
         verdict = self._picker.on_block(source, piece, begin, len(data), now)
         if not verdict.wanted:
             return False
-        buffer = self._buffers.get(piece)
-        if buffer is None:
-            buffer = self._buffers[piece] = bytearray(self._geometry.piece_size(piece))
-        buffer[begin : begin + len(data)] = data
+        block = begin // BLOCK_LENGTH
+        leaf = None if self.leaves is None else self.leaves.leaf(piece, block)
+        if leaf is not None and not self._matches(leaf, piece, begin, data):
+            self._on_wrong_block(piece, block, source)
+            return False
+        partial = self._partial.get(piece)
+        if partial is None:
+            partial = self._partial[piece] = PartialPiece(
+                self._geometry.piece_size(piece), partly=self._picker.is_partly(piece)
+            )
+        partial.write(begin, data)
         self._progress[piece] = now
-        if verdict.piece_complete:
-            self._complete.append(piece)
-            for wakeup in self._wakeups:
-                wakeup.set()
+        if leaf is not None:
+            partial.proved |= 1 << block
+            self._on_proved(piece)
+        if verdict.piece_complete or (leaf is not None and self._is_padded(piece, partial)):
+            self._on_complete(piece)
         return True
+
+    def _on_complete(self, piece: int) -> None:
+        self._complete.append(piece)
+        for wakeup in self._wakeups:
+            wakeup.set()
+
+    def _is_padded(self, piece: int, partial: PartialPiece) -> bool:
+        """Whether only padding was missing, which is made here: a hybrid torrent ends files so."""
+        assert self.leaves is not None
+        covered = self.leaves.covered(piece, 0, partial.size)
+        proved = (1 << -(-covered // BLOCK_LENGTH)) - 1
+        if covered == partial.size or partial.proved != proved:
+            return False
+        partial.pad(covered)
+        return self._picker.on_known(piece, ~proved)
+
+    def _matches(self, leaf: bytes, piece: int, begin: int, data: Buffer) -> bool:
+        assert self.leaves is not None
+        covered = self.leaves.covered(piece, begin, len(data))
+        return hashlib.sha256(memoryview(data)[:covered]).digest() == leaf
+
+    def on_leaves(self, piece: int) -> None:
+        """Leaf hashes of `piece` came: check the blocks that were here before."""
+        partial = self._partial.get(piece)
+        if partial is None or self.leaves is None:
+            return
+        givers = self._picker.origins(piece)
+        for block in bits(self._picker.received_of(piece) & ~partial.proved):
+            leaf = self.leaves.leaf(piece, block)
+            if leaf is None:
+                continue
+            begin = block * BLOCK_LENGTH
+            length = min(BLOCK_LENGTH, partial.size - begin)
+            if self._matches(leaf, piece, begin, partial.read(begin, length)):
+                partial.proved |= 1 << block
+                continue
+            if piece in self._complete:
+                self._complete.remove(piece)
+            self._on_wrong_block(piece, block, givers[block])
+        self._on_proved(piece)
+        if self._is_padded(piece, partial):
+            self._on_complete(piece)
+
+    def _on_wrong_block(self, piece: int, block: int, giver: SourceId | None) -> None:
+        self.failures += 1
+        log.info("%s: a block of piece %d failed its hash check", self._name, piece)
+        self._picker.on_wrong_block(piece, block)
+        self._accuse(set() if giver is None else {giver}, piece)
+
+    def read_proved(self, piece: int, begin: int, length: int) -> bytes | memoryview | None:
+        """Bytes of a piece that is not whole, or None unless all of them are proved."""
+        partial = self._partial.get(piece)
+        if partial is None or not partial.is_proved(begin, length):
+            return None
+        self._picker.on_used(piece)
+        return partial.read(begin, length)
+
+    def is_proved(self, piece: int, begin: int, length: int) -> bool:
+        """Whether `read_proved` gives these bytes."""
+        partial = self._partial.get(piece)
+        return partial is not None and partial.is_proved(begin, length)
 
     def progress_of(self, piece: int) -> float | None:
         """When the last block of a piece that is not here came, or None if none has.
@@ -96,8 +176,10 @@ class Assembly:
 
     def drop(self, piece: int) -> None:
         """The picker gave up a partial piece: free its memory."""
-        self._buffers.pop(piece, None)
+        self._partial.pop(piece, None)
         self._progress.pop(piece, None)
+        if self.leaves is not None:
+            self.leaves.forget(piece)
 
     async def run(self) -> None:
         """Verify complete pieces until cancelled."""
@@ -120,8 +202,11 @@ class Assembly:
                         self._picker.on_lost(piece)
 
     async def _finish(self, piece: int) -> None:
-        data = self._buffers.pop(piece)
-        if len(data) <= INLINE_HASH:
+        partial = self._partial.pop(piece)
+        data = partial.whole()
+        if partial.proved == (1 << -(-len(data) // BLOCK_LENGTH)) - 1 and self._is_covered(piece):
+            good = True  # each of its blocks matched its leaf
+        elif len(data) <= INLINE_HASH:
             good = check_piece(self._metainfo, piece, data)
         else:
             good = await trio.to_thread.run_sync(check_piece, self._metainfo, piece, data)
@@ -133,16 +218,23 @@ class Assembly:
             guilty = self._blame.on_verified(piece, self._picker.origins(piece), digests)
             self._accuse(guilty, piece)
         self._progress.pop(piece, None)
+        if self.leaves is not None:
+            self.leaves.forget(piece)
         self._picker.on_stored(piece)
         self._on_verified(piece, data)
         await self._store.put(piece, data)
         self._on_stored(piece)
 
+    def _is_covered(self, piece: int) -> bool:
+        """Whether leaves cover all of a piece: a hybrid torrent may end it with padding."""
+        size = self._geometry.piece_size(piece)
+        return self.leaves is not None and self.leaves.covered(piece, 0, size) == size
+
     async def _on_bad(self, piece: int, data: bytearray) -> None:
         self.failures += 1
         digests = await _digests_of(data)
         guilty = self._blame.on_failed(piece, self._picker.origins(piece), digests)
-        log.info("%s: piece %d failed its hash check", self._metainfo.hashes.key[:8], piece)
+        log.info("%s: piece %d failed its hash check", self._name, piece)
         self._picker.on_failed(piece)
         self._accuse(guilty, piece)
 
@@ -151,7 +243,7 @@ class Assembly:
             self._on_guilty(source, f"sent wrong bytes in piece {piece}")
 
     def __repr__(self) -> str:
-        return f"<Assembly {len(self._buffers)} partial pieces, {self.failures} failed>"
+        return f"<Assembly {len(self._partial)} partial pieces, {self.failures} failed>"
 
 
 async def _digests_of(data: bytearray) -> list[bytes]:

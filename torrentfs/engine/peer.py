@@ -283,6 +283,21 @@ class Peer:
     def _on_question(self, event: m.MetadataRequest | m.HashRequest, now: float) -> None:
         self.sender.on_question(event)
 
+    def _on_hashes(self, event: m.Hashes, now: float) -> None:
+        self.torrent.leaves.on_hashes(self.source, event)
+
+    def _on_hash_reject(self, event: m.HashReject, now: float) -> None:
+        self.torrent.leaves.on_reject(self.source, event, now)
+        self.torrent.schedule(now)
+
+    @property
+    def speaks_v2(self) -> bool:
+        """Whether this connection is of the v2 torrent, so that hashes may be asked for (BEP 52):
+        one side has named the v2 hash. libtorrent closes others where it is asked."""
+        v2 = self.torrent.metainfo.hashes.v2
+        hello = (self._connection.ours, self._connection.theirs)
+        return v2 is not None and any(one is not None and one.info_hash == v2[:20] for one in hello)
+
     @property
     def client(self) -> str:
         """The peer's program, from its extension handshake (BEP 10 `v`)."""
@@ -318,5 +333,7 @@ _HANDLERS: dict[type, Callable[[Peer, Any, float], None]] = {
     m.ExtensionHandshake: Peer._on_extension_handshake,
     m.MetadataRequest: Peer._on_question,
     m.HashRequest: Peer._on_question,
+    m.Hashes: Peer._on_hashes,
+    m.HashReject: Peer._on_hash_reject,
 }
 """What happens on each message; one not listed (suggest, port, unknown) needs nothing."""

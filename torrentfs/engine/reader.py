@@ -68,16 +68,24 @@ class Supply(Protocol):
     def lost(self, piece: int) -> None:
         """The store has no longer a piece that it had."""
 
+    def is_proved(self, piece: int, begin: int, length: int) -> bool:
+        """Whether `read_proved` gives these bytes."""
+
+    def read_proved(self, piece: int, begin: int, length: int) -> bytes | memoryview | None:
+        """Bytes of a piece that is not whole, if they were proved all the same (BEP 52)."""
+
 
 class Waiter:
     """The reads that wait for one piece; `data` is the piece once it came."""
 
-    __slots__ = ("data", "event", "readers")
+    __slots__ = ("data", "event", "readers", "spans")
 
     def __init__(self) -> None:
         self.event = trio.Event()
         self.data: memoryview | None = None
         self.readers = 0
+        self.spans: list[Span] = []
+        """What they wait for."""
 
 
 class Reader:
@@ -122,7 +130,7 @@ class Reader:
         spans = list(self._geometry.file_spans(file, offset, size))
         parts: list[bytes | memoryview] = []
         for span in spans:
-            part = self._store.read_nowait(*span)
+            part = self._store.read_nowait(*span) or self._supply.read_proved(*span)
             if part is None:
                 return await self._read_slowly(file, offset, size, spans, parts, now)
             parts.append(part)
@@ -148,6 +156,10 @@ class Reader:
                         if part is not None:
                             parts.append(part)
                             break
+                    proved = self._supply.read_proved(*span)
+                    if proved is not None:
+                        parts.append(proved)
+                        break
                     place = offset + sum(map(len, parts))
                     if token is None:
                         allowance = self.breaker.allowance(now)
@@ -158,7 +170,7 @@ class Reader:
                     left = offset + size - place
                     token = self._heads.park(file, place, left, now + allowance, now)
                     self._supply.schedule(now)
-                    piece = await self._wait_for(span.piece, now, allowance)
+                    piece = await self._wait_for(span, now, allowance)
                     now = trio.current_time()
                     if piece is not None:
                         parts.append(piece[span.begin : span.begin + span.length])
@@ -182,17 +194,19 @@ class Reader:
             self._supply.lost(span.piece)
             return None
 
-    async def _wait_for(self, piece: int, since: float, allowance: float) -> memoryview | None:
-        """All of `piece` once it came; None: look again whether the store has it.
+    async def _wait_for(self, span: Span, since: float, allowance: float) -> memoryview | None:
+        """All of the span's piece once it came; None: look again whether the span can be read.
 
         Raises `DataUnavailable` when it did not come in time.
         """
+        piece = span.piece
         self._refuse_echo(piece, since)
         held_at = since
         waiter = self._waiters.get(piece)
         if waiter is None:
             waiter = self._waiters[piece] = Waiter()
         waiter.readers += 1
+        waiter.spans.append(span)
         self.waiting += 1
         try:
             while not waiter.event.is_set():
@@ -225,6 +239,7 @@ class Reader:
         finally:
             self.waiting -= 1
             waiter.readers -= 1
+            waiter.spans.remove(span)
             if not waiter.readers and self._waiters.get(piece) is waiter:
                 del self._waiters[piece]
 
@@ -246,6 +261,13 @@ class Reader:
         waiter = self._waiters.pop(piece, None)
         if waiter is not None:
             waiter.data = memoryview(data).toreadonly()
+            waiter.event.set()
+
+    def on_proved(self, piece: int) -> None:
+        """More blocks of a piece were proved: they may be all that a read waits for."""
+        waiter = self._waiters.get(piece)
+        if waiter is not None and any(self._supply.is_proved(*span) for span in waiter.spans):
+            del self._waiters[piece]
             waiter.event.set()
 
     def fail_all(self, reason: str) -> None:

@@ -178,7 +178,7 @@ class Sender:
 
     async def _answer(self) -> None:
         question = self._questions.popleft()
-        answer = self._torrent.serving.answer(question)
+        answer = await self._torrent.serving.answer(question, served=not self.uploads.choking)
         await self._stream.send_all(self._connection.send(answer))
         self.last_sent = trio.current_time()
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from torrentfs.engine.uploads import MAX_REQUEST_LENGTH
 from torrentfs.errors import StorageError
+from torrentfs.metainfo.merkle import leaf_hashes
 from torrentfs.scheduling.choker import RECHOKE_SECONDS, Choker, ChokerPeer
+from torrentfs.scheduling.picker import Request
 from torrentfs.wire.hash_exchange import HashServer
+from torrentfs.wire.leaf_exchange import LeafRuns
 from torrentfs.wire.messages import MetadataRequest
 from torrentfs.wire.metadata import MetadataServer
 
@@ -17,9 +22,11 @@ if TYPE_CHECKING:
 
     from torrentfs.engine.peer import Peer
     from torrentfs.metainfo.torrent_file import Metainfo
-    from torrentfs.scheduling.picker import Request
     from torrentfs.storage.tiered import TorrentStore
     from torrentfs.wire.messages import HashRequest, Message
+
+KEPT_LEAVES = 64
+"""Pieces whose block hashes are kept: a peer asks for the runs of one piece one by one."""
 
 CHANGE_SECONDS = 1.0
 """Between two rounds of choking because a peer changed its mind: it may do so a million times."""
@@ -48,6 +55,8 @@ class Serving:
         self._on_lost = on_lost
         self._metadata = MetadataServer(metainfo.info)
         self._hashes = HashServer(metainfo)
+        self._runs = LeafRuns(metainfo)
+        self._leaves: dict[int, bytes] = {}
         self._choker = Choker()
         self._last = float("-inf")
         self._changed = False
@@ -108,11 +117,32 @@ class Serving:
             self._on_lost(request.piece)
             return None
 
-    def answer(self, question: MetadataRequest | HashRequest) -> Message:
-        """Answer a peer that asks for the metadata (BEP 9) or for hashes (BEP 52)."""
+    async def answer(self, question: MetadataRequest | HashRequest, *, served: bool) -> Message:
+        """Answer a peer that asks for the metadata (BEP 9) or for hashes (BEP 52).
+
+        Block hashes are made of the piece, which costs reading it: only whom we serve gets them.
+        """
         if isinstance(question, MetadataRequest):
             return self._metadata.answer(question)
+        piece = self._runs.piece_of(question) if served else None
+        if piece is not None:
+            leaves = self._leaves.get(piece) or await self._leaves_of(piece)
+            if leaves is not None:
+                return self._runs.give(piece, question, leaves)
         return self._hashes.answer(question)
+
+    async def _leaves_of(self, piece: int) -> bytes | None:
+        """The hashes of the blocks of a piece that we have, or None."""
+        tree = self._runs.tree(piece)
+        data = await self.read(Request(piece, 0, self._geometry.piece_size(piece)))
+        if tree is None or data is None:
+            return None
+        covered = memoryview(data)[: tree.size]
+        leaves = await trio.to_thread.run_sync(leaf_hashes, covered)
+        if len(self._leaves) >= KEPT_LEAVES:
+            del self._leaves[next(iter(self._leaves))]
+        self._leaves[piece] = leaves
+        return leaves
 
     def __repr__(self) -> str:
         return f"<Serving {self._choker!r}, {self.uploaded} bytes sent>"

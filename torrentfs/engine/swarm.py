@@ -224,7 +224,10 @@ class Swarm:
         """Answer an incoming handshake and talk."""
         address, ended = stream.remote[:2], Ended("", False)
         try:
-            await stream.send_all(connection.send(self.our_handshake(theirs.info_hash)))
+            info_hash = theirs.info_hash
+            if theirs.v2 and self.hashes.v2 is not None:
+                info_hash = self.hashes.v2[:20]  # so is the connection upgraded (BEP 52)
+            await stream.send_all(connection.send(self.our_handshake(info_hash)))
             ended = await self._converse(stream, connection, theirs, address, outgoing=False)
         except (RemoteProtocolError, TransportError) as error:
             ended = Ended(str(error), False)
@@ -288,7 +291,7 @@ class Swarm:
             peer_id=self._peer_id,
             fast=True,
             extensions=True,
-            v2=self.hashes.v1 is None,
+            v2=self.hashes.v2 is not None,
         )
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from torrentfs.engine.assembly import Assembly
+from torrentfs.engine.leaves import Leaves
 from torrentfs.engine.peer import Peer
 from torrentfs.engine.reader import Reader
 from torrentfs.engine.report import complaints, statistics_of, why_missing
@@ -80,7 +81,18 @@ class Torrent:
         self.downloaded = 0
         self.picker = Picker(metainfo.geometry, stored=store.have)
         cache = max(config.cache_size, config.memory_limit)  # pieces beyond it stay in memory
-        self.heads = ReadHeads(metainfo.geometry, ReadAheadConfig.within(cache, config.readahead))
+        self.leaves = Leaves(
+            metainfo,
+            self.picker,
+            on_leaves=lambda piece: self.assembly.on_leaves(piece),
+            on_provable=lambda: self.heads.on_provable(),
+        )
+        by_block = Leaves.are_of_use(metainfo)
+        self.heads = ReadHeads(
+            metainfo.geometry,
+            ReadAheadConfig.within(cache, config.readahead),
+            self.leaves.is_provable if by_block else None,
+        )
         self.reader = Reader(
             metainfo.name,
             metainfo.geometry,
@@ -95,9 +107,12 @@ class Torrent:
             Blame(),
             store,
             on_verified=self.reader.on_piece,
+            on_proved=self.reader.on_proved,
             on_stored=self._on_stored,
             on_guilty=self._on_guilty,
         )
+        if by_block:
+            self.assembly.leaves = self.leaves
         self.serving = Serving(
             metainfo, store, rng, allowed=config.upload, peers=self.peers, on_lost=self.lost
         )
@@ -170,6 +185,7 @@ class Torrent:
             self._bytes_by_kind.get(source.kind, 0) + source.downloaded
         )
         self.picker.remove_source(source.source, now)
+        self.leaves.on_gone(source.source, now)
         if isinstance(source, Peer) and not source.sender.uploads.choking:
             self.serving.on_change(now)
         self.schedule(now)
@@ -200,12 +216,16 @@ class Torrent:
 
     def schedule(self, now: float) -> None:
         """Bring demand to the picker, cancels and wake-ups to the sources."""
-        if self.heads.version != self._agenda_version:
+        self.leaves.check(now)
+        while self.heads.version != self._agenda_version:
             self._tell_lost()
             self._agenda_version = self.heads.version
-            self.picker.set_agenda(self.heads.agenda(now), now)
+            agenda = self.heads.agenda(now)
+            self.picker.set_agenda(agenda, now)
             for piece in self.picker.take_dropped():
                 self.assembly.drop(piece)
+            if self.assembly.leaves is not None:
+                self.leaves.follow(agenda, now)  # who gives none of a piece makes it wanted whole
         self.dispatch(now)
 
     def dispatch(self, now: float) -> None:
@@ -219,6 +239,7 @@ class Torrent:
         due = min(
             self.picker.next_wakeup(now) or float("inf"),
             self.heads.next_change(now) or float("inf"),
+            self.leaves.next_check(),
         )
         if due < self._timer_at:
             self._timer_at = due
@@ -256,6 +277,8 @@ class Torrent:
         """A peer has more, or serves us now: a dead torrent may be alive again."""
         if self.reader.breaker.is_open:
             self.reader.breaker.on_offer(peer.pieces)
+        if self.assembly.leaves is not None:
+            self.leaves.on_offer(peer, trio.current_time())
 
     def is_held(self, piece: int) -> bool:
         """Whether a connected peer or a web seed has a piece."""
@@ -263,6 +286,14 @@ class Torrent:
             piece in source.pieces if isinstance(source, Peer) else source.seed.has(piece)
             for source in self._sources.values()
         )
+
+    def is_proved(self, piece: int, begin: int, length: int) -> bool:
+        """Whether bytes of a piece that is not whole are proved."""
+        return self.assembly.is_proved(piece, begin, length)
+
+    def read_proved(self, piece: int, begin: int, length: int) -> bytes | memoryview | None:
+        """Proved bytes of a piece that is not whole, or None."""
+        return self.assembly.read_proved(piece, begin, length)
 
     def progress_of(self, piece: int) -> float | None:
         """When bytes of a partial piece last came."""
@@ -332,6 +363,7 @@ class Torrent:
                 for peer in self.peers():
                     peer.flush(now)
                 self.serving.tick(now)
+                self.leaves.tick(self.peers(), now)
                 if self._lost:
                     self._tell_lost()
                     self.dispatch(now)
