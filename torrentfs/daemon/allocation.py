@@ -13,7 +13,7 @@ import ctypes
 
 MMAP_THRESHOLD = 32 << 20
 """Bytes from which memory comes from and goes to the kernel directly; glibc takes no more."""
-TRIM_THRESHOLD = 64 << 20
+TRIM_THRESHOLD = 32 << 20
 """Unused bytes at the end of the heap that the process may keep."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
