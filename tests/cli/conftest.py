@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from click.testing import CliRunner
 
+from torrentfs.cli import mount as mount_command
 from torrentfs.cli.main import cli
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
+    from torrentfs.daemon.config import MountConfig
 
 
 class Run(Protocol):
@@ -83,3 +86,16 @@ def torrent(tmp_path: Path) -> Path:
     path = tmp_path / "sample.torrent"
     path.write_bytes(bencoded(outer))
     return path
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch) -> list[MountConfig]:
+    """What `mount` would have mounted; nothing is."""
+    made: list[Any] = []
+
+    def remember(config: MountConfig) -> int:
+        made.append(config)
+        return 0
+
+    monkeypatch.setattr(mount_command, "_run_in_background", remember)
+    return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,19 +18,6 @@ if TYPE_CHECKING:
     from torrentfs.daemon.config import MountConfig
 
 MAGNET = "magnet:?xt=urn:btih:" + "a" * 40
-
-
-@pytest.fixture
-def configs(monkeypatch: pytest.MonkeyPatch) -> list[MountConfig]:
-    """What `mount` would have mounted; nothing is."""
-    made: list[Any] = []
-
-    def remember(config: MountConfig) -> int:
-        made.append(config)
-        return 0
-
-    monkeypatch.setattr(mount_command, "_run_in_background", remember)
-    return made
 
 
 def test_paths_become_absolute(

@@ -110,7 +110,7 @@ def test_interrupting_the_wait_leaves_nothing(mountpoint: Path) -> None:
         while len(processes_of(mountpoint)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        time.sleep(0.5)
+        time.sleep(0.5)  # into the wait itself; the stages before it are in tests/hardening_cli
         waiting.send_signal(signal.SIGINT)
         _, stderr = waiting.communicate(timeout=10)
     assert waiting.returncode == 130

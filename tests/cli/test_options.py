@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from torrentfs.cli import mount as mount_command
 from torrentfs.cli.options import split_mount_options
 
 if TYPE_CHECKING:
@@ -16,19 +15,6 @@ if TYPE_CHECKING:
     from torrentfs.daemon.config import MountConfig
 
 GIB = 1024**3
-
-
-@pytest.fixture
-def configs(monkeypatch: pytest.MonkeyPatch) -> list[MountConfig]:
-    """What `mount` would have mounted; nothing is."""
-    made: list[Any] = []
-
-    def remember(config: MountConfig) -> int:
-        made.append(config)
-        return 0
-
-    monkeypatch.setattr(mount_command, "_run_in_background", remember)
-    return made
 
 
 SOURCE = "magnet:?xt=urn:btih:" + "a" * 40

@@ -35,9 +35,8 @@ def test_each_address_once_in_order_of_arrival_and_the_users_first() -> None:
     assert book.next_time(0.0) is None
 
 
-def test_failures_back_off_and_success_forgives() -> None:
-    book = PeerBook()
-    book.add(A, "tracker", 0.0)
+def fail_always(book: PeerBook) -> tuple[list[float], float]:
+    """The rests after each of twelve failures of `A`, and what time it is then."""
     now, rests = 0.0, []
     for _ in range(12):
         book.on_connecting(A, now)
@@ -47,6 +46,13 @@ def test_failures_back_off_and_success_forgives() -> None:
         assert book.next(when - 0.1) is None
         rests.append(when - now)
         now = when
+    return rests, now
+
+
+def test_failures_back_off_and_success_forgives() -> None:
+    book = PeerBook()
+    book.add(A, "tracker", 0.0)
+    rests, now = fail_always(book)
     assert rests[:4] == [15.0, 30.0, 60.0, 120.0]
     assert max(rests) == 3600.0
     book.on_connected(A, now)
@@ -70,14 +76,7 @@ def test_a_waiting_read_shortens_long_rests() -> None:
 def test_what_the_user_gave_is_tried_again_soon() -> None:
     book = PeerBook()
     book.add(A, GIVEN, 0.0)
-    now, rests = 0.0, []
-    for _ in range(12):
-        book.on_connecting(A, now)
-        book.on_closed(A, now, "refused", False)
-        when = book.next_time(now)
-        assert when is not None
-        rests.append(when - now)
-        now = when
+    rests, now = fail_always(book)
     assert rests[:4] == [1.0, 2.0, 4.0, 8.0]
     assert max(rests) == 60.0
     book.on_closed(A, now, "bye", useful=True)
