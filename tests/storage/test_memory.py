@@ -27,11 +27,28 @@ def test_unwritten_pieces_push_recent_ones_out_and_stay() -> None:
     memory.hold((1, 2), bytearray(25))
     assert dropped == [(1, 0)]
     assert memory.unwritten_bytes == 50
-    memory.settle((1, 1))
-    memory.settle((1, 2))
+    memory.settle((1, 1), written=False)
+    memory.settle((1, 2), written=False)
     assert memory.unwritten_bytes == 0
     assert memory.get((1, 2)) is not None
     assert memory.size <= 30
+
+
+def test_copies_of_what_is_on_disk_take_a_quarter_and_go_first() -> None:
+    memory, dropped = tier(40)
+    for piece in range(3):
+        memory.hold((1, piece), bytearray(5))
+    for piece in range(3):
+        memory.settle((1, piece), written=True)
+    assert dropped == [(1, 0)]
+    assert memory.size == 10
+    memory.keep((2, 0), bytes(30))
+    assert memory.get((1, 1)) is not None
+    memory.keep((2, 1), bytes(5))
+    assert dropped == [(1, 0), (1, 2)]
+    assert memory.get((2, 0)) is not None
+    memory.keep_copy((1, 1), bytes(50))
+    assert memory.get((1, 1)) == bytes(50)
 
 
 def test_a_piece_larger_than_the_limit_is_kept_alone() -> None:

@@ -12,6 +12,10 @@ So the bits are only hints after a crash, and proof (with the fingerprints of th
 `disk`) after a clean stop. SQLite does not notice a flipped bit in a blob, so that proof carries a
 digest; if it does not match, the stop counts as unclean.
 
+Addresses of peers are kept beside (see `engine/regulars`), with a commit that survives a power cut.
+A wrong one costs a connection in vain, so nothing proves them. Their table is made where it is
+missing, and harms no older version that opens the same catalog.
+
 A catalog that is damaged, or was written by a newer version, is moved aside.
 """
 
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Address = tuple[str, int]
+
 TROUBLE = (OSError, sqlite3.Error)
 """How disk and catalog fail: what those above catch, so that only this file knows SQLite."""
 
@@ -43,6 +49,10 @@ SCHEMA = 2
 CHUNK = 4096
 """Bytes of the bitmap in one row: a change of one piece writes no more than this."""
 _MOST_TORRENTS = 10_000
+_MOST_PEERS = 50
+_MOST_PEERS_OF_ALL = 20_000
+PEER_LIFETIME = 30 * 86400.0
+"""Seconds after which the address of a peer that was not useful again is forgotten."""
 _BUSY_SECONDS = 5.0
 
 _TABLES = f"""
@@ -56,6 +66,12 @@ CREATE TABLE trees (
 CREATE TABLE bits (
     domain TEXT, chunk INTEGER, bits BLOB NOT NULL, PRIMARY KEY (domain, chunk)) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA};
+"""
+_PEERS = """
+CREATE TABLE IF NOT EXISTS peers (
+    torrent TEXT, host TEXT, port INTEGER, used REAL NOT NULL,
+    PRIMARY KEY (torrent, host, port)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS peers_by_use ON peers (used);
 """
 
 
@@ -126,6 +142,8 @@ class Catalog:
                 verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
                     raise Unusable(str(verdict).splitlines()[0])
+            for statement in _PEERS.split(";"):
+                self._db.execute(statement)
         finally:
             self._db.execute("COMMIT")
 
@@ -175,6 +193,44 @@ class Catalog:
             (hashes.v1, hashes.v2),
         ).fetchone()
         return row
+
+    # --- peers ---
+
+    def peers(self, key: str, now: float) -> list[Address]:
+        """Addresses of a torrent's peers that were useful, those of late first."""
+        rows = self._db.execute(
+            "SELECT host, port FROM peers WHERE torrent=? AND used>? ORDER BY used DESC LIMIT ?",
+            (key, now - PEER_LIFETIME, _MOST_PEERS),
+        ).fetchall()
+        return [
+            (host, port)
+            for host, port in rows
+            if isinstance(host, str) and isinstance(port, int) and 0 < port < 65536
+        ]
+
+    def keep_peers(
+        self, key: str, useful: Iterable[Address], unwanted: Iterable[Address], now: float
+    ) -> None:
+        """Durably note who was useful now, and forget the `unwanted` and the oldest."""
+        with self._transaction(durable=True):
+            self._db.executemany(
+                "INSERT OR REPLACE INTO peers VALUES (?, ?, ?, ?)",
+                [(key, host, port, now) for host, port in useful],
+            )
+            self._db.executemany(
+                "DELETE FROM peers WHERE torrent=? AND host=? AND port=?",
+                [(key, host, port) for host, port in unwanted],
+            )
+            self._db.execute(
+                "DELETE FROM peers WHERE torrent=? AND (host, port) NOT IN"
+                " (SELECT host, port FROM peers WHERE torrent=? ORDER BY used DESC LIMIT ?)",
+                (key, key, _MOST_PEERS),
+            )
+            self._db.execute(
+                "DELETE FROM peers WHERE used <= max(?, ifnull("
+                "(SELECT used FROM peers ORDER BY used DESC LIMIT 1 OFFSET ?), 0))",
+                (now - PEER_LIFETIME, _MOST_PEERS_OF_ALL),
+            )
 
     # --- trees: only by who holds the lock ---
 
@@ -272,14 +328,22 @@ class Catalog:
         self._db.close()
 
     def _durably(self, statement: str, arguments: tuple[object, ...]) -> None:
-        self._db.execute("PRAGMA synchronous=FULL")
-        try:
+        with self._transaction(durable=True):
             self._db.execute(statement, arguments)
-        finally:
-            self._db.execute("PRAGMA synchronous=NORMAL")
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
+        if durable:
+            self._db.execute("PRAGMA synchronous=FULL")
+        try:
+            with self._all_or_nothing():
+                yield
+        finally:
+            if durable:
+                self._db.execute("PRAGMA synchronous=NORMAL")
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

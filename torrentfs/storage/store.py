@@ -144,7 +144,7 @@ class TorrentStore:
                 raise PieceLost(f"piece {piece} is damaged in the cache: {why}")
             shelf.unsure.discard(piece)
             if piece in self.have and (self.number, piece) not in self._memory:
-                self._memory.keep((self.number, piece), data)
+                self._memory.keep_copy((self.number, piece), data)
             return data
         finally:
             del self._checking[piece]
@@ -163,6 +163,8 @@ class TorrentStore:
             self._memory.hold(key, data)
             self._cache.on_unwritten()
             await self._cache.wait_for_room()
+        elif self.shelf is not None and piece in self.shelf.on_disk:
+            self._memory.keep_copy(key, data)
         else:
             self._memory.keep(key, data)
 

@@ -242,7 +242,8 @@ class Cache:
                     await self._write(store.shelf, pieces)
             finally:
                 for key in batch:
-                    self.memory.settle(key)
+                    on_disk = store.shelf.on_disk if store.shelf is not None else ()
+                    self.memory.settle(key, written=key[1] in on_disk)
                 self._room.unpark_all()
             return True
 
