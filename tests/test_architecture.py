@@ -75,6 +75,7 @@ IMPURE = {
 SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "bencodepy": ("metainfo/bencoding.py",),
     "cachetools": ("storage/",),
+    "cryptography": ("wire/mse.py",),
     "httpx": ("transports/http.py",),
     "pyfuse3": ("vfs/mount.py", "vfs/operations.py", "vfs/errnos.py"),
     "sqlite3": ("storage/catalog.py",),

@@ -16,7 +16,9 @@ from trio.testing import check_one_way_stream, wait_all_tasks_blocked
 from tests.streams import memory_stream_pair
 from torrentfs.errors import TransportError
 from torrentfs.transports.base import PeerStream
+from torrentfs.transports.encrypted import EncryptedStream
 from torrentfs.transports.tcp import TcpStream
+from torrentfs.wire.mse import Method, Secured, rc4
 
 Pair = tuple[PeerStream, PeerStream]
 
@@ -37,8 +39,20 @@ def tcp_pair(family: socket.AddressFamily) -> Pair:
     )
 
 
+def encrypted_pair() -> Pair:
+    """Two ends in memory that have agreed on RC4."""
+
+    def end(stream: PeerStream, sends: bytes, receives: bytes) -> PeerStream:
+        encrypt, decrypt = (rc4(label, b"s" * 96, b"k" * 20) for label in (sends, receives))
+        return EncryptedStream(stream, Secured(Method.RC4, b"", encrypt, decrypt, b""))
+
+    one, other = memory_stream_pair()
+    return end(one, b"keyA", b"keyB"), end(other, b"keyB", b"keyA")
+
+
 MAKERS = [
     pytest.param(memory_stream_pair, id="memory"),
+    pytest.param(encrypted_pair, id="encrypted"),
     pytest.param(lambda: tcp_pair(socket.AF_INET), id="tcp-ipv4", marks=pytest.mark.real),
     pytest.param(lambda: tcp_pair(socket.AF_INET6), id="tcp-ipv6", marks=pytest.mark.real),
 ]
