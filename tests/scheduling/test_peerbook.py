@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from torrentfs.scheduling.peerbook import GIVEN, PeerBook, canonical_priority, crc32c
+from torrentfs.scheduling.peerbook import (
+    FORMER,
+    GIVEN,
+    MOST_FORMER,
+    PeerBook,
+    canonical_priority,
+    crc32c,
+)
 
 A, B, C = ("10.0.0.1", 1), ("10.0.0.2", 2), ("2001:db8::3", 3)
 
@@ -167,3 +174,46 @@ def test_our_own_address_is_what_two_hosts_say_it_is() -> None:
     book.on_told_own_address(own, by="5.5.5.6")
     book.on_told_own_address(own, by="5.5.5.7")
     assert book.next(0.0) == max(others, key=lambda other: canonical_priority(own, other))
+
+
+def test_peers_of_last_time_come_after_the_users_and_before_all_others() -> None:
+    book = PeerBook()
+    book.add(A, "tracker", 0.0)
+    book.add(B, FORMER, 0.0)
+    book.add(C, GIVEN, 0.0)
+    order = []
+    while (address := book.next(0.0)) is not None:
+        book.on_connecting(address, 0.0)
+        order.append(address)
+    assert order == [C, B, A]
+
+
+def test_peers_of_last_time_that_are_gone_leave_room_for_others() -> None:
+    book = PeerBook()
+    former = [("10.1.0.1", port) for port in range(1, 31)]
+    for address in former:
+        book.add(address, FORMER, 0.0)
+    tried = []
+    while (address := book.next(0.0)) is not None:
+        book.on_connecting(address, 0.0)
+        tried.append(address)
+    assert tried == former[:MOST_FORMER]
+    book.add(A, "tracker", 0.0)
+    assert book.next(0.0) == A
+    book.on_connected(tried[0], 0.0)  # one lives, one does not
+    book.on_closed(tried[1], 0.0, "refused", useful=False)
+    assert book.next(0.0) == former[MOST_FORMER]
+    # who failed is one of many from now on
+    book = PeerBook()
+    book.add(B, FORMER, 0.0)
+    book.add(A, "tracker", 0.0)
+    book.on_connecting(B, 0.0)
+    book.on_closed(B, 0.0, "refused", useful=False)
+    assert book.next(15.0) == A
+
+
+def test_it_knows_whom_it_can_dial() -> None:
+    book = PeerBook()
+    book.add(A, "tracker", 0.0)
+    assert book.knows(A)
+    assert not book.knows(B)

@@ -149,3 +149,56 @@ def test_a_failed_change_leaves_nothing_half_done(tmp_path: Path) -> None:
         row = catalog.claim(TREE)
         assert row is not None
         assert (row.bits, row.used) == (b"", 6)
+
+
+DAY = 86400.0
+
+
+def test_peers_are_kept_per_torrent_the_latest_first(tmp_path: Path) -> None:
+    with opened(tmp_path) as catalog:
+        catalog.keep_peers("one", [("10.0.0.1", 1), ("2001:db8::2", 2)], [], 100.0)
+        catalog.keep_peers("two", [("10.0.0.9", 9)], [], 100.0)
+        catalog.keep_peers("one", [("10.0.0.3", 3)], [], 200.0)
+        catalog.keep_peers("one", [("10.0.0.1", 1)], [("2001:db8::2", 2)], 300.0)
+    with opened(tmp_path) as catalog:
+        assert catalog.peers("one", 400.0) == [("10.0.0.1", 1), ("10.0.0.3", 3)]
+        assert catalog.peers("two", 400.0) == [("10.0.0.9", 9)]
+        assert catalog.peers("none", 400.0) == []
+
+
+def test_peers_are_few_and_do_not_last_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as catalog:
+        for port in range(1, 100):
+            catalog.keep_peers("one", [("10.0.0.1", port)], [], float(port))
+        assert catalog.peers("one", 100.0) == [("10.0.0.1", port) for port in range(99, 49, -1)]
+        assert len(catalog.peers("one", 30 * DAY + 60.0)) == 39
+        catalog.keep_peers("two", [("10.0.0.2", 2)], [], 30 * DAY + 90.0)
+        assert len(catalog.peers("one", 0.0)) == 9  # the others are gone
+        monkeypatch.setattr("torrentfs.storage.catalog._MOST_PEERS_OF_ALL", 3)
+        catalog.keep_peers("two", [], [], 30 * DAY + 90.0)
+        assert catalog.peers("one", 0.0) == [("10.0.0.1", 99), ("10.0.0.1", 98)]
+
+
+def test_a_catalog_from_before_peers_were_kept_keeps_them_and_all_it_had(tmp_path: Path) -> None:
+    with opened(tmp_path) as catalog:
+        catalog.keep_metadata(InfoHashes(v1=bytes(20)), b"torrent", 0, 10.0)
+    with sqlite3.connect(tmp_path / "catalog.sqlite") as db:
+        db.execute("DROP TABLE peers")
+    db.close()
+    with opened(tmp_path) as catalog:
+        assert catalog.metadata(InfoHashes(v1=bytes(20))) is not None
+        assert catalog.peers("one", 0.0) == []
+        catalog.keep_peers("one", [("10.0.0.1", 1)], [], 1.0)
+        assert catalog.peers("one", 2.0) == [("10.0.0.1", 1)]
+
+
+def test_nonsense_in_the_table_of_peers_is_passed_over(tmp_path: Path) -> None:
+    with opened(tmp_path) as catalog:
+        catalog.keep_peers("one", [("10.0.0.1", 1)], [], 1.0)
+    with sqlite3.connect(tmp_path / "catalog.sqlite") as db:
+        db.execute("INSERT INTO peers VALUES ('one', x'00', 'port', 1), ('one', 'h', 70000, 1)")
+    db.close()
+    with opened(tmp_path) as catalog:
+        assert catalog.peers("one", 2.0) == [("10.0.0.1", 1)]

@@ -203,3 +203,22 @@ def test_a_torrent_of_many_files_creates_none_before_it_is_needed(tmp_path: Path
             assert not list(tree_of(tmp_path, sample).iterdir())
 
     trio.run(main)
+
+
+async def test_useful_peers_are_remembered_as_long_as_there_is_a_catalog(tmp_path: Path) -> None:
+    hashes = InfoHashes(v1=bytes(20))
+    async with open_cache(config(tmp_path)) as cache:
+        assert await cache.peers(hashes, 0.0) == []
+        await cache.keep_peers(hashes, [("10.0.0.1", 1), ("10.0.0.2", 2)], [], 1.0)
+        await cache.keep_peers(hashes, [], [("10.0.0.1", 1)], 1.0)
+    async with open_cache(config(tmp_path)) as cache:
+        assert await cache.peers(hashes, 2.0) == [("10.0.0.2", 2)]
+
+
+@pytest.mark.expect_log("going on in memory")
+async def test_without_a_catalog_nobody_is_remembered(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_bytes(b"this is a file, not a directory")
+    hashes = InfoHashes(v1=bytes(20))
+    async with open_cache(config(tmp_path)) as cache:
+        await cache.keep_peers(hashes, [("10.0.0.1", 1)], [], 1.0)
+        assert await cache.peers(hashes, 2.0) == []

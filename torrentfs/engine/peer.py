@@ -299,6 +299,12 @@ class Peer:
         return v2 is not None and any(one is not None and one.info_hash == v2[:20] for one in hello)
 
     @property
+    def listen_port(self) -> int | None:
+        """Where it says that it can be called (BEP 10 `p`)."""
+        theirs = self._connection.their_extension_handshake
+        return (theirs.port or None) if theirs is not None else None
+
+    @property
     def client(self) -> str:
         """The peer's program, from its extension handshake (BEP 10 `v`)."""
         theirs = self._connection.their_extension_handshake

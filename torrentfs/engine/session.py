@@ -20,6 +20,7 @@ from torrentfs import __version__
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.metadata import MetadataFetch
+from torrentfs.engine.regulars import Regulars
 from torrentfs.engine.stats import SessionStatistics
 from torrentfs.engine.swarm import Places, Swarm, exchange_hello
 from torrentfs.engine.torrent import Torrent
@@ -30,6 +31,7 @@ from torrentfs.errors import (
     TransportError,
 )
 from torrentfs.metainfo.torrent_file import parse_torrent
+from torrentfs.scheduling.peerbook import FORMER
 from torrentfs.storage.base import CacheConfig
 from torrentfs.storage.tiered import open_cache
 from torrentfs.transports.http import HttpClient
@@ -198,6 +200,8 @@ class Session:
         if swarm.trackers is not None:
             swarm.trackers.on_peers = swarm.on_tracker_peers
         torrent.attach_swarm(swarm, self._web_seeds(metainfo, web_seeds))
+        torrent.regulars = Regulars(metainfo.hashes, self.cache, swarm.book, torrent.peers)
+        swarm.add_peers(await torrent.regulars.recall(), FORMER)
         await self._nursery.start(torrent.run)
         self.torrents[metainfo.hashes.key] = torrent
         self._register(metainfo.hashes, swarm)

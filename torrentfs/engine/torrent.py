@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from torrentfs.engine.config import SessionConfig
     from torrentfs.engine.limits import Limits
+    from torrentfs.engine.regulars import Regulars
     from torrentfs.engine.stats import TorrentStatistics
     from torrentfs.engine.swarm import Address, Ended, Swarm
     from torrentfs.metainfo.torrent_file import Metainfo
@@ -121,6 +122,8 @@ class Torrent:
         self._addresses: dict[SourceId, Address] = {}
         self._seeds: list[WebSeed] = []
         self.web_seeds: list[WebSeedSource] = []
+        self.regulars: Regulars | None = None
+        """Given by the session, which has the catalog."""
         self._completed = store.have.complete
         self._agenda_version = -1
         self._timer = Wakeup()
@@ -141,6 +144,8 @@ class Torrent:
             nursery.start_soon(self.assembly.run)
             nursery.start_soon(self._timer_loop)
             nursery.start_soon(self._tick_loop)
+            if self.regulars is not None:
+                nursery.start_soon(self.regulars.run)
             for seed in self._seeds:
                 source = WebSeedSource(self, seed, next(self._ids))
                 self.web_seeds.append(source)
@@ -186,8 +191,11 @@ class Torrent:
         )
         self.picker.remove_source(source.source, now)
         self.leaves.on_gone(source.source, now)
-        if isinstance(source, Peer) and not source.sender.uploads.choking:
-            self.serving.on_change(now)
+        if isinstance(source, Peer):
+            if not source.sender.uploads.choking:
+                self.serving.on_change(now)
+            if self.regulars is not None:
+                self.regulars.on_gone(source)
         self.schedule(now)
 
     # -- reading ------------------------------------------------------------------------------

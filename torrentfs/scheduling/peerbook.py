@@ -8,6 +8,10 @@ order of arrival. After a failure an address rests 15 s, doubling to an hour; on
 rests from one second to a minute, as it may be all there is; after a useful connection an address
 rests five seconds. While a read waits and nobody is connected, no rest is longer than 15 s.
 
+Addresses that were useful in an earlier run (`FORMER`) may all be gone by now, while a tracker
+names others in a moment: so `MOST_FORMER` of them are tried at a time, and one failure makes them
+common.
+
 A ban is of the host, because a liar comes back with another port. But an address that is not
 global (loopback, a home's network, a provider's NAT, a tunnel's end) or a name stands for any
 number of peers: there only the address with its port is banned. A liar among those who call us
@@ -42,11 +46,18 @@ USEFUL_REST = 5.0
 GIVEN = "user"
 """The `origin` of addresses that a user named (`--peer`, `x.pe`): tried first, never pushed out."""
 
+FORMER = "last time"
+"""The `origin` of addresses that were useful in an earlier run."""
+
+MOST_FORMER = 8
+"""Of those, dialled at once: half of what may be half open."""
+
 
 class _Peer:
     __slots__ = (
         "busy",
         "failures",
+        "former",
         "given",
         "not_before",
         "number",
@@ -60,9 +71,10 @@ class _Peer:
         self.number = number
         self.origin = origin
         self.given = origin == GIVEN
+        self.former = origin == FORMER
         self.priority = priority
         self.failures = 0
-        self.useful = False
+        self.useful = self.former
         self.busy = False
         self.not_before = float("-inf")
         self.reason = ""
@@ -82,6 +94,8 @@ class PeerBook:
         self._peers: dict[Address, _Peer] = {}
         self._banned: dict[Address, tuple[Address, str]] = {}
         self._ourselves: dict[Address, None] = {}
+        self._tried: set[Address] = set()
+        """Former ones that are being dialled."""
         self._arrivals = 0
 
     def set_own_address(self, own: Address) -> None:
@@ -132,10 +146,11 @@ class PeerBook:
 
     def next(self, now: float) -> Address | None:
         """Whom to connect to now, or None; call `on_connecting` for it."""
+        enough = len(self._tried) >= MOST_FORMER
         ready = [
             (peer.rank(), address)
             for address, peer in self._peers.items()
-            if not peer.busy and peer.not_before <= now
+            if not peer.busy and peer.not_before <= now and not (enough and peer.former)
         ]
         return min(ready)[1] if ready else None
 
@@ -153,18 +168,25 @@ class PeerBook:
         peer = self._peers.get(address)
         if peer is not None:
             peer.busy = True
+            if peer.former:
+                self._tried.add(address)
 
     def on_connected(self, address: Address, now: float) -> None:
         """The handshake was made. Also for incoming connections (whose port tells nothing)."""
+        self._tried.discard(address)
         peer = self._peers.get(address)
         if peer is not None:
             peer.busy = True
+            peer.former = False
 
     def on_closed(self, address: Address, now: float, reason: str, useful: bool) -> None:
         """The attempt or connection is over. `useful`: it gave or took payload."""
+        self._tried.discard(address)
         peer = self._peers.get(address)
         if peer is None:
             return
+        if peer.former:  # it did not even answer: one like others from now on
+            peer.former = peer.useful = False
         peer.busy = False
         peer.reason = reason
         if useful:
@@ -204,6 +226,10 @@ class PeerBook:
         if len(self._ourselves) > MAX_OURSELVES:
             del self._ourselves[next(iter(self._ourselves))]
         self._peers.pop(address, None)
+
+    def knows(self, address: Address) -> bool:
+        """Whether it is in the book: then it can be dialled, which a caller's port cannot."""
+        return address in self._peers
 
     def is_banned(self, address: Address) -> bool:
         """Whether this address, or its host, was banned."""

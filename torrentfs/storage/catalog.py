@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from torrentfs.metainfo.hashes import InfoHashes
 
-log = logging.getLogger(__name__)
-
 Address = tuple[str, int]
+
+log = logging.getLogger(__name__)
 
 TROUBLE = (OSError, sqlite3.Error)
 """How disk and catalog fail: what those above catch, so that only this file knows SQLite."""

@@ -116,6 +116,32 @@ class Cache:
                 self._on_trouble(error)
         return added
 
+    # --- peers ---
+
+    async def peers(self, hashes: InfoHashes, now: float) -> list[tuple[str, int]]:
+        """Addresses of peers that were useful before, those of late first."""
+        if self._usable:
+            try:
+                return await self.vault.ask(self.vault.catalog.peers, hashes.key, now)
+            except TROUBLE as error:
+                self._on_trouble(error)
+        return []
+
+    async def keep_peers(
+        self,
+        hashes: InfoHashes,
+        useful: Sequence[tuple[str, int]],
+        unwanted: Sequence[tuple[str, int]],
+        now: float,
+    ) -> None:
+        """Note who was useful until `now` (seconds since 1970), and forget the `unwanted`."""
+        if self._usable:
+            try:
+                keep = self.vault.catalog.keep_peers
+                await self.vault.ask(keep, hashes.key, useful, unwanted, now)
+            except TROUBLE as error:
+                self._on_trouble(error)
+
     # --- torrents ---
 
     async def open_torrent(
