@@ -96,7 +96,7 @@ def test_refusals(files: Any, piece_length: int, version: Version, words: str) -
 def test_too_little_and_too_much() -> None:
     builder = TorrentBuilder("n", [(("a",), 1), (("b",), 2)], 16384)
     builder.update(b"12")
-    with pytest.raises(ValueError, match="1 bytes of file number 1 are missing"):
+    with pytest.raises(ValueError, match="payload of 1 pieces is missing"):
         builder.finish()
     with pytest.raises(ValueError, match="more payload"):
         builder.update(b"34")

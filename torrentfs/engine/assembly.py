@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torrentfs.metainfo.torrent_file import Metainfo
     from torrentfs.scheduling.blame import Blame
     from torrentfs.scheduling.picker import Picker, SourceId
-    from torrentfs.storage.tiered import TorrentStore
+    from torrentfs.storage.base import PieceStore
     from torrentfs.wire.messages import Buffer
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Assembly:
         metainfo: Metainfo,
         picker: Picker,
         blame: Blame,
-        store: TorrentStore,
+        store: PieceStore,
         *,
         on_verified: Callable[[int, bytearray], None],
         on_proved: Callable[[int], None],

@@ -26,7 +26,7 @@ from torrentfs.errors import DataUnavailable, StorageError
 if TYPE_CHECKING:
     from torrentfs.metainfo.geometry import Geometry, Span
     from torrentfs.scheduling.readheads import ReadHeads
-    from torrentfs.storage.tiered import TorrentStore
+    from torrentfs.storage.base import PieceStore
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Reader:
         self,
         name: str,
         geometry: Geometry,
-        store: TorrentStore,
+        store: PieceStore,
         heads: ReadHeads,
         supply: Supply,
         *,

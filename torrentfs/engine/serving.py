@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torrentfs.engine.peer import Peer
     from torrentfs.metainfo.torrent_file import Metainfo
-    from torrentfs.storage.tiered import TorrentStore
+    from torrentfs.storage.base import PieceStore
     from torrentfs.wire.messages import HashRequest, Message
 
 KEPT_LEAVES = 64
@@ -38,7 +38,7 @@ class Serving:
     def __init__(
         self,
         metainfo: Metainfo,
-        store: TorrentStore,
+        store: PieceStore,
         rng: Random,
         *,
         allowed: bool,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ from torrentfs.errors import (
 from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.scheduling.peerbook import FORMER
 from torrentfs.storage.base import CacheConfig
-from torrentfs.storage.tiered import open_cache
+from torrentfs.storage.tiered import Cache, open_cache
 from torrentfs.transports.http import HttpClient
 from torrentfs.transports.listener import Listener
 from torrentfs.transports.webseed import WebSeed
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from torrentfs.metainfo.hashes import InfoHashes
     from torrentfs.metainfo.magnet import Magnet
     from torrentfs.metainfo.torrent_file import Metainfo
-    from torrentfs.storage.tiered import Cache
+    from torrentfs.storage.base import PieceStore
+    from torrentfs.storage.originals import Originals
     from torrentfs.transports.base import PeerStream
 
 log = logging.getLogger(__name__)
@@ -143,10 +144,12 @@ class Session:
         web_seeds: Sequence[str] = (),
         peers: Iterable[Address] = (),
         select: Sequence[range] = (),
+        originals: Originals | None = None,
     ) -> Torrent:
         """Start a torrent, or return the running one of the same info-hash.
 
-        `trackers`, `web_seeds` and `peers` are used beside those of the torrent itself.
+        `trackers`, `web_seeds` and `peers` are used beside those of the torrent itself. With
+        `originals` it is seeded from files in place, and nothing of it goes into the cache.
         Raises `InvalidTorrent` for a v2 torrent whose hashes are not all there.
         """
         if not metainfo.has_v1 and metainfo.missing_layers():
@@ -157,7 +160,7 @@ class Session:
         async with self._adding:  # so that nobody adds the same torrent meanwhile
             torrent = self.torrents.get(metainfo.hashes.key)
             if torrent is None:
-                torrent = await self._start(metainfo, trackers, web_seeds, select)
+                torrent = await self._start(metainfo, trackers, web_seeds, select, originals)
         torrent.swarm.add_peers(peers, "user")
         torrent.swarm.add_peers(self._heard.pop(metainfo.hashes.key, ()), "metadata")
         return torrent
@@ -168,15 +171,23 @@ class Session:
         trackers: Sequence[str],
         web_seeds: Sequence[str],
         select: Sequence[range],
+        originals: Originals | None,
     ) -> Torrent:
-        added = await self.cache.keep_metadata(metainfo, time.time())
+        added = time.time()
+        if originals is None:
+            added = await self.cache.keep_metadata(metainfo, added)
         running: Torrent | None = None
 
         def on_evicted(pieces: Sequence[int]) -> None:
             if running is not None:  # before that, what is gone is gone from `store.have` alone
                 running.on_evicted(pieces)
 
-        store = await self.cache.open_torrent(metainfo, on_evicted)
+        store: PieceStore
+        if originals is None:
+            store = await self.cache.open_torrent(metainfo, on_evicted)
+        else:
+            store = originals
+            originals.on_evicted = on_evicted
         running = torrent = Torrent(
             metainfo,
             store,
@@ -199,6 +210,8 @@ class Session:
         )
         if swarm.trackers is not None:
             swarm.trackers.on_peers = swarm.on_tracker_peers
+        if originals is not None:
+            originals.on_regained = torrent.on_regained
         torrent.attach_swarm(swarm, self._web_seeds(metainfo, web_seeds))
         torrent.regulars = Regulars(metainfo.hashes, self.cache, swarm.book, torrent.peers)
         swarm.add_peers(await torrent.regulars.recall(), FORMER)
@@ -288,11 +301,11 @@ def _totals(torrent: Torrent) -> Totals:
 
 
 @asynccontextmanager
-async def open_session(config: SessionConfig) -> AsyncIterator[Session]:
+async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIterator[Session]:
     """Open cache, port and HTTP client; on leaving, stop torrents first and the cache last.
 
     Raises `ConfigError` when the port cannot be used. Without its directory the cache works from
-    memory, and `Session.trouble` says so.
+    memory, and `Session.trouble` says so; with `cached` False it was never meant to have one.
     """
     cache_config = CacheConfig(
         directory=config.cache_dir,
@@ -301,7 +314,7 @@ async def open_session(config: SessionConfig) -> AsyncIterator[Session]:
         min_free=config.min_free,
     )
     async with (
-        open_cache(cache_config) as cache,
+        open_cache(cache_config) if cached else nullcontext(Cache(cache_config)) as cache,
         HttpClient(bind=config.bind, allow_local=config.allow_local) as client,
         trio.open_nursery() as nursery,
     ):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torrentfs.engine.swarm import Address, Ended, Swarm
     from torrentfs.metainfo.torrent_file import Metainfo
     from torrentfs.scheduling.picker import SourceId
-    from torrentfs.storage.tiered import TorrentStore
+    from torrentfs.storage.base import PieceStore
     from torrentfs.transports.base import PeerStream
     from torrentfs.transports.webseed import WebSeed
     from torrentfs.wire import messages as m
@@ -60,7 +60,7 @@ class Torrent:
     def __init__(
         self,
         metainfo: Metainfo,
-        store: TorrentStore,
+        store: PieceStore,
         *,
         config: SessionConfig,
         limits: Limits,
@@ -318,6 +318,16 @@ class Torrent:
         for piece in pieces:
             for peer in peers:
                 peer.tell_dont_have(piece)
+
+    def on_regained(self, pieces: Sequence[int]) -> None:
+        """Files that are shared in place were restored: what was lost is here again."""
+        self._lost.difference_update(pieces)
+        peers = self.peers()
+        for piece in pieces:
+            self.picker.on_stored(piece)
+            for peer in peers:
+                peer.tell_have(piece)
+                peer.update_interest()
 
     def _tell_lost(self) -> None:
         """Bring what was evicted to the picker: with the next demand, or within a second.

@@ -1,9 +1,13 @@
-"""Making torrents: v1 (BEP 3), v2 (BEP 52) and hybrid, from payload fed in as it is read.
+"""Making torrents: v1 (BEP 3), v2 (BEP 52) and hybrid, from payload fed in piece by piece.
 
 The builder never holds payload; it keeps hashes only (20 bytes a piece for v1, 32 a piece for v2).
+Pieces do not depend on each other: each has a `PieceHasher` of its own, which may run in any
+thread, and its digest is `put` in any order. Whoever has the payload as one stream calls `update`.
+
 A v2 or hybrid torrent lists its files in the order of its tree, so they must be given in that order
 (`tree_order`). In a hybrid a padding file (BEP 47) follows each file but the last, where needed, so
-that the next one starts at a piece boundary, as BEP 52 asks.
+that the next one starts at a piece boundary, as BEP 52 asks; the zeros of padding are hashed here
+and are never fed in.
 
 `build_torrent` (in `torrent_file`) puts a .torrent file around what `finish` gives.
 """
@@ -11,21 +15,24 @@ that the next one starts at a piece boundary, as BEP 52 asks.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torrentfs.metainfo import bencoding, limits, merkle
-from torrentfs.metainfo.geometry import BLOCK_LENGTH
+from torrentfs.metainfo.bitfield import Bitfield
+from torrentfs.metainfo.geometry import BLOCK_LENGTH, Geometry
 from torrentfs.metainfo.torrent_file import build_torrent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 __all__ = ["TorrentBuilder", "build_torrent", "choose_piece_length", "tree_order"]
 
 Path = tuple[str, ...]
+Version = Literal["v1", "v2", "hybrid"]
 
 _WANTED_PIECES = 2048
 _MAX_CHOSEN_PIECE_LENGTH = 16 * limits.MIB
+_ZEROS = bytes(64 * limits.KIB)
 
 
 def choose_piece_length(total: int) -> int:
@@ -38,20 +45,90 @@ def choose_piece_length(total: int) -> int:
 
 def tree_order(files: Iterable[tuple[Path, int]]) -> list[tuple[Path, int]]:
     """`files` in the order of a v2 file tree: by the bytes of their names, level by level."""
-    return sorted(files, key=lambda file: _raw(file[0]))
+    return sorted(files, key=lambda file: raw_path(file[0]))
 
 
-def _raw(path: Sequence[str]) -> tuple[bytes, ...]:
+def raw_path(path: Sequence[str]) -> tuple[bytes, ...]:
     """Names as bytes; those that the file system could not decode get their own bytes back."""
     return tuple(name.encode("utf-8", "surrogateescape") for name in path)
+
+
+class PieceDigest(NamedTuple):
+    """What a piece hashes to: SHA-1 (v1) and its node of the merkle tree (v2); empty if neither."""
+
+    sha1: bytes
+    node: bytes
+
+
+class PieceHasher:
+    """Hashes the payload of one piece, fed in order in chunks of any size; for one thread.
+
+    `padding` zeros follow the payload in v1. `width` is how many leaves the piece's part of the
+    merkle tree has at least (v2).
+    """
+
+    __slots__ = ("_block", "_leaves", "_padding", "_room", "_sha1", "_width")
+
+    def __init__(self, *, v1: bool, v2: bool, padding: int = 0, width: int = 1) -> None:
+        self._sha1 = hashlib.sha1(usedforsecurity=False) if v1 else None
+        self._leaves = bytearray() if v2 else None
+        self._block = hashlib.sha256()
+        self._room = BLOCK_LENGTH
+        self._padding = padding
+        self._width = width
+
+    def update(self, data: merkle.Buffer) -> None:
+        """Take the next bytes; large chunks are hashed with the GIL released."""
+        if self._sha1 is not None:
+            self._sha1.update(data)
+        if self._leaves is None:
+            return
+        view = memoryview(data)
+        if self._room < BLOCK_LENGTH:
+            view = self._into_block(view)
+        whole = len(view) - len(view) % BLOCK_LENGTH
+        self._leaves += merkle.leaf_hashes(view[:whole])
+        self._into_block(view[whole:])
+
+    def _into_block(self, view: memoryview) -> memoryview:
+        """Fill the block that was begun; what is left over is returned."""
+        assert self._leaves is not None
+        step = view[: self._room]
+        self._block.update(step)
+        self._room -= len(step)
+        if not self._room:
+            self._end_block()
+        return view[len(step) :]
+
+    def _end_block(self) -> None:
+        assert self._leaves is not None
+        self._leaves += self._block.digest()
+        self._block = hashlib.sha256()
+        self._room = BLOCK_LENGTH
+
+    def finish(self) -> PieceDigest:
+        """The digest of what was fed."""
+        sha1 = node = b""
+        if self._sha1 is not None:
+            for begin in range(0, self._padding, len(_ZEROS)):
+                self._sha1.update(_ZEROS[: self._padding - begin])
+            sha1 = self._sha1.digest()
+        if self._leaves is not None:
+            if self._room < BLOCK_LENGTH:
+                self._end_block()
+            node = merkle.root_of(bytes(self._leaves), width=self._width)
+        return PieceDigest(sha1, node)
 
 
 class TorrentBuilder:
     """Builds the info dictionary of one torrent.
 
     `files` are (path, length in bytes), the path below the torrent's root; one file with the path
-    `()` makes a single-file torrent. Feed the payload of all files in that order to `update`, in
-    chunks of any size, then call `finish`. `ValueError` when the arguments make no torrent.
+    `()` makes a single-file torrent. `executables` are numbers of files that are programs (BEP
+    47). `ValueError` when the arguments make no torrent.
+
+    Give the digest of each piece to `put`, or the payload of all files in order to `update`, in
+    chunks of any size; then call `finish`.
     """
 
     def __init__(
@@ -59,21 +136,26 @@ class TorrentBuilder:
         name: str,
         files: Sequence[tuple[Path, int]],
         piece_length: int,
-        version: Literal["v1", "v2", "hybrid"] = "v1",
+        version: Version = "v1",
         *,
         private: bool = False,
         comment: str | None = None,
         source: str | None = None,
+        executables: Collection[int] = (),
     ) -> None:
         self._has_v1 = version in ("v1", "hybrid")
         self._has_v2 = version in ("v2", "hybrid")
         _check(files, piece_length, in_tree_order=self._has_v2)
         self._name = name.encode("utf-8", "surrogateescape")
-        self._files = [(_raw(path), length) for path, length in files]
+        self._files = [(raw_path(path), length) for path, length in files]
         self._single = not files[0][0]
+        self._executables = frozenset(executables)
         self._last_with_payload = max(
             (number for number, (_, length) in enumerate(files) if length), default=0
         )
+        lengths = [length for _, length in files]
+        self.geometry = Geometry(piece_length, lengths, aligned=self._has_v2)
+        """Where the payload lies; the padding of a hybrid is the gaps of an aligned geometry."""
         self._piece_length = piece_length
         self._extra: dict[bytes, object] = {}
         if private:
@@ -82,66 +164,84 @@ class TorrentBuilder:
             self._extra[b"comment"] = comment
         if source is not None:
             self._extra[b"source"] = source
-        self._pieces = _PieceHasher(piece_length)
-        self._tree = _TreeHasher(piece_length)
-        self._roots: list[bytes] = []
-        self._layers: dict[bytes, bytes] = {}
-        self._file = 0
-        self._left = self._files[0][1]
-        self._end_files()
+        pieces = self.geometry.num_pieces
+        self._known = Bitfield(pieces)
+        self._hashes = bytearray(20 * pieces if self._has_v1 else 0)
+        self._nodes = bytearray(merkle.HASH_LENGTH * pieces if self._has_v2 else 0)
+        self._streamed = 0
+        self._begun: tuple[PieceHasher, int] | None = None
+
+    def hasher(self, piece: int) -> PieceHasher:
+        """A new hasher for the `geometry.piece_size(piece)` bytes of payload of a piece."""
+        if not self._has_v2:
+            return PieceHasher(v1=True, v2=False)
+        start = piece * self._piece_length
+        span = next(self.geometry.files_in(start, 1))
+        length = self._files[span.file][1]
+        ends_file = span.offset + self._piece_length >= length
+        return PieceHasher(
+            v1=self._has_v1,
+            v2=True,
+            padding=self._padding(span.file) if ends_file else 0,
+            width=1
+            if length <= self._piece_length
+            else merkle.blocks_per_piece(self._piece_length),
+        )
+
+    def put(self, piece: int, digest: PieceDigest) -> None:
+        """Take the digest of a piece; in any order."""
+        if self._has_v1:
+            self._hashes[20 * piece : 20 * (piece + 1)] = digest.sha1
+        if self._has_v2:
+            place = merkle.HASH_LENGTH * piece
+            self._nodes[place : place + merkle.HASH_LENGTH] = digest.node
+        self._known.add(piece)
 
     def update(self, data: merkle.Buffer) -> None:
         """Take the next bytes of the payload; `ValueError` when there are more than announced."""
         view = memoryview(data)
         while len(view):
-            if self._file == len(self._files):
-                raise ValueError("there is more payload than the files hold")
-            step = view[: self._left]
+            if self._begun is None:
+                if self._streamed == self.geometry.num_pieces:
+                    raise ValueError("there is more payload than the files hold")
+                size = self.geometry.piece_size(self._streamed)
+                self._begun = self.hasher(self._streamed), size
+            hasher, room = self._begun
+            step = view[:room]
             view = view[len(step) :]
-            self._left -= len(step)
-            if self._has_v1:
-                self._pieces.update(step)
-            if self._has_v2:
-                self._tree.update(step)
-            self._end_files()
+            hasher.update(step)
+            self._begun = hasher, room - len(step)
+            if len(step) == room:
+                self.put(self._streamed, hasher.finish())
+                self._streamed += 1
+                self._begun = None
 
     def finish(self) -> tuple[bytes, dict[bytes, bytes]]:
         """The bencoded info dictionary and the piece layers (v2, hybrid; empty for v1).
 
         `ValueError` when payload is missing.
         """
-        if self._file != len(self._files):
-            raise ValueError(f"{self._left} bytes of file number {self._file} are missing")
+        if not self._known.complete:
+            missing = self._known.size - self._known.count
+            raise ValueError(f"the payload of {missing} pieces is missing")
         info: dict[bytes, object] = {
             **self._extra,
             b"name": self._name,
             b"piece length": self._piece_length,
         }
         if self._has_v1:
-            info[b"pieces"] = self._pieces.finish()
+            info[b"pieces"] = bytes(self._hashes)
             if self._single:
                 info[b"length"] = self._files[0][1]
+                if self._executables:
+                    info[b"attr"] = b"x"
             else:
                 info[b"files"] = self._v1_list()
+        layers: dict[bytes, bytes] = {}
         if self._has_v2:
             info[b"meta version"] = 2
-            info[b"file tree"] = self._v2_tree()
-        return bencoding.encode(info), self._layers
-
-    def _end_files(self) -> None:
-        """Close the current file if it is whole, and all empty ones behind it."""
-        while self._file < len(self._files) and not self._left:
-            length = self._files[self._file][1]
-            if self._has_v2:
-                root, layer = self._tree.finish_file()
-                self._roots.append(root)
-                if length > self._piece_length:
-                    self._layers[root] = layer
-            if self._has_v1 and self._has_v2:
-                self._pieces.update(bytes(self._padding(self._file)))
-            self._file += 1
-            if self._file < len(self._files):
-                self._left = self._files[self._file][1]
+            info[b"file tree"] = self._v2_tree(layers)
+        return bencoding.encode(info), layers
 
     def _padding(self, number: int) -> int:
         """Zeros behind a file of a hybrid: none where no payload follows."""
@@ -152,107 +252,42 @@ class TorrentBuilder:
     def _v1_list(self) -> list[dict[bytes, object]]:
         entries: list[dict[bytes, object]] = []
         for number, (path, length) in enumerate(self._files):
-            entries.append({b"length": length, b"path": list(path)})
+            entry: dict[bytes, object] = {b"length": length, b"path": list(path)}
+            if number in self._executables:
+                entry[b"attr"] = b"x"
+            entries.append(entry)
             padding = self._padding(number) if self._has_v2 else 0
             if padding:
                 name = b"%d" % padding
                 entries.append({b"attr": b"p", b"length": padding, b"path": [b".pad", name]})
         return entries
 
-    def _v2_tree(self) -> dict[bytes, object]:
+    def _v2_tree(self, layers: dict[bytes, bytes]) -> dict[bytes, object]:
         tree: dict[bytes, object] = {}
-        for (path, length), root in zip(self._files, self._roots, strict=True):
+        for number, (path, length) in enumerate(self._files):
             node = tree
             for name in path or (self._name,):
                 child = node.setdefault(name, {})
                 assert isinstance(child, dict)
                 node = child
             leaf: dict[bytes, object] = {b"length": length}
+            if number in self._executables:
+                leaf[b"attr"] = b"x"
             if length:
-                leaf[b"pieces root"] = root
+                leaf[b"pieces root"] = self._root(number, length, layers)
             node[b""] = leaf
         return tree
 
-
-class _PieceHasher:
-    """SHA-1 of each piece of a stream (v1)."""
-
-    def __init__(self, piece_length: int) -> None:
-        self._piece_length = piece_length
-        self._room = piece_length
-        self._digest = hashlib.sha1(usedforsecurity=False)
-        self._hashes = bytearray()
-
-    def update(self, data: merkle.Buffer) -> None:
-        view = memoryview(data)
-        while len(view):
-            step = view[: self._room]
-            view = view[len(step) :]
-            self._digest.update(step)
-            self._room -= len(step)
-            if not self._room:
-                self._close()
-
-    def finish(self) -> bytes:
-        if self._room < self._piece_length:
-            self._close()
-        return bytes(self._hashes)
-
-    def _close(self) -> None:
-        self._hashes += self._digest.digest()
-        self._digest = hashlib.sha1(usedforsecurity=False)
-        self._room = self._piece_length
-
-
-class _TreeHasher:
-    """Merkle tree of each file of a stream (v2): the leaves of one piece and the nodes above."""
-
-    def __init__(self, piece_length: int) -> None:
-        self._piece_length = piece_length
-        self._width = merkle.blocks_per_piece(piece_length) * merkle.HASH_LENGTH
-        self._start()
-
-    def _start(self) -> None:
-        self._room = BLOCK_LENGTH
-        self._digest = hashlib.sha256()
-        self._leaves = bytearray()
-        self._layer = bytearray()
-
-    def update(self, data: merkle.Buffer) -> None:
-        view = memoryview(data)
-        while len(view):
-            step = view[: self._room]
-            view = view[len(step) :]
-            if len(self._leaves) == self._width:
-                self._close_piece()
-            self._digest.update(step)
-            self._room -= len(step)
-            if not self._room:
-                self._close_block()
-
-    def finish_file(self) -> tuple[bytes, bytes]:
-        """(pieces root, piece layer) of the file that ends here; two empty ones if it is empty."""
-        if self._room < BLOCK_LENGTH:
-            self._close_block()
-        root = layer = b""
-        if self._layer:
-            self._close_piece()
-            layer = bytes(self._layer)
-            root = merkle.layer_root(layer, self._piece_length)
-        elif self._leaves:
-            root = merkle.root_of(bytes(self._leaves))
-        self._start()
-        return root, layer
-
-    def _close_block(self) -> None:
-        self._leaves += self._digest.digest()
-        self._digest = hashlib.sha256()
-        self._room = BLOCK_LENGTH
-
-    def _close_piece(self) -> None:
-        width = self._width // merkle.HASH_LENGTH
-        self._layer += merkle.root_of(bytes(self._leaves), width=width)
-        self._leaves.clear()
+    def _root(self, number: int, length: int, layers: dict[bytes, bytes]) -> bytes:
+        """The pieces root of a file; its layer is added to `layers` if it has one."""
+        pieces = self.geometry.pieces_of_file(number)
+        width = merkle.HASH_LENGTH
+        layer = bytes(self._nodes[pieces.start * width : pieces.stop * width])
+        if length <= self._piece_length:
+            return layer
+        root = merkle.layer_root(layer, self._piece_length)
+        layers[root] = layer
+        return root
 
 
 def _check(files: Sequence[tuple[Path, int]], piece_length: int, *, in_tree_order: bool) -> None:
@@ -267,7 +302,7 @@ def _check(files: Sequence[tuple[Path, int]], piece_length: int, *, in_tree_orde
     if in_tree_order:
         if piece_length < limits.MIN_V2_PIECE_LENGTH or piece_length & (piece_length - 1):
             raise ValueError("a piece of a v2 torrent has a power of two of bytes, 16 KiB or more")
-        order = [_raw(path) for path, _ in files]
+        order = [raw_path(path) for path, _ in files]
         if order != sorted(set(order)):
             raise ValueError(
                 "the files of a v2 torrent are in the order of tree_order(), each once"

@@ -1,0 +1,344 @@
+"""A torrent seeded in place: its pieces are read from the user's own files, and never written.
+
+`Originals` is a `PieceStore` over files that were hashed (or checked) a moment ago. They belong to
+the user, who may change them at any time; so each has a *stamp* (see `payload`), and what is read
+counts only if the file still had its stamp when the read was over. When it has another one, all its
+pieces become *unsure*: each is read whole and hashed before it is given out again, once, and is
+either right (somebody touched the file, or changed another part of it) or lost. So a file that was
+changed costs a check, and never gives a peer a wrong byte that it could not blame on a flipped bit
+of ours. `watch` looks at all files now and then, so that peers learn what is gone before they ask,
+and get back what was restored.
+
+Files are opened when they are read, a few at a time. A file that was deleted is let go of at the
+next read or look, so that its space becomes free.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import trio
+
+from torrentfs.metainfo.bitfield import Bitfield
+from torrentfs.metainfo.checking import check_piece
+from torrentfs.storage.base import PieceLost, StoreStatistics
+from torrentfs.storage.descriptors import Descriptors
+from torrentfs.storage.layout import Layout
+from torrentfs.storage.payload import Stamp, open_original, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torrentfs.metainfo.torrent_file import Metainfo
+    from torrentfs.storage.payload import Payload
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+MAX_OPEN = 64
+"""Files open at once per torrent, beside those in use."""
+
+WATCH_SECONDS = 10.0
+"""Between two looks at all files; longer where a look takes long (`WATCH_SHARE`)."""
+WATCH_SHARE = 50
+"""A look takes at most one part in so many of the time: 100,000 files take about 0.4 s."""
+
+_THREADS = 8
+_ATTEMPTS = 4
+_RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+
+
+class Original(NamedTuple):
+    """A file of the user's that holds a file of the torrent."""
+
+    place: str
+    stamp: Stamp
+
+
+class _Changed(Exception):
+    """A file has another stamp, or cannot be read; in a thread."""
+
+    def __init__(self, file: int) -> None:
+        super().__init__(file)
+        self.file = file
+
+
+def originals_of(payload: Payload, metainfo: Metainfo) -> dict[int, Original]:
+    """Where each file of a torrent lies that was made of `payload`, by its number there.
+
+    Padding and empty files have no place: nothing of them is ever read.
+    """
+    found: dict[int, Original] = {}
+    numbers = (number for number, file in enumerate(metainfo.files) if not file.pad)
+    for number, (place, file) in zip(numbers, enumerate(payload.files), strict=True):
+        if file.length:
+            found[number] = Original(payload.place(place), file.stamp)
+    return found
+
+
+class Originals:
+    """The pieces of `metainfo`, all of them, in the files at `places` (by file number)."""
+
+    def __init__(self, metainfo: Metainfo, places: Mapping[int, Original]) -> None:
+        self.metainfo = metainfo
+        self.have = Bitfield.full(metainfo.geometry.num_pieces)
+        self.on_evicted: Callable[[Sequence[int]], None] = lambda pieces: None
+        """Called in the trio thread with pieces that are no longer in `have`."""
+        self.on_regained: Callable[[Sequence[int]], None] = lambda pieces: None
+        """Called in the trio thread with pieces that are in `have` again."""
+        self.changes = 0
+        """How often a file was found to have another stamp."""
+        self._layout = Layout(metainfo)
+        self._places = {number: original.place for number, original in places.items()}
+        self._stamps = {number: original.stamp for number, original in places.items()}
+        self._unsure: set[int] = set()
+        self._unreadable: set[int] = set()
+        self._checking: dict[int, trio.Event] = {}
+        self._open = Descriptors(MAX_OPEN)
+        self._limiter = trio.CapacityLimiter(_THREADS)
+        self._can_ask_page_cache = bool(_RWF_NOWAIT)
+        self._reads = self._lost = 0
+
+    # --- reading ---
+
+    def read_nowait(self, piece: int, begin: int, length: int) -> memoryview | bytes | None:
+        """The bytes, if they lie in one open file with its stamp and in the page cache."""
+        if piece not in self.have or piece in self._unsure or not self._can_ask_page_cache:
+            return None
+        span = next(self._layout.spans(piece, begin, length))
+        if span.length != length:
+            return None
+        key = (0, span.file)
+        fd = self._open.borrow_open(key)
+        if fd is None:
+            return bytes(length) if self._layout.is_pad(span.file) else None
+        try:
+            buffer = bytearray(length)
+            if os.preadv(fd, [buffer], span.offset, _RWF_NOWAIT) != length:
+                return None
+            if Stamp.of(os.fstat(fd)) != self._stamps[span.file]:
+                return None
+        except OSError as error:
+            # EAGAIN: not in the page cache. EOPNOTSUPP: a file system that cannot be asked
+            if error.errno == errno.EOPNOTSUPP:
+                self._can_ask_page_cache = False
+            return None
+        finally:
+            self._open.give_back(key, fd)
+        self._reads += 1
+        return memoryview(buffer)
+
+    async def read(self, piece: int, begin: int, length: int) -> memoryview | bytes:
+        """The bytes. `PieceLost` when the files do not have the piece any more."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        for _ in range(_ATTEMPTS):
+            if piece not in self.have:
+                raise PieceLost(f"piece {piece} of {self.metainfo.name} is not in the files")
+            if piece in self._unsure:
+                await self._check(piece)
+                continue
+            try:
+                data = await self._in_thread(self._read, piece, begin, length)
+            except _Changed as change:
+                self._suspect(change.file)
+                continue
+            if piece not in self._unsure:
+                self._reads += 1
+                return memoryview(data)
+        self._lose([piece])  # a file that is being written to: its reader would wait for ever
+        raise PieceLost(f"piece {piece} of {self.metainfo.name} keeps changing")
+
+    async def put(self, piece: int, data: bytearray) -> None:
+        """Nothing is ever written to the files of others: the piece is not kept."""
+
+    def _read(self, piece: int, begin: int, length: int) -> bytearray:
+        """In a thread; `_Changed` when a file is not what it was."""
+        data = bytearray(length)
+        view = memoryview(data)
+        place = 0
+        for span in self._layout.spans(piece, begin, length):
+            if not self._layout.is_pad(span.file):
+                self._read_span(span.file, view[place : place + span.length], span.offset)
+            place += span.length
+        return data
+
+    def _read_span(self, file: int, into: memoryview, offset: int) -> None:
+        try:
+            with self._open.borrow((0, file), lambda: open_original(self._places[file])) as fd:
+                done = 0
+                while done < len(into):
+                    read = os.preadv(fd, [into[done:]], offset + done)
+                    if not read:
+                        raise _Changed(file)
+                    done += read
+                if Stamp.of(os.fstat(fd)) != self._stamps[file]:
+                    raise _Changed(file)
+        except OSError as error:
+            raise _Changed(file) from error
+
+    # --- trust ---
+
+    def _suspect(self, file: int) -> None:
+        """Ask for a check of each piece of a file before it is given out."""
+        self.changes += 1
+        self._open.discard((0, file))
+        for piece in self.metainfo.geometry.pieces_of_file(file):
+            if piece in self.have:
+                self._unsure.add(piece)
+
+    async def _check(self, piece: int) -> bool:
+        """Read a piece from files as they are now, and believe it or lose it.
+
+        Several that ask for the same piece wait for one check.
+        """
+        checking = self._checking.get(piece)
+        if checking is not None:
+            await checking.wait()
+            return piece in self.have and piece not in self._unsure
+        gate = self._checking[piece] = trio.Event()
+        try:
+            stamps = await self._in_thread(self._examine, piece)
+        except _Changed as change:
+            self._lose_file(change.file)
+            return False
+        finally:
+            del self._checking[piece]
+            gate.set()
+        if stamps is None:
+            self._lose([piece])
+            return False
+        for file, stamp in stamps.items():
+            self._unreadable.discard(file)
+            if self._stamps[file] != stamp:
+                self._suspect(file)
+                self._stamps[file] = stamp
+        self._unsure.discard(piece)
+        if self.have.add(piece):
+            self.on_regained([piece])
+        return True
+
+    def _examine(self, piece: int) -> dict[int, Stamp] | None:
+        """In a thread: the stamps of the files of a piece that is right, None if it is wrong.
+
+        `_Changed` names a file that cannot be read.
+        """
+        data = bytearray(self.metainfo.geometry.piece_size(piece))
+        view = memoryview(data)
+        place = 0
+        stamps: dict[int, Stamp] = {}
+        for span in self._layout.spans(piece, 0, len(data)):
+            if not self._layout.is_pad(span.file):
+                part = view[place : place + span.length]
+                try:
+                    stamps[span.file] = _read_anew(self._places[span.file], part, span.offset)
+                except EOFError:
+                    return None
+                except OSError as error:
+                    raise _Changed(span.file) from error
+            place += span.length
+        return stamps if check_piece(self.metainfo, piece, data) else None
+
+    def _lose_file(self, file: int) -> None:
+        """A file cannot be read: its pieces are lost until it can be."""
+        self._unreadable.add(file)
+        self._open.discard((0, file))
+        self._lose(self.metainfo.geometry.pieces_of_file(file))
+
+    def _lose(self, pieces: Sequence[int]) -> None:
+        self._unsure.difference_update(pieces)
+        gone = [piece for piece in pieces if self.have.discard(piece)]
+        self._lost += len(gone)
+        if gone:
+            self.on_evicted(gone)
+
+    # --- watching ---
+
+    async def watch(self) -> None:
+        """Look at all files now and then, for ever; check those that changed, piece by piece."""
+        seen: dict[int, Stamp | None] = dict(self._stamps)
+        while True:
+            begun = trio.current_time()
+            found = await trio.to_thread.run_sync(self._look, seen, abandon_on_cancel=True)
+            for file in sorted(found | self._unreadable):
+                await self._check_file(file, say_so=file in found)
+            took = trio.current_time() - begun
+            await trio.sleep(max(WATCH_SECONDS, took * WATCH_SHARE))
+
+    def _look(self, seen: dict[int, Stamp | None]) -> set[int]:
+        """In a thread: files that look otherwise than in `seen`, which is brought up to date."""
+        found: set[int] = set()
+        for file, place in self._places.items():
+            now: Stamp | None
+            try:
+                now = Stamp.of(os.stat(place))
+            except OSError:
+                now = None
+            if now != seen[file]:
+                seen[file] = now
+                found.add(file)
+        return found
+
+    async def _check_file(self, file: int, *, say_so: bool) -> None:
+        """Check every piece of a file; lost ones that are right again are had again."""
+        place = shown(self._places[file])
+        self._suspect(file)
+        wrong = 0
+        for piece in self.metainfo.geometry.pieces_of_file(file):
+            if (piece in self._unsure or piece not in self.have) and not await self._check(piece):
+                wrong += 1
+                if file in self._unreadable:
+                    if say_so:
+                        log.warning("%s cannot be read: not shared for now", place)
+                    return
+        if wrong:
+            log.warning("%s changed: %d pieces of it are not shared any more", place, wrong)
+        else:
+            log.info("%s was touched, and is as it was shared", place)
+
+    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
+        return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
+
+    # --- the rest ---
+
+    def close(self) -> None:
+        """Close all files."""
+        self._open.discard_tree(0)
+
+    def statistics(self) -> StoreStatistics:
+        """Counters, now; nothing here is on a disk of ours."""
+        return StoreStatistics(
+            have=self.have.count,
+            on_disk=0,
+            unsure=len(self._unsure),
+            unwritten=0,
+            disk_bytes=0,
+            memory_hits=0,
+            disk_hits=self._reads,
+            lost=self._lost,
+            disk_trouble=None,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Originals {self.metainfo.name!r} {self.have!r}>"
+
+
+def _read_anew(place: str, into: memoryview, offset: int) -> Stamp:
+    """Fill `into` from a file opened anew; its stamp, which it had before and after. `OSError`."""
+    fd = open_original(place)
+    try:
+        before = Stamp.of(os.fstat(fd))
+        done = 0
+        while done < len(into):
+            read = os.preadv(fd, [into[done:]], offset + done)
+            if not read:
+                raise EOFError(place)
+            done += read
+        if Stamp.of(os.fstat(fd)) != before:
+            raise OSError(errno.EAGAIN, "the file is being written to", place)
+        return before
+    finally:
+        os.close(fd)
