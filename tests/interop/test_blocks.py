@@ -66,6 +66,28 @@ def test_random_reads_cost_the_blocks_under_them(tmp_path: Path, version: Versio
         assert int(attribute(mount / "film.bin", "downloaded")) <= SIZE + MIB
 
 
+@pytest.mark.parametrize("hashes", ["both", "v1"])
+def test_a_hybrid_magnet_gets_its_piece_layers_while_it_is_read(
+    tmp_path: Path, hashes: str
+) -> None:
+    """With pieces of 16 MiB, where v1 would fetch nearly all of it for a few reads."""
+    file = write_file(tmp_path / "payload" / "film.bin", 3, 160 * MIB + 5000)
+    torrent = make_torrent(file, tmp_path / "t.torrent", version="hybrid", piece_length=16 * MIB)
+    magnet = torrent.magnet() if hashes == "both" else f"magnet:?xt=urn:btih:{torrent.v1}"
+    right = torrent.path
+    with seed(torrent.torrent, torrent.path, tmp_path, check=True) as peer:
+        with mounted(magnet, tmp_path, "--peer", peer.address, "--xattrs", "-vv") as mount:
+            mount.wait_log("piece layers came")
+            assert read_at_random(mount, right) < 2 * len(PLACES) * READ
+        # they were stored: nobody is asked for them again
+        with mounted(
+            magnet, tmp_path, "--peer", peer.address, "--xattrs", "-vv", name="again"
+        ) as mount:
+            mount.wait_log("connected")
+            assert read_at_random(mount, right) < 2 * len(PLACES) * READ
+        assert "piece layers came" not in (tmp_path / "again.log").read_text()
+
+
 @pytest.mark.parametrize("version", ["v2", "hybrid"])
 def test_a_seeder_without_block_hashes_gives_whole_pieces(tmp_path: Path, version: Version) -> None:
     torrent = made(tmp_path, version)

@@ -65,6 +65,25 @@ def test_the_queue_is_bounded() -> None:
     assert fetch.requests(3) == []
 
 
+def test_what_one_peer_left_open_is_asked_of_the_next() -> None:
+    server = HashServer(torrent(1300, 700))
+    fetch = LayerFetch(torrent(1300, 700, known=False))
+    first = fetch.requests(4)
+    for request in first[:2]:
+        answer = server.answer(request)
+        assert isinstance(answer, Hashes)
+        fetch.on_hashes(answer)
+    fetch.ask_again()
+    waiting = fetch.requests(100)
+    assert len(waiting) == 3
+    assert not set(waiting) & set(first[:2])
+    for request in waiting:
+        answer = server.answer(request)
+        assert isinstance(answer, Hashes)
+        fetch.on_hashes(answer)
+    assert fetch.layers == torrent(1300, 700).piece_layers
+
+
 def served(pieces: int = 1300) -> tuple[LayerAssembler, HashServer, list[HashRequest]]:
     source = torrent(pieces)
     (root,) = source.piece_layers

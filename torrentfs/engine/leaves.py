@@ -88,6 +88,12 @@ class Leaves:
         """Whether blocks of this torrent can be proved, and its pieces are large enough."""
         return metainfo.has_v2 and metainfo.geometry.piece_length >= SMALLEST
 
+    def on_layers(self, metainfo: Metainfo) -> None:
+        """The same torrent, with more piece layers: more of its pieces have a tree."""
+        self._runs = LeafRuns(metainfo)
+        self._hopeless.clear()
+        self._on_provable()
+
     # --- what is known -------------------------------------------------------------------------
 
     def is_provable(self, piece: int) -> bool:

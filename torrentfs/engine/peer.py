@@ -284,11 +284,17 @@ class Peer:
         self.sender.on_question(event)
 
     def _on_hashes(self, event: m.Hashes, now: float) -> None:
-        self.torrent.leaves.on_hashes(self.source, event)
+        if event.base_layer and self.torrent.layers is not None:
+            self.torrent.layers.on_hashes(self.source, event, now)
+        else:
+            self.torrent.leaves.on_hashes(self.source, event)
 
     def _on_hash_reject(self, event: m.HashReject, now: float) -> None:
-        self.torrent.leaves.on_reject(self.source, event, now)
-        self.torrent.schedule(now)
+        if event.base_layer and self.torrent.layers is not None:
+            self.torrent.layers.on_reject(self.source, now)
+        else:
+            self.torrent.leaves.on_reject(self.source, event, now)
+            self.torrent.schedule(now)
 
     @property
     def speaks_v2(self) -> bool:

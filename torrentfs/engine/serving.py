@@ -61,6 +61,11 @@ class Serving:
         self._last = float("-inf")
         self._changed = False
 
+    def on_layers(self, metainfo: Metainfo) -> None:
+        """The same torrent, with more piece layers: they are given too."""
+        self._hashes = HashServer(metainfo)
+        self._runs = LeafRuns(metainfo)
+
     def on_change(self, now: float) -> None:
         """A peer wants, or no longer wants, pieces, or has left: a free slot may be used."""
         self._changed = True

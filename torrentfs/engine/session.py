@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -215,6 +216,8 @@ class Session:
         torrent.attach_swarm(swarm, self._web_seeds(metainfo, web_seeds))
         torrent.regulars = Regulars(metainfo.hashes, self.cache, swarm.book, torrent.peers)
         swarm.add_peers(await torrent.regulars.recall(), FORMER)
+        if torrent.layers is not None:
+            torrent.layers.keep = partial(self.cache.keep_metadata, added=added)
         await self._nursery.start(torrent.run)
         self.torrents[metainfo.hashes.key] = torrent
         self._register(metainfo.hashes, swarm)

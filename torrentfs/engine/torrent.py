@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from torrentfs.engine.assembly import Assembly
+from torrentfs.engine.layers import Layers
 from torrentfs.engine.leaves import Leaves
 from torrentfs.engine.peer import Peer
 from torrentfs.engine.reader import Reader
@@ -114,6 +115,7 @@ class Torrent:
         )
         if by_block:
             self.assembly.leaves = self.leaves
+        self.layers = Layers(metainfo, self._on_layers) if Layers.are_missing(metainfo) else None
         self.serving = Serving(
             metainfo, store, rng, allowed=config.upload, peers=self.peers, on_lost=self.lost
         )
@@ -146,6 +148,8 @@ class Torrent:
             nursery.start_soon(self._tick_loop)
             if self.regulars is not None:
                 nursery.start_soon(self.regulars.run)
+            if self.layers is not None:
+                nursery.start_soon(self.layers.run)
             for seed in self._seeds:
                 source = WebSeedSource(self, seed, next(self._ids))
                 self.web_seeds.append(source)
@@ -191,6 +195,8 @@ class Torrent:
         )
         self.picker.remove_source(source.source, now)
         self.leaves.on_gone(source.source, now)
+        if self.layers is not None:
+            self.layers.on_gone(source.source)
         if isinstance(source, Peer):
             if not source.sender.uploads.choking:
                 self.serving.on_change(now)
@@ -287,6 +293,15 @@ class Torrent:
             self.reader.breaker.on_offer(peer.pieces)
         if self.assembly.leaves is not None:
             self.leaves.on_offer(peer, trio.current_time())
+        if self.layers is not None:
+            self.layers.on_offer(peer, trio.current_time())
+
+    def _on_layers(self, metainfo: Metainfo) -> None:
+        """Piece layers came, of a hybrid torrent that was read as v1: blocks can be proved."""
+        self.metainfo = metainfo
+        self.serving.on_layers(metainfo)
+        self.leaves.on_layers(metainfo)
+        self.schedule(trio.current_time())
 
     def is_held(self, piece: int) -> bool:
         """Whether a connected peer or a web seed has a piece."""
@@ -382,6 +397,8 @@ class Torrent:
                     peer.flush(now)
                 self.serving.tick(now)
                 self.leaves.tick(self.peers(), now)
+                if self.layers is not None:
+                    self.layers.tick(self.peers(), now)
                 if self._lost:
                     self._tell_lost()
                     self.dispatch(now)

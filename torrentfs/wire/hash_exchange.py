@@ -67,9 +67,14 @@ class LayerAssembler:
         """At most `most` requests that were not given yet, in order."""
         found: list[HashRequest] = []
         while self._next < self.num_pieces and len(found) < most:
-            found.append(self._request(self._next))
+            if self._next not in self._runs:
+                found.append(self._request(self._next))
             self._next += self._run
         return found
+
+    def ask_again(self) -> None:
+        """Give the requests that were not answered once more: for another peer."""
+        self._next = 0
 
     def on_hashes(self, message: Hashes) -> bool:
         """Take one answer; True when it made the layer complete.
@@ -114,7 +119,7 @@ class LayerAssembler:
 
 
 class LayerFetch:
-    """Fetches all piece layers that `metainfo` lacks, from one peer."""
+    """Fetches all piece layers that `metainfo` lacks, from one peer at a time."""
 
     def __init__(self, metainfo: Metainfo) -> None:
         self.layers: dict[bytes, bytes] = {}
@@ -144,6 +149,13 @@ class LayerFetch:
             if not more:
                 self._to_ask.pop()
         return found
+
+    def ask_again(self) -> None:
+        """What was asked and not answered is asked of another peer."""
+        self._unanswered = 0
+        self._to_ask = list(reversed(self._missing.values()))
+        for assembler in self._to_ask:
+            assembler.ask_again()
 
     def on_hashes(self, message: Hashes) -> bool:
         """Take one answer; True when nothing is missing any more.
