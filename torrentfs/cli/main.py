@@ -31,6 +31,8 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 COMMANDS = {
     "mount": "torrentfs.cli.mount:mount",
     "umount": "torrentfs.cli.umount:umount",
+    "share": "torrentfs.cli.share:share",
+    "create": "torrentfs.cli.create:create",
     "inspect": "torrentfs.cli.inspect:inspect",
     "doctor": "torrentfs.cli.doctor:doctor",
     "completion": "torrentfs.cli.completion:completion",

@@ -30,7 +30,7 @@ from torrentfs.daemon.service import GRACE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torrentfs.daemon.report import Mounted, MountStatus, Report
+    from torrentfs.daemon.report import Ready
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class PipeReport:
         """Tell the parent, unless it is stopped and has not read for long."""
         self._send({"progress": text[:_MAX_TEXT]})
 
-    def on_ready(self, mounted: Mounted) -> None:
+    def on_ready(self, mounted: Ready) -> None:
         """Tell the parent, which returns to the shell."""
         warning = mounted.warning[:_MAX_TEXT]
         self._send_last({"ready": str(mounted)[:_MAX_TEXT], "warning": warning})
@@ -59,7 +59,7 @@ class PipeReport:
         """Tell the parent why there is no mount."""
         self._send_last({"error": text[:_MAX_TEXT], "code": code})
 
-    async def follow(self, status: Callable[[], MountStatus]) -> None:
+    async def follow(self, status: Callable[[], Any]) -> None:
         """Nobody looks: the log file tells what happens."""
 
     def close_others(self) -> None:
@@ -96,7 +96,7 @@ class Ended:
 
 
 def run_in_background(
-    serve: Callable[[Report], None],
+    serve: Callable[[PipeReport], None],
     *,
     open_log: Callable[[], TextIO],
     on_progress: Callable[[str], None],
@@ -125,7 +125,7 @@ def run_in_background(
 
 
 def _be_the_child(
-    serve: Callable[[Report], None],
+    serve: Callable[[PipeReport], None],
     open_log: Callable[[], TextIO],
     report: PipeReport,
     mask: set[int | signal.Signals],
@@ -203,7 +203,7 @@ def _died(child: int) -> Ended:
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return Ended(f"the background process died ({how}) before the mount was there", CANNOT_MOUNT)
+    return Ended(f"the background process died ({how}) before it was ready", CANNOT_MOUNT)
 
 
 def _end_child(child: int) -> None:

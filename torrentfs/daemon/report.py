@@ -49,6 +49,14 @@ class Mounted:
         return f"mounted {what} on {self.mountpoint}"
 
 
+class Ready(Protocol):
+    """What a waiting parent is told at last: a text (`str`), and what to warn of."""
+
+    @property
+    def warning(self) -> str:
+        """What does not work as asked; empty when everything does."""
+
+
 class Report(Protocol):
     """Who is told."""
 

@@ -1,0 +1,281 @@
+"""`torrentfs share`: hash, write the .torrent, tell the magnet, seed in place until Ctrl-C.
+
+Hashing happens here, at the terminal, with its bar; only then, with `--background`, the process
+forks (by now no thread is alive). What is printed on stdout is printed when peers may come, so a
+script that reads the magnet link can use it at once. The .torrent goes to a directory of our own by
+default, under a name with its info-hash, so sharing the same files again overwrites nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from torrentfs.cli.making import (
+    Making,
+    check_writable,
+    describe,
+    place_of,
+    tell,
+    torrent_options,
+    write_torrent,
+)
+from torrentfs.cli.options import HOST_PORT, PATH, RATE, WholeNumber
+from torrentfs.cli.output import complain
+from torrentfs.daemon.outcome import DONE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torrentfs.cli.making import Made
+    from torrentfs.daemon.sharing import ShareConfig, ShareReport, Sharing
+    from torrentfs.engine.config import SessionConfig
+    from torrentfs.storage.payload import Payload
+
+
+@click.command(
+    context_settings={"auto_envvar_prefix": "TORRENTFS", "show_default": False},
+    short_help="Share files or directories as torrents.",
+)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PATH)
+@click.option("-d", "--background", is_flag=True, help="Return once it is shared, and go on.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE|DIR",
+    type=PATH,
+    help="Where to write the .torrent.  [default: ~/.local/share/torrentfs/shared]",
+)
+@click.option("--force", is_flag=True, help="Overwrite it if it exists and is another.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each torrent.")
+@torrent_options
+@click.option(
+    "--peer", "peers", metavar="HOST:PORT", type=HOST_PORT, multiple=True, help="Connect to it."
+)
+@click.option(
+    "--port", type=WholeNumber(0, 65535), default=0, help="TCP port.  [default: any free one]"
+)
+@click.option(
+    "--bind-interface", metavar="IF", help="Use this network interface (or local address) only."
+)
+@click.option(
+    "--upload-limit", metavar="RATE", type=RATE, help="Bytes a second, like 1M.  [default: none]"
+)
+@click.option(
+    "--log-file",
+    type=PATH,
+    help="Write the log here.  [default: the terminal; with -d, ~/.local/state/torrentfs/log]",
+)
+@click.option("-v", "--verbose", count=True, help="Log more; -vv logs everything.")
+def share(
+    paths: tuple[Path, ...],
+    background: bool,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Make a torrent of each PATH and share it, from where it is, until Ctrl-C.
+
+    Nothing is copied, and nothing is written but the .torrent file. The magnet link is printed
+    when others can use it. No tracker is named unless you do (--tracker), and without one others
+    must be told this machine's address, which is then in the link.
+
+    Changing or deleting a file while it is shared is safe: what does not match is no longer sent.
+    """
+    making = Making.of(options, paths)
+    session = make_session(options)
+    payloads = [making.list_payload(path) for path in paths]
+    for payload in payloads:
+        check_early(payload, output, len(paths) > 1)
+    made: dict[str, Made] = {}
+    for payload in payloads:
+        one = making.make(payload)
+        key = one.metainfo.hashes.key
+        if key in made:
+            complain(f"{payload.root} is the same as {made[key].payload.root}: shared once")
+        made.setdefault(key, one)
+    places = [
+        write(one, output, len(made) > 1, force=force)  # the parent's work, also with -d
+        for one in made.values()
+    ]
+    config = make_config(list(made.values()), session, options, background=background)
+    announcer = Announcer(list(made.values()), places, config, as_json=as_json)
+    if background:
+        return run_in_background(config, announcer, options)
+    return run_in_foreground(config, announcer, options)
+
+
+def default_directory() -> Path:
+    """`~/.local/share/torrentfs/shared` (XDG_DATA_HOME is honoured)."""
+    import platformdirs
+
+    return platformdirs.user_data_path("torrentfs") / "shared"
+
+
+def make_session(options: dict[str, Any]) -> SessionConfig:
+    """The session's settings; ConfigError."""
+    from torrentfs.daemon.interfaces import address_of
+    from torrentfs.engine.config import SessionConfig
+
+    bind = options["bind_interface"]
+    return SessionConfig(
+        port=options["port"],
+        bind=address_of(bind) if bind else None,
+        upload_limit=options["upload_limit"],
+    )
+
+
+def make_config(
+    made: Sequence[Made], session: SessionConfig, options: dict[str, Any], *, background: bool
+) -> ShareConfig:
+    """What the service is told."""
+    from torrentfs.daemon.sharing import ShareConfig, Shared
+    from torrentfs.storage.originals import originals_of
+
+    return ShareConfig(
+        shared=tuple(Shared(m.metainfo, originals_of(m.payload, m.metainfo)) for m in made),
+        session=session,
+        peers=options["peers"],
+        foreground=not background,
+    )
+
+
+def check_early(payload: Payload, output: Path | None, many: bool) -> None:
+    """Fail before hashing when the .torrent cannot be written. What is there may be the same."""
+    if output is not None:
+        check_writable(place_of(output, payload, many, output), force=True)
+
+
+def write(made: Made, output: Path | None, many: bool, *, force: bool) -> Path:
+    """Write the .torrent, unless it is there already."""
+    if output is None:
+        directory = default_directory()
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.UsageError(f"cannot make {directory} ({error}): use -o") from error
+        key = made.metainfo.hashes.key[:8]
+        place = directory / f"{made.metainfo.name[:200]} [{key}].torrent"
+        write_torrent(place, made.torrent, force=True)
+        return place
+    place = place_of(output, made.payload, many, output)
+    if not force and place.is_file() and place.read_bytes() == made.torrent:
+        return place
+    write_torrent(place, made.torrent, force=force)
+    return place
+
+
+class Announcer:
+    """Tells on stdout what is shared, once it is."""
+
+    def __init__(
+        self, made: Sequence[Made], places: Sequence[Path], config: ShareConfig, *, as_json: bool
+    ) -> None:
+        self._made = made
+        self._places = places
+        self._config = config
+        self._as_json = as_json
+
+    def tell(self, sharing: Sharing) -> None:
+        """Print everything."""
+        for made, place in zip(self._made, self._places, strict=True):
+            said = self._describe(made, place, sharing)
+            if self._as_json:
+                click.echo(json.dumps(said))
+                continue
+            for line in tell(said):
+                click.echo(line)
+            click.echo(f"{'Address:':<16}{', '.join(said['peers'])}")
+            if not made.metainfo.trackers:
+                click.echo(
+                    f"{'Note:':<16}no --tracker: only those who are told this address find it"
+                )
+        sys.stdout.flush()
+
+    def _describe(self, made: Made, place: Path, sharing: Sharing) -> dict[str, Any]:
+        from dataclasses import replace
+
+        from torrentfs.daemon.quantities import format_host_port
+        from torrentfs.daemon.sharing import own_addresses
+        from torrentfs.metainfo.magnet import magnet_of
+
+        peers = [(host, sharing.port) for host in own_addresses(self._config.session.bind)]
+        magnet = magnet_of(made.metainfo)
+        if not made.metainfo.trackers:  # a public link need not name the machine
+            magnet = replace(magnet, peers=tuple(peers))
+        return {
+            **describe(made, place, magnet.to_uri()),
+            "peers": [format_host_port(*peer) for peer in peers],
+            "pid": sharing.pid,
+        }
+
+
+def run_in_foreground(config: ShareConfig, announcer: Announcer, options: dict[str, Any]) -> int:
+    """Share here until Ctrl-C; the exit code."""
+    from torrentfs.cli.foreground import TerminalHandler
+    from torrentfs.cli.sharing import TerminalReport
+    from torrentfs.daemon.config import absolute
+    from torrentfs.daemon.logs import file_handler, start_logging
+
+    console = None
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        console = Console(stderr=True, highlight=False)
+    handler: logging.Handler
+    if options["log_file"] is not None:
+        handler = file_handler(absolute(options["log_file"]), rotate=False)
+    elif console is not None:
+        handler = TerminalHandler(console)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    start_logging(handler, options["verbose"])
+    _serve(config, TerminalReport(announcer.tell, console))
+    return DONE
+
+
+def run_in_background(config: ShareConfig, announcer: Announcer, options: dict[str, Any]) -> int:
+    """Share in a child process; the exit code once it is ready or has failed."""
+    from torrentfs.daemon import background
+    from torrentfs.daemon.config import absolute, default_log_file
+    from torrentfs.daemon.sharing import Sharing
+
+    log_file = options["log_file"]
+    path = (
+        absolute(log_file) if log_file else default_log_file(Path(config.shared[0].metainfo.name))
+    )
+
+    def open_log() -> TextIO:
+        from torrentfs.daemon.logs import file_handler, start_logging
+
+        handler = file_handler(path, rotate=log_file is None)
+        start_logging(handler, options["verbose"])
+        assert handler.stream is not None  # opened by now, not at the first line
+        return handler.stream
+
+    ended = background.run_in_background(
+        lambda report: _serve(config, report), open_log=open_log, on_progress=lambda text: None
+    )
+    if ended.code != DONE:
+        complain(ended.text)
+        return ended.code
+    sharing = Sharing.parse(ended.text, ended.warning)
+    announcer.tell(sharing)
+    click.echo(
+        f"shared by process {sharing.pid} (kill {sharing.pid} ends it; log: {path})", err=True
+    )
+    return DONE
+
+
+def _serve(config: ShareConfig, report: ShareReport) -> None:
+    import trio
+
+    from torrentfs.daemon.sharing import run_share
+
+    trio.run(run_share, config, report)
