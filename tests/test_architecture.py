@@ -71,8 +71,17 @@ IMPURE = {
     "urllib.request",
 }
 
+# The modules of the WebRTC worker, a process of its own; no other may even import one of them.
+WORKER = tuple(
+    f"transports/webrtc/{name}.py"
+    for name in ("aiortc_backend", "association", "bound_loop", "gathering", "pump", "worker")
+)
+
 # A library of weight, and the only places (a file, or a directory with a slash) that know it.
 SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
+    "aioice": ("transports/webrtc/",),
+    "aiortc": ("transports/webrtc/",),
+    "asyncio": WORKER,
     "bencodepy": ("metainfo/bencoding.py",),
     "cachetools": ("storage/",),
     "cryptography": ("wire/mse.py",),
@@ -82,7 +91,7 @@ SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "click": ("cli/",),
     "rich": ("cli/",),
 }
-NOWHERE = {"asyncio", "anyio", "pickle"}
+NOWHERE = {"anyio", "pickle"}
 
 MAX_CODE_LINES = 400
 
@@ -157,6 +166,18 @@ def test_each_library_of_weight_has_one_home(library: str) -> None:
     }
     strangers = {name for name in importers if not name.startswith(homes)}
     assert not strangers, f"{library} is for {homes} alone, but {strangers} import it"
+
+
+def test_only_the_worker_imports_the_worker() -> None:
+    banned = {f"torrentfs.{name.removesuffix('.py').replace('/', '.')}" for name in WORKER}
+    found = {
+        (name_of(path), imported)
+        for path in modules()
+        if name_of(path) not in WORKER
+        for imported in imports(path)
+        if any(matches(imported, name) for name in banned)
+    }
+    assert not found
 
 
 def test_no_module_imports_what_is_banned() -> None:

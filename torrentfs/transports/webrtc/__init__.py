@@ -1,0 +1,1 @@
+"""WebRTC data channels: browsers as peers, by way of a worker process."""

@@ -1,0 +1,393 @@
+"""WebRTC for the trio side: offers, answers, and streams of open data channels.
+
+    async with open_webrtc(RtcConfig()) as rtc:
+        offer = await rtc.offer()                       # send offer.sdp to somebody
+        stream = await rtc.accept(offer.connection, answer_sdp)
+
+        answer = await rtc.answer(offer_sdp)            # send answer.sdp back
+        stream = await answer.stream()
+
+ICE, DTLS and SCTP are spoken by a worker process (`worker`), started when first needed and ended
+with the context. If it dies, its streams and whatever waits for it get `TransportError`, nothing
+else happens; the next request starts another, after a pause that doubles with each death. During
+the pause requests fail at once.
+
+Every connection has a record here from the request until the worker says that nothing of it is
+left, so the number of records is the number of connections, and that is limited. Nothing in a
+stranger's description is believed before `sdp.parse`; a bad answer does not use up the offer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+
+import trio
+
+from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.transports.webrtc.process import WorkerProcess
+from torrentfs.transports.webrtc.protocol import (
+    AcceptAnswer,
+    AnswerMade,
+    AnswerOffer,
+    Ended,
+    Failed,
+    Forget,
+    MakeOffer,
+    OfferMade,
+    Opened,
+    is_sdp,
+)
+from torrentfs.transports.webrtc.sdp import parse
+from torrentfs.transports.webrtc.stream import ChannelStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from torrentfs.transports.base import PeerStream
+    from torrentfs.transports.webrtc.config import RtcConfig
+    from torrentfs.transports.webrtc.protocol import Message, ToWorker
+
+    OnMessage = Callable[[Message, int], None]
+    MakeWorker = Callable[[RtcConfig, OnMessage], "WorkerLink"]
+
+log = logging.getLogger(__name__)
+
+OFFER_TIME = 50.0
+"""Seconds that an offer of ours may be answered, as in WebTorrent."""
+OPEN_TIME = 30.0
+"""Seconds from the answer to an open channel."""
+MAKE_TIME = 10.0
+"""Seconds to make an offer or answer, with the start of the process and silent servers."""
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+STEADY = 60.0
+"""Seconds after which a worker that dies is not counted with those before."""
+
+T = TypeVar("T")
+
+
+class Offer(NamedTuple):
+    """An offer to send to one peer; `connection` is how its answer is brought home."""
+
+    connection: int
+    sdp: str
+
+
+@dataclass(frozen=True, slots=True)
+class RtcStatistics:
+    """The bridge at a moment. `connections` counts everything that exists, `offers` those that
+    wait for an answer, `open` the streams."""
+
+    worker: int | None
+    restarts: int
+    connections: int
+    offers: int
+    open: int
+
+
+class WorkerLink(Protocol):
+    """What the bridge wants of a worker process; `process.WorkerProcess` is one."""
+
+    pid: int | None
+
+    def send(self, message: ToWorker) -> None:
+        """Say something; `TransportError` if the worker is stuck."""
+
+    async def run(self) -> str:
+        """Run until the worker ends, and say why."""
+
+
+class _Slot(Generic[T]):
+    """A value that one task waits for and another brings, or the reason why it never comes."""
+
+    __slots__ = ("_arrived", "failure", "value")
+
+    def __init__(self) -> None:
+        self.value: T | None = None
+        self.failure: str | None = None
+        self._arrived = trio.Event()
+
+    def put(self, value: T) -> bool:
+        """Bring it; False when it is too late."""
+        if self._arrived.is_set():
+            return False
+        self.value = value
+        self._arrived.set()
+        return True
+
+    def fail(self, reason: str) -> None:
+        if not self._arrived.is_set():
+            self.failure = reason
+            self._arrived.set()
+
+    async def wait(self) -> T:
+        await self._arrived.wait()
+        if self.value is None:
+            raise TransportError(f"WebRTC: {self.failure}")
+        return self.value
+
+
+class _Stage(Enum):
+    MAKING = "making"
+    OFFERED = "offered"
+    OPENING = "opening"
+    OPEN = "open"
+    FORGOTTEN = "forgotten"
+
+
+class _Record:
+    """One connection."""
+
+    __slots__ = ("link", "number", "sdp", "stage", "stream")
+
+    def __init__(self, number: int, link: WorkerLink) -> None:
+        self.number = number
+        self.link = link
+        self.stage = _Stage.MAKING
+        self.sdp: _Slot[str] = _Slot()
+        self.stream: _Slot[PeerStream] = _Slot()
+
+    def fail(self, reason: str) -> None:
+        """Nothing more comes of it; a stream that nobody has taken yet is closed."""
+        self.sdp.fail(reason)
+        self.stream.fail(reason)
+        if self.stream.value is not None and self.stage is not _Stage.OPEN:
+            self.stream.value.abort()
+
+
+class Answer:
+    """Our answer to a peer's offer; send `sdp` back and take the `stream`."""
+
+    __slots__ = ("_rtc", "connection", "sdp")
+
+    def __init__(self, connection: int, sdp: str, rtc: WebRtc) -> None:
+        self.connection = connection
+        self.sdp = sdp
+        self._rtc = rtc
+
+    async def stream(self) -> PeerStream:
+        """Wait, at most `OPEN_TIME`, until the channel is open; `TransportError` otherwise.
+
+        Given up (also by cancellation), the connection is forgotten.
+        """
+        return await self._rtc.wait_open(self.connection)
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.connection}>"
+
+
+class WebRtc:
+    """The trio side of the worker. Made by `open_webrtc`."""
+
+    def __init__(
+        self, config: RtcConfig, nursery: trio.Nursery, make_worker: MakeWorker = WorkerProcess
+    ) -> None:
+        self.config = config
+        self._nursery = nursery
+        self._make_worker = make_worker
+        self._link: WorkerLink | None = None
+        self._records: dict[int, _Record] = {}
+        self._last_number = 0
+        self._restarts = 0
+        self._deaths = 0  # since the last steady run
+        self._not_before = float("-inf")
+
+    async def offer(self) -> Offer:
+        """A new offer, for one peer. It can be accepted for `OFFER_TIME` seconds.
+
+        `TransportError` when there are too many, or the worker is not available now.
+        """
+        if self._count(_Stage.OFFERED) >= self.config.max_offers:
+            raise TransportError("WebRTC: too many offers wait for an answer")
+        record = self._begin()
+        sdp = await self._make(record, MakeOffer(record.number))
+        record.stage = _Stage.OFFERED
+        self._nursery.start_soon(self._expire, record, OFFER_TIME)
+        return Offer(record.number, sdp)
+
+    async def accept(self, connection: int, answer_sdp: str) -> PeerStream:
+        """Take a peer's answer to an offer: the stream, once its data channel is open.
+
+        `TransportError` when the offer is over or was answered already, when the answer is no
+        description of a data channel (then the offer still stands), or no channel opens within
+        `OPEN_TIME`. Given up (also by cancellation), the connection is forgotten.
+        """
+        record = self._records.get(connection)
+        if record is None or record.stage is not _Stage.OFFERED:
+            raise TransportError("WebRTC: an answer to no offer of ours")
+        _check(answer_sdp)
+        self._tell(record, AcceptAnswer(connection, answer_sdp))
+        record.stage = _Stage.OPENING
+        return await self.wait_open(connection)
+
+    async def answer(self, offer_sdp: str) -> Answer:
+        """Answer a peer's offer. `TransportError` as for `offer`, and for a bad description."""
+        _check(offer_sdp)
+        record = self._begin()
+        sdp = await self._make(record, AnswerOffer(record.number, offer_sdp))
+        if record.stage is _Stage.MAKING:
+            record.stage = _Stage.OPENING
+        # for an answer whose stream nobody waits for
+        self._nursery.start_soon(self._expire, record, 2 * OPEN_TIME)
+        return Answer(record.number, sdp, self)
+
+    async def wait_open(self, connection: int) -> PeerStream:
+        """The stream of an answered connection; `Answer.stream` and `accept` call it."""
+        record = self._records.get(connection)
+        if record is None or record.stage is not _Stage.OPENING:
+            raise TransportError("WebRTC: the connection is over")
+        try:
+            with trio.fail_after(OPEN_TIME):
+                stream = await record.stream.wait()
+        except trio.TooSlowError:
+            raise TransportError(f"WebRTC: not open within {OPEN_TIME:.0f} s") from None
+        else:
+            record.stage = _Stage.OPEN
+            return stream
+        finally:
+            if record.stage is not _Stage.OPEN:
+                self._forget(record)
+
+    def forget(self, connection: int) -> None:
+        """Nobody wants this connection any more; one whose stream was given is left alone."""
+        record = self._records.get(connection)
+        if record is not None and record.stage is not _Stage.OPEN:
+            self._forget(record)
+
+    def statistics(self) -> RtcStatistics:
+        """The state at this moment."""
+        return RtcStatistics(
+            worker=None if self._link is None else self._link.pid,
+            restarts=self._restarts,
+            connections=len(self._records),
+            offers=self._count(_Stage.OFFERED),
+            open=self._count(_Stage.OPEN),
+        )
+
+    def _count(self, stage: _Stage) -> int:
+        return sum(record.stage is stage for record in self._records.values())
+
+    def _begin(self) -> _Record:
+        if len(self._records) >= self.config.max_connections:
+            raise TransportError("WebRTC: too many connections")
+        link = self._worker()
+        self._last_number += 1
+        record = self._records[self._last_number] = _Record(self._last_number, link)
+        return record
+
+    async def _make(self, record: _Record, request: ToWorker) -> str:
+        """Ask for a description and wait for it."""
+        made = False
+        try:
+            self._tell(record, request)
+            with trio.fail_after(MAKE_TIME):
+                sdp = await record.sdp.wait()
+            made = True
+            return sdp
+        except trio.TooSlowError:
+            raise TransportError(f"WebRTC: no description within {MAKE_TIME:.0f} s") from None
+        finally:
+            if not made:
+                self._forget(record)
+
+    async def _expire(self, record: _Record, seconds: float) -> None:
+        stage = record.stage
+        await trio.sleep(seconds)
+        if record.stage is stage and record.number in self._records:
+            self._forget(record)
+
+    def _forget(self, record: _Record) -> None:
+        if record.stage is _Stage.FORGOTTEN:
+            return
+        record.fail("the connection was given up")
+        record.stage = _Stage.FORGOTTEN
+        if record.number in self._records and record.link is self._link:
+            self._tell(record, Forget(record.number))
+
+    def _tell(self, record: _Record, message: ToWorker) -> None:
+        record.link.send(message)
+
+    def _worker(self) -> WorkerLink:
+        if self._link is None:
+            pause = self._not_before - trio.current_time()
+            if pause > 0:
+                raise TransportError(f"WebRTC: its worker died and starts again in {pause:.1f} s")
+            self._link = self._make_worker(self.config, self._on_message)
+            self._nursery.start_soon(self._run_worker, self._link)
+        return self._link
+
+    async def _run_worker(self, link: WorkerLink) -> None:
+        began = trio.current_time()
+        reason = "is ended"
+        try:
+            reason = await link.run()
+        finally:
+            self._link = None
+            for record in [each for each in self._records.values() if each.link is link]:
+                del self._records[record.number]
+                record.fail("the worker is gone")
+        now = trio.current_time()
+        self._deaths = 1 if now - began >= STEADY else self._deaths + 1
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._deaths - 1, 20))
+        self._not_before = now + pause
+        self._restarts += 1
+        log.warning(
+            "the WebRTC worker %s: its peers are lost; it can start again in %.1f s", reason, pause
+        )
+
+    def _on_message(self, message: Message, descriptor: int) -> None:
+        """The worker said something; a descriptor is ours to close."""
+        stream = None
+        if descriptor >= 0:
+            if isinstance(message, Opened):
+                connected = socket.socket(fileno=descriptor)
+                connected.setblocking(False)
+                stream = ChannelStream(connected, (message.host, message.port))
+            else:
+                os.close(descriptor)
+        record = self._records.get(getattr(message, "connection", -1))
+        if record is None:
+            if stream is not None:
+                stream.abort()
+            return
+        if isinstance(message, OfferMade | AnswerMade):
+            record.sdp.put(message.sdp)
+        elif isinstance(message, Opened):
+            if stream is not None and not record.stream.put(stream):
+                stream.abort()
+        elif isinstance(message, Failed):
+            record.fail(message.reason)
+        elif isinstance(message, Ended):
+            del self._records[record.number]
+            record.fail("the connection was closed")
+
+    def __repr__(self) -> str:
+        return f"<WebRtc {len(self._records)} connections>"
+
+
+def _check(sdp: str) -> None:
+    """Refuse what is no description of a data channel before it goes anywhere."""
+    if not is_sdp(sdp):
+        raise TransportError("WebRTC: no text, or over the size of a session description")
+    try:
+        parse(sdp)
+    except RemoteProtocolError as error:
+        raise TransportError(f"WebRTC: {error}") from error
+
+
+@asynccontextmanager
+async def open_webrtc(
+    config: RtcConfig, make_worker: MakeWorker = WorkerProcess
+) -> AsyncIterator[WebRtc]:
+    """WebRTC for as long as the context lasts; no process runs before something is asked."""
+    async with trio.open_nursery() as nursery:
+        try:
+            yield WebRtc(config, nursery, make_worker)
+        finally:
+            nursery.cancel_scope.cancel()
