@@ -88,6 +88,7 @@ SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "httpx": ("transports/http.py",),
     "pyfuse3": ("vfs/mount.py", "vfs/operations.py", "vfs/errnos.py"),
     "sqlite3": ("storage/catalog.py",),
+    "wsproto": ("discovery/websocket_connection.py",),
     "click": ("cli/",),
     "rich": ("cli/",),
 }

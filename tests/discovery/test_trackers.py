@@ -279,7 +279,7 @@ async def test_unsupported_schemes_and_no_trackers_are_no_trouble(
     with trio.move_on_after(1000):
         await trackers.run()
     assert {s.last_error for s in trackers.statistics()} == {
-        "wss URLs are not supported",
+        "needs WebRTC",
         "malformed URLs are not supported",
     }
     assert fake.seen == []

@@ -22,6 +22,10 @@ Events: `started` goes with the first announce to each tracker that it answers, 
 the torrent says so, `stopped` to all that may know us when `run` is cancelled. That last one is
 shielded from the cancellation and bounded by `STOP_TIME`.
 
+WebSocket trackers are no part of the rounds: they know browsers, the others know everybody else.
+Where there is WebRTC, `beside` announces to them at the same time; here they keep their place in
+the statistics.
+
 Only trackers named by the torrent or the user are ever contacted.
 """
 
@@ -29,7 +33,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -40,12 +44,14 @@ from torrentfs.discovery.tracker import Tracker, TrackerStatistics
 from torrentfs.discovery.udp import open_udp_trackers
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.wire.announce import AnnounceRequest
+from torrentfs.wire.ws_tracker import is_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from random import Random
 
     from torrentfs.discovery.base import OnPeers
+    from torrentfs.discovery.websocket_announcer import RtcAnnouncer
     from torrentfs.transports.http import HttpClient
     from torrentfs.wire.announce import AnnounceEvent, AnnounceReply
 
@@ -102,8 +108,9 @@ class TrackerTiers:
     """Announces one torrent to its trackers; a `PeerSource`.
 
     `info_hashes` are the 20-byte forms (`InfoHashes.wire`), `port` is where we accept peers.
-    `on_peers(addresses, url)` may be set later as an attribute. `announcers` replaces the ways
-    to talk to trackers, by URL scheme (tests).
+    `on_peers(addresses, url)` may be set later as an attribute. `beside` announces to the WebSocket
+    trackers of the same tiers, if there is WebRTC. `announcers` replaces the ways to talk to
+    trackers, by URL scheme (tests).
     """
 
     def __init__(
@@ -118,10 +125,9 @@ class TrackerTiers:
         rng: Random,
         on_peers: OnPeers | None = None,
         num_want: int = NUM_WANT,
+        beside: RtcAnnouncer | None = None,
         announcers: Mapping[str, Announcer] | None = None,
     ) -> None:
-        self.says_stopped = True
-        """False when somebody else goes on announcing for us: then `run` ends at once."""
         self.on_peers: OnPeers = on_peers or (lambda addresses, url: None)
         self._info_hashes = tuple(info_hashes)
         self._peer_id = peer_id
@@ -130,6 +136,8 @@ class TrackerTiers:
         self._totals = totals
         self._rng = rng
         self._num_want = num_want
+        self._beside = beside
+        self._says_stopped = True
         self._key = rng.getrandbits(32)
         self._announcers = dict(announcers or {})
         self._own_announcers = announcers is None
@@ -147,27 +155,52 @@ class TrackerTiers:
                 http = HttpTrackers(self._client)
                 udp = await stack.enter_async_context(open_udp_trackers(bind=self._client.bind))
                 self._announcers = {"http": http, "https": http, "udp": udp}
-            try:
-                await self._announce_forever()
-            finally:
-                if self.says_stopped:
-                    with trio.move_on_after(STOP_TIME, shield=True):
-                        await self._announce_event("stopped")
+            async with trio.open_nursery() as nursery:
+                if self._beside is not None:
+                    nursery.start_soon(self._beside.run)
+                try:
+                    await self._announce_forever()
+                finally:
+                    if self.says_stopped:
+                        with trio.move_on_after(STOP_TIME, shield=True):
+                            await self._announce_event("stopped")
+
+    @property
+    def says_stopped(self) -> bool:
+        """False when somebody else goes on announcing for us: then `run` ends at once."""
+        return self._says_stopped
+
+    @says_stopped.setter
+    def says_stopped(self, value: bool) -> None:
+        self._says_stopped = value
+        if self._beside is not None:
+            self._beside.says_stopped = value
 
     def announce_soon(self) -> None:
         """More peers are wanted: announce as early as the trackers allow."""
         self._soon = True
         self._wake()
+        if self._beside is not None:
+            self._beside.announce_soon()
 
     def announce_completed(self) -> None:
         """The torrent has just become whole by downloading: tell the trackers once (BEP 3)."""
         self._completed = True
         self._wake()
+        if self._beside is not None:
+            self._beside.announce_completed()
 
     def statistics(self) -> tuple[TrackerStatistics, ...]:
         """All trackers, in the order in which they are asked."""
         now = trio.current_time()
-        return tuple(tracker.statistics(now) for tracker in self._ordered())
+        beside = self._beside.statistics() if self._beside is not None else ()
+        rows = {row.url: row for row in beside}
+        return tuple(
+            replace(rows[tracker.url], tier=tracker.tier)
+            if tracker.url in rows
+            else tracker.statistics(now)
+            for tracker in self._ordered()
+        )
 
     def __repr__(self) -> str:
         return f"<TrackerTiers {[[t.url for t in tier] for tier in self._tiers]}>"
@@ -238,7 +271,10 @@ class TrackerTiers:
     def _supported(self, tracker: Tracker) -> bool:
         if tracker.scheme in self._announcers:
             return True
-        tracker.last_error = f"{tracker.scheme or 'malformed'} URLs are not supported"
+        if is_websocket(tracker.url):
+            tracker.last_error = "needs WebRTC"
+        else:
+            tracker.last_error = f"{tracker.scheme or 'malformed'} URLs are not supported"
         tracker.not_before = tracker.due = float("inf")
         return False
 

@@ -273,7 +273,7 @@ class HttpClient:
         async with self._opening:
             if family not in self._transports:
                 if self._tls is None:
-                    self._tls = await trio.to_thread.run_sync(_tls_context)
+                    self._tls = await trio.to_thread.run_sync(tls_context)
                 self._transports[family] = self._open_transport(family)
         return self._transports[family]
 
@@ -360,7 +360,7 @@ def _load() -> None:
     httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = RECEIVE_SIZE
 
 
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """Verification against certifi's roots and those that the machine's owner added."""
     import httpx
 
@@ -402,13 +402,13 @@ def _failure(error: Exception) -> HttpError:
     if isinstance(error, httpx.ConnectError):
         told = root_cause(error)
         if told is not None:
-            reason = _reason(told)
+            reason = reason_of(told)
         return HttpError(f"cannot connect: {reason}")
     broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
     return HttpError(reason, broken=broken)
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     """Why connecting failed, in words; trio repeats the address in its own."""
     import ssl
 

@@ -70,5 +70,14 @@ MAX_TRACKER_PEERS = 5000
 MAX_TRACKER_ID_BYTES = 512
 """`tracker id` goes into every later request line."""
 
+MAX_SDP_BYTES = 64 * KIB
+"""A session description. Browsers' have 1 to 4 KiB; libtorrent's limit is 64 KiB less one."""
+
+MAX_OFFER_ID_BYTES = 64
+"""Of an offer made to us, which is echoed. All known clients use 20."""
+
+MAX_SIGNAL_BYTES = 256 * KIB
+"""A message of a WebSocket tracker: a session description, half of it escaped."""
+
 MAX_INTERVAL = 24 * 3600
 """Seconds a tracker may make us wait: a day. One that says more would be as good as gone."""
