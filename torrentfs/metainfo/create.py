@@ -4,10 +4,11 @@ The builder never holds payload; it keeps hashes only (20 bytes a piece for v1, 
 Pieces do not depend on each other: each has a `PieceHasher` of its own, which may run in any
 thread, and its digest is `put` in any order. Whoever has the payload as one stream calls `update`.
 
-A v2 or hybrid torrent lists its files in the order of its tree, so they must be given in that order
-(`tree_order`). In a hybrid a padding file (BEP 47) follows each file but the last, where needed, so
-that the next one starts at a piece boundary, as BEP 52 asks; the zeros of padding are hashed here
-and are never fed in.
+A v2 or hybrid torrent lists its files in the order of its tree, so they must be given in that
+order (`tree_order`). In a hybrid of several files a padding file (BEP 47) follows each that does
+not end at a piece boundary, so that the next one starts there, as BEP 52 asks; the last one too, as
+libtorrent has it, or the same files would have two info-hashes. Padding is hashed here and never
+fed in.
 
 `build_torrent` (in `torrent_file`) puts a .torrent file around what `finish` gives.
 """
@@ -150,9 +151,6 @@ class TorrentBuilder:
         self._files = [(raw_path(path), length) for path, length in files]
         self._single = not files[0][0]
         self._executables = frozenset(executables)
-        self._last_with_payload = max(
-            (number for number, (_, length) in enumerate(files) if length), default=0
-        )
         lengths = [length for _, length in files]
         self.geometry = Geometry(piece_length, lengths, aligned=self._has_v2)
         """Where the payload lies; the padding of a hybrid is the gaps of an aligned geometry."""
@@ -244,8 +242,8 @@ class TorrentBuilder:
         return bencoding.encode(info), layers
 
     def _padding(self, number: int) -> int:
-        """Zeros behind a file of a hybrid: none where no payload follows."""
-        if number >= self._last_with_payload:
+        """Zeros behind a file of a hybrid: none where there is no other file."""
+        if len(self._files) == 1:
             return 0
         return -self._files[number][1] % self._piece_length
 

@@ -60,11 +60,12 @@ class Original(NamedTuple):
 
 
 class _Changed(Exception):
-    """A file has another stamp, or cannot be read; in a thread."""
+    """A file has another stamp, or (None) cannot be read; in a thread."""
 
-    def __init__(self, file: int) -> None:
+    def __init__(self, file: int, stamp: Stamp | None = None) -> None:
         super().__init__(file)
         self.file = file
+        self.stamp = stamp
 
 
 def originals_of(payload: Payload, metainfo: Metainfo) -> dict[int, Original]:
@@ -95,6 +96,7 @@ class Originals:
         self._layout = Layout(metainfo)
         self._places = {number: original.place for number, original in places.items()}
         self._stamps = {number: original.stamp for number, original in places.items()}
+        self._seen: dict[int, Stamp | None] = dict(self._stamps)
         self._unsure: set[int] = set()
         self._unreadable: set[int] = set()
         self._checking: dict[int, trio.Event] = {}
@@ -144,7 +146,8 @@ class Originals:
             try:
                 data = await self._in_thread(self._read, piece, begin, length)
             except _Changed as change:
-                self._suspect(change.file)
+                if change.stamp != self._stamps[change.file]:  # or a check was quicker than this
+                    self._suspect(change.file)
                 continue
             if piece not in self._unsure:
                 self._reads += 1
@@ -175,8 +178,9 @@ class Originals:
                     if not read:
                         raise _Changed(file)
                     done += read
-                if Stamp.of(os.fstat(fd)) != self._stamps[file]:
-                    raise _Changed(file)
+                stamp = Stamp.of(os.fstat(fd))
+                if stamp != self._stamps[file]:
+                    raise _Changed(file, stamp)
         except OSError as error:
             raise _Changed(file) from error
 
@@ -258,18 +262,22 @@ class Originals:
     # --- watching ---
 
     async def watch(self) -> None:
-        """Look at all files now and then, for ever; check those that changed, piece by piece."""
-        seen: dict[int, Stamp | None] = dict(self._stamps)
+        """Look at all files now and then, for ever."""
         while True:
             begun = trio.current_time()
-            found = await trio.to_thread.run_sync(self._look, seen, abandon_on_cancel=True)
-            for file in sorted(found | self._unreadable):
-                await self._check_file(file, say_so=file in found)
+            await self.look()
             took = trio.current_time() - begun
             await trio.sleep(max(WATCH_SECONDS, took * WATCH_SHARE))
 
-    def _look(self, seen: dict[int, Stamp | None]) -> set[int]:
-        """In a thread: files that look otherwise than in `seen`, which is brought up to date."""
+    async def look(self) -> None:
+        """Look at all files, and check those that changed, piece by piece."""
+        found = await trio.to_thread.run_sync(self._differing, abandon_on_cancel=True)
+        for file in sorted(found | self._unreadable):
+            await self._check_file(file, say_so=file in found)
+
+    def _differing(self) -> set[int]:
+        """In a thread: files that look otherwise than at the last look."""
+        seen = self._seen
         found: set[int] = set()
         for file, place in self._places.items():
             now: Stamp | None

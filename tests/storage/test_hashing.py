@@ -1,0 +1,142 @@
+"""Torrents made of files by several threads are those that libtorrent makes of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.swarm.payload import ODD_TREE, write_file, write_tree
+from tests.swarm.torrents import Version, make_torrent
+from torrentfs.errors import ConfigError
+from torrentfs.metainfo import limits
+from torrentfs.metainfo.torrent_file import Metainfo, build_torrent, parse_torrent
+from torrentfs.storage import hashing
+from torrentfs.storage.hashing import Recipe, builder_for, hash_payload
+from torrentfs.storage.payload import PayloadChanged, list_payload
+
+VERSIONS: tuple[Version, ...] = ("v1", "hybrid", "v2")
+
+
+def made(path: Path, version: Version, piece_length: int, **more: Any) -> Metainfo:
+    payload = list_payload(path)
+    builder = builder_for(payload, Recipe(version, piece_length))
+    info, layers = hash_payload(payload, builder, **more)
+    return parse_torrent(build_torrent(info, layers))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return write_tree(tmp_path / "törrent", ODD_TREE)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("piece_length", [16384, 65536, 1 << 20])
+def test_the_info_hash_is_that_of_libtorrent(
+    tree: Path, tmp_path: Path, version: Version, piece_length: int
+) -> None:
+    ours = made(tree, version, piece_length, threads=3)
+    theirs = make_torrent(tree, tmp_path / "t.torrent", version=version, piece_length=piece_length)
+    assert (ours.hashes.v1 or b"").hex() == (theirs.v1 or "")
+    assert (ours.hashes.v2 or b"").hex() == (theirs.v2 or "")
+    assert ours.missing_layers() == []
+    assert dict(ours.piece_layers) == dict(parse_torrent(theirs.data).piece_layers)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("size", [1, 16384, 65536, 65537, 3_000_001])
+def test_so_is_that_of_one_file(tmp_path: Path, version: Version, size: int) -> None:
+    file = write_file(tmp_path / "one.bin", 3, size)
+    ours = made(file, version, 65536)
+    theirs = make_torrent(file, tmp_path / "t.torrent", version=version, piece_length=65536)
+    assert ours.is_single_file
+    assert ours.hashes == parse_torrent(theirs.data).hashes
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_way_of_cutting_does_not_matter(
+    tree: Path, version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = made(tree, version, 65536).info
+    monkeypatch.setattr(hashing, "_CHUNK", 10_007)
+    monkeypatch.setattr(hashing, "_BATCH", 1)
+    assert made(tree, version, 65536, threads=4).info == usual
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_programs_stay_programs(tmp_path: Path, version: Version) -> None:
+    root = write_tree(tmp_path / "t", {"a": 5, "run": 70_000, "z": 0})
+    (root / "run").chmod(0o755)
+    marks = {f.path: f.executable for f in made(root, version, 16384).files if not f.pad}
+    assert marks == {("a",): False, ("run",): True, ("z",): False}
+    assert made(root / "run", version, 16384).files[0].executable
+
+
+def test_progress_counts_every_byte(tree: Path) -> None:
+    told: list[int] = []
+    made(tree, "hybrid", 65536, on_progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == sum(ODD_TREE.values())
+
+
+def test_no_worker_is_left(tree: Path) -> None:
+    before = threading.active_count()
+    made(tree, "v1", 65536)
+    assert threading.active_count() == before
+
+
+def test_an_interruption_ends_the_workers(tmp_path: Path) -> None:
+    file = write_file(tmp_path / "large", 1, 64 << 20)
+    before = threading.active_count()
+
+    def interrupt(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(file, "hybrid", 1 << 20, on_progress=interrupt)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("how", ["longer", "shorter", "other", "gone"])
+def test_a_file_that_changes_is_named(
+    tree: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another file is hashed: before it, or after."""
+    victim = tree / "z/large.bin"
+    payload = list_payload(tree)
+    builder = builder_for(payload, Recipe("hybrid", 65536))
+    changed = threading.Event()
+
+    def change(done: int) -> None:
+        if changed.is_set():
+            return
+        changed.set()
+        match how:
+            case "longer":
+                with victim.open("ab") as file:
+                    file.write(b"more")
+            case "shorter":
+                os.truncate(victim, 100_000)
+            case "other":
+                with victim.open("r+b") as file:
+                    file.write(b"other")
+            case _:
+                victim.unlink()
+
+    with pytest.raises(PayloadChanged, match=r"z/large\.bin"):
+        hash_payload(payload, builder, on_progress=change)
+
+
+def test_a_torrent_over_a_limit_is_refused_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "huge"
+    with file.open("wb") as sparse:
+        sparse.truncate((limits.MAX_PIECES + 1) * 16384)
+    with pytest.raises(ConfigError, match="larger --piece-size"):
+        builder_for(list_payload(file), Recipe("v1", 16384))
+    with pytest.raises(ConfigError, match="power of two"):
+        builder_for(list_payload(file), Recipe("v2", 100_000))
+    builder = builder_for(list_payload(file), Recipe("hybrid"))
+    assert builder.geometry.piece_length == 16 << 20
