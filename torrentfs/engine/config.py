@@ -7,6 +7,8 @@ from pathlib import Path
 
 import platformdirs
 
+from torrentfs.transports.webrtc.config import RtcConfig
+
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
@@ -32,6 +34,8 @@ class SessionConfig:
     bind: str | None = None
     """Local address every socket is bound to, or None for any."""
     tcp: bool = True
+    rtc: RtcConfig | None = field(default_factory=RtcConfig)
+    """How to speak WebRTC (`bind` above holds, not its own), or None for not at all."""
     web_seeds: bool = True
     upload: bool = True
     download_limit: int | None = None

@@ -66,7 +66,7 @@ class MetadataFetch:
         peer_id: bytes,
         config: SessionConfig,
         places: Places,
-        trackers: TrackerTiers | None,
+        trackers: TrackerTiers | None = None,
         client_version: str,
         listen_port: int,
         on_progress: Callable[[str], None] | None = None,

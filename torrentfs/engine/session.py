@@ -22,6 +22,7 @@ from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.metadata import MetadataFetch
 from torrentfs.engine.regulars import Regulars
+from torrentfs.engine.rtc import open_rtc
 from torrentfs.engine.stats import SessionStatistics
 from torrentfs.engine.swarm import Places, Swarm, exchange_hello
 from torrentfs.engine.torrent import Torrent
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from torrentfs.engine.config import SessionConfig
+    from torrentfs.engine.rtc import Rtc
     from torrentfs.engine.swarm import Address
     from torrentfs.metainfo.hashes import InfoHashes
     from torrentfs.metainfo.magnet import Magnet
@@ -65,7 +67,12 @@ class Session:
     """Torrents that share one process. Made by `open_session`."""
 
     def __init__(
-        self, config: SessionConfig, cache: Cache, client: HttpClient, nursery: trio.Nursery
+        self,
+        config: SessionConfig,
+        cache: Cache,
+        client: HttpClient,
+        nursery: trio.Nursery,
+        rtc: Rtc | None = None,
     ) -> None:
         self.config = config
         self.cache = cache
@@ -73,6 +80,7 @@ class Session:
         self.torrents: dict[str, Torrent] = {}
         self.port = 0
         self._nursery = nursery
+        self._rtc = rtc
         self._rng = Random(os.urandom(16))
         self._peer_id = make_peer_id(os.urandom(12))
         self._limits = Limits(RateLimit(config.download_limit), RateLimit(config.upload_limit))
@@ -113,15 +121,12 @@ class Session:
             peer_id=self._peer_id,
             config=self.config,
             places=self._places,
-            trackers=self._trackers(
-                [(url,) for url in magnet.trackers], magnet.hashes, lambda: Totals(0, 0, 1)
-            ),
             client_version=CLIENT_VERSION,
             listen_port=self.port,
             on_progress=on_progress,
         )
-        if fetch.swarm.trackers is not None:
-            fetch.swarm.trackers.on_peers = fetch.swarm.on_tracker_peers
+        tiers = [(url,) for url in magnet.trackers]
+        fetch.swarm.trackers = self._trackers(tiers, fetch.swarm, lambda: Totals(0, 0, 1))
         fetch.swarm.add_peers(magnet.peers, "user")
         self._register(magnet.hashes, fetch.swarm)
         try:
@@ -207,10 +212,9 @@ class Session:
             peer_id=self._peer_id,
             config=self.config,
             places=self._places,
-            trackers=self._trackers(tiers, metainfo.hashes, lambda: _totals(torrent)),
         )
-        if swarm.trackers is not None:
-            swarm.trackers.on_peers = swarm.on_tracker_peers
+        beside = metainfo.trackers if metainfo.private and metainfo.trackers else tiers
+        swarm.trackers = self._trackers(tiers, swarm, lambda: _totals(torrent), beside)
         if originals is not None:
             originals.on_regained = torrent.on_regained
         torrent.attach_swarm(swarm, self._web_seeds(metainfo, web_seeds))
@@ -256,18 +260,26 @@ class Session:
         return seeds
 
     def _trackers(
-        self, tiers: Sequence[Sequence[str]], hashes: InfoHashes, totals: Callable[[], Totals]
+        self,
+        tiers: Sequence[Sequence[str]],
+        swarm: Swarm,
+        totals: Callable[[], Totals],
+        beside: Sequence[Sequence[str]] | None = None,
     ) -> TrackerTiers | None:
+        """Who finds peers for `swarm`; browsers only at those of `beside`, if it is given."""
         if not any(tiers):
             return None
+        rtc = self._rtc
         return TrackerTiers(
             tiers,
-            hashes.wire,
+            swarm.hashes.wire,
             self._peer_id,
             self.port,
             client=self.client,
             totals=totals,
             rng=self._rng,
+            on_peers=swarm.on_tracker_peers,
+            beside=rtc.announcer(beside or tiers, swarm, totals) if rtc is not None else None,
         )
 
     def _register(self, hashes: InfoHashes, swarm: Swarm) -> None:
@@ -319,9 +331,10 @@ async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIt
     async with (
         open_cache(cache_config) if cached else nullcontext(Cache(cache_config)) as cache,
         HttpClient(bind=config.bind, allow_local=config.allow_local) as client,
+        open_rtc(config, client, Random(os.urandom(16))) as rtc,
         trio.open_nursery() as nursery,
     ):
-        session = Session(config, cache, client, nursery)
+        session = Session(config, cache, client, nursery, rtc)
         if config.tcp:
             await session.start_listening()
         try:

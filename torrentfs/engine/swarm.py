@@ -6,13 +6,14 @@ dictionary (BEP 9). A connection that ends is a value (the reason) told to the p
 an exception in the nursery, so a failing peer harms nobody else.
 
 The handshake (BEP 3) is made here, both ways: the listener reads an incoming one, finds the
-swarm by its info-hash and calls `accept`.
+swarm by its info-hash and calls `accept`. A WebRTC peer was found by signalling and comes by
+`admit`; its address is no place to dial, so the peer book never hears of it.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import trio
 
@@ -24,7 +25,7 @@ from torrentfs.wire.connection import Connection
 from torrentfs.wire.handshake import Handshake
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from torrentfs.discovery.trackers import TrackerTiers
     from torrentfs.engine.config import SessionConfig
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Address = tuple[str, int]
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+MAX_REMEMBERED = 1024
+"""WebRTC peers remembered by their addresses, and bans of them: a lie may come to light late."""
 
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds a peer has to say hello; a live one takes a round trip."""
@@ -110,10 +117,13 @@ class Swarm:
         self.last_failure: str | None = None
         self._by_peer_id: dict[bytes, tuple[PeerStream, bool]] = {}
         self._talk = talk
-        self._peer_id = peer_id
+        self.peer_id = peer_id
         self._config = config
         self._places = places
         self._half_open = 0
+        self._meeting = 0
+        self._met: dict[Address, bytes] = {}
+        self._banned: dict[tuple[str, bytes], str] = {}
         self._wakeup = Wakeup()
         self._nursery: trio.Nursery | None = None
 
@@ -167,9 +177,42 @@ class Swarm:
         self._nursery.start_soon(self._welcome, stream, connection, theirs)
         return True
 
+    def admit(
+        self,
+        opening: Callable[[], Awaitable[PeerStream]],
+        info_hash: bytes,
+        peer_id: bytes,
+        *,
+        outgoing: bool,
+    ) -> bool:
+        """Take a peer found by signalling, as soon as `opening` gives its stream.
+
+        `info_hash` and `peer_id` are as its tracker has them; the side that made the offer says
+        hello first (`outgoing`: we did). False when there is no place, or we talk to it already.
+        """
+        if self._nursery is None or peer_id in self._by_peer_id or self.free_places <= 0:
+            return False
+        self._meeting += 1
+        self._nursery.start_soon(self._meet, opening, info_hash, outgoing)
+        return True
+
     def ban(self, address: Address, reason: str) -> None:
-        """Never talk to this peer again in this run."""
-        self.book.ban(address, reason)
+        """Never talk to this peer again in this run.
+
+        A WebRTC peer is known by its host and id: its port changes, and its host may be a relay.
+        """
+        met = self._met.get(address)
+        if met is None:
+            self.book.ban(address, reason)
+        else:
+            _remember(self._banned, (address[0], met), reason)
+
+    @property
+    def free_places(self) -> int:
+        """How many more peers found by signalling there is room for."""
+        open_here = self._config.max_peers - len(self.connected)
+        in_all = self._places.total - self._places.taken
+        return min(open_here, in_all, self._config.max_half_open) - self._meeting
 
     def _has_place(self) -> bool:
         return len(self.connected) < self._config.max_peers and self._places.free
@@ -224,10 +267,7 @@ class Swarm:
         """Answer an incoming handshake and talk."""
         address, ended = stream.remote[:2], Ended("", False)
         try:
-            info_hash = theirs.info_hash
-            if theirs.v2 and self.hashes.v2 is not None:
-                info_hash = self.hashes.v2[:20]  # so is the connection upgraded (BEP 52)
-            await stream.send_all(connection.send(self.our_handshake(info_hash)))
+            await stream.send_all(connection.send(self._reply_to(theirs)))
             ended = await self._converse(stream, connection, theirs, address, outgoing=False)
         except (RemoteProtocolError, TransportError) as error:
             ended = Ended(str(error), False)
@@ -240,6 +280,41 @@ class Swarm:
             self.book.on_closed(address, trio.current_time(), ended.reason, useful=ended.useful)
             self._wakeup.set()
 
+    async def _meet(
+        self, opening: Callable[[], Awaitable[PeerStream]], info_hash: bytes, outgoing: bool
+    ) -> None:
+        """Wait for the stream, shake hands, talk."""
+        ended, waiting = Ended("", False), True
+        stream: PeerStream | None = None
+        try:
+            stream = await opening()
+            connection = Connection()
+            ours = self.our_handshake(info_hash) if outgoing else None
+            theirs = await exchange_hello(stream, connection, ours)
+            if theirs.info_hash not in self.hashes.wire:
+                raise RemoteProtocolError("is of another torrent")
+            address = stream.remote[:2]
+            if (address[0], theirs.peer_id) in self._banned or self.book.is_banned(address):
+                raise RemoteProtocolError("is banned")
+            if not outgoing:
+                await stream.send_all(connection.send(self._reply_to(theirs)))
+            _remember(self._met, address, theirs.peer_id)
+            self._meeting -= 1
+            waiting = False
+            ended = await self._converse(stream, connection, theirs, address, outgoing=outgoing)
+        except (RemoteProtocolError, TransportError) as error:
+            ended = Ended(str(error), False)
+        except Exception as error:  # as in `_dial`
+            ended = Ended(f"failed: {error!r}", False)
+            log.exception("%s: a bug while talking over WebRTC", self.hashes)
+        finally:
+            self._meeting -= waiting
+            if stream is not None:
+                stream.abort()
+            self.last_failure = f"over WebRTC: {ended.reason}"
+            log.debug("%s: peer %s", self.hashes, self.last_failure)
+            self._wakeup.set()
+
     async def _converse(
         self,
         stream: PeerStream,
@@ -250,7 +325,7 @@ class Swarm:
         outgoing: bool,
     ) -> Ended:
         """Talk, unless it is ourselves, somebody we talk to already, or there is no place."""
-        if theirs.peer_id == self._peer_id:
+        if theirs.peer_id == self.peer_id:
             if outgoing:
                 self.book.on_ourselves(address)
             raise RemoteProtocolError("connected to ourselves")
@@ -279,16 +354,22 @@ class Swarm:
         if known is None:
             return True
         stream, was_outgoing = known
-        if outgoing == was_outgoing or outgoing != (self._peer_id > peer_id):
+        if outgoing == was_outgoing or outgoing != (self.peer_id > peer_id):
             return False
         stream.abort()
         return True
+
+    def _reply_to(self, theirs: Handshake) -> Handshake:
+        """Our answer to a peer that said hello first."""
+        if theirs.v2 and self.hashes.v2 is not None:
+            return self.our_handshake(self.hashes.v2[:20])  # so is it upgraded (BEP 52)
+        return self.our_handshake(theirs.info_hash)
 
     def our_handshake(self, info_hash: bytes | None = None) -> Handshake:
         """Our side of the BEP 3 handshake, with the features we speak."""
         return Handshake(
             info_hash=info_hash or self.hashes.wire[0],
-            peer_id=self._peer_id,
+            peer_id=self.peer_id,
             fast=True,
             extensions=True,
             v2=self.hashes.v2 is not None,
@@ -296,3 +377,11 @@ class Swarm:
 
     def __repr__(self) -> str:
         return f"<Swarm {self.hashes.key[:8]} {len(self.connected)} connected>"
+
+
+def _remember(table: dict[Key, Value], key: Key, value: Value) -> None:
+    """Note it as the newest; of too many the oldest is forgotten."""
+    table.pop(key, None)
+    table[key] = value
+    if len(table) > MAX_REMEMBERED:
+        del table[next(iter(table))]

@@ -435,7 +435,7 @@ class Torrent:
         """Why no missing byte can ever come, or None while one may (see `Supply`)."""
         if self._sources or len(self.swarm.book):
             return None
-        if self.swarm.trackers is not None and self.config.tcp:
+        if self.swarm.trackers is not None and (self.config.tcp or self.config.rtc is not None):
             return None
         return "; ".join(filter(None, ["no peer, tracker or web seed is left", complaints(self)]))
 
@@ -453,6 +453,7 @@ class Torrent:
             "peers": str(len(now.peers)),
             "downloaded": str(now.downloaded),
             "wasted": str(now.wasted),
+            **{f"from_{kind.replace(' ', '_')}": str(n) for kind, n in now.bytes_by_kind.items()},
             "hash_failures": str(now.hash_failures),
         }
 

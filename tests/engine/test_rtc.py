@@ -1,0 +1,355 @@
+"""WebRTC peers in a swarm: offers and answers, places, duplicates, bans; memory for a bridge."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from tests.engine.kit import OUR_ID, PIECE, FakePeer, Rig, rig
+from tests.streams import MemoryStream, memory_stream_pair
+from torrentfs.engine.config import SessionConfig
+from torrentfs.engine.rtc import RtcPeers, open_rtc
+from torrentfs.errors import DataUnavailable, TransportError
+from torrentfs.transports.webrtc.bridge import Offer as MadeOffer
+from torrentfs.wire import messages as m
+from torrentfs.wire.ws_tracker import PeerAnswer, PeerOffer
+
+URL = "wss://tracker.example"
+BROWSER = b"-WW0303-a browser id"
+PLACE = ("198.51.100.7", 50_007)
+
+
+class FakeAnswer:
+    """Our answer to a peer; its stream is there at once."""
+
+    def __init__(self, bridge: FakeBridge) -> None:
+        self.connection = 0
+        self.sdp = "our answer"
+        self._bridge = bridge
+
+    async def stream(self) -> MemoryStream:
+        return await self._bridge.open()
+
+
+class FakeBridge:
+    """Channels are memory streams; the other ends arrive in `arrived`."""
+
+    def __init__(self) -> None:
+        self.living: set[int] = set()
+        self.opened: list[tuple[int, str]] = []
+        self.failures = 0
+        """So many requests fail from now on."""
+        self.ports = count(PLACE[1])
+        self.gate: trio.Event | None = None
+        """While set, no channel opens."""
+        self.made = 0
+        self._arrived, self.arrived = trio.open_memory_channel[MemoryStream](100)
+
+    def _check(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise TransportError("WebRTC: the worker is gone")
+
+    async def offer(self) -> MadeOffer:
+        await trio.sleep(0.1)
+        self._check()
+        self.made += 1
+        self.living.add(self.made)
+        return MadeOffer(self.made, f"offer {self.made}")
+
+    async def accept(self, connection: int, answer_sdp: str) -> MemoryStream:
+        self.living.discard(connection)
+        self.opened.append((connection, answer_sdp))
+        return await self.open()
+
+    async def answer(self, offer_sdp: str) -> FakeAnswer:
+        await trio.sleep(0.1)
+        self._check()
+        return FakeAnswer(self)
+
+    async def open(self) -> MemoryStream:
+        if self.gate is not None:
+            await self.gate.wait()
+        await trio.sleep(0.1)
+        self._check()
+        mine, theirs = memory_stream_pair(other=(PLACE[0], next(self.ports)))
+        mine.kind = "webrtc"  # type: ignore[misc]
+        self._arrived.send_nowait(theirs)
+        return mine
+
+    def forget(self, connection: int) -> None:
+        self.living.discard(connection)
+
+
+class Page:
+    """RtcPeers of a rig, and the browser at the other end."""
+
+    def __init__(self, r: Rig, bridge: FakeBridge | None = None) -> None:
+        self.rig = r
+        self.bridge = bridge or FakeBridge()
+        self.peers = RtcPeers(cast("Any", self.bridge), r.swarm, Random(1))
+        self.info_hash = r.sample.metainfo.hashes.wire[0]
+
+    def offers(self, peer_id: bytes = BROWSER, info_hash: bytes = b"") -> tuple[bool, list[str]]:
+        """The page makes us an offer: whether we take it, and our replies to come."""
+        replies: list[str] = []
+        offer = PeerOffer(info_hash or self.info_hash, peer_id, bytes(20), "their offer")
+        return self.peers.on_offer(URL, offer, replies.append), replies
+
+    def answers(self, offer_id: bytes, peer_id: bytes = BROWSER) -> None:
+        """The page takes an offer of ours."""
+        answer = PeerAnswer(self.info_hash, peer_id, offer_id, "their answer")
+        self.peers.on_answer(URL, answer)
+
+    async def peer(self) -> FakePeer:
+        """The page's end of the next channel."""
+        stream = await self.bridge.arrived.receive()
+        return FakePeer(stream, self.rig.sample.metainfo, self.rig.sample.space)
+
+    async def seeds(self, peer: FakePeer, peer_id: bytes = BROWSER, **serving: Any) -> None:
+        """It says hello and serves everything."""
+        await peer.hello(peer_id=peer_id)
+        await peer.meet()
+        await peer.have()
+
+        async def serve() -> None:
+            await peer.serve(**serving)
+
+        self.rig.nursery.start_soon(serve)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.fixture
+def clock(autojump_clock: MockClock) -> MockClock:
+    return autojump_clock
+
+
+async def test_an_offer_is_answered_and_read_from(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        taken, replies = page.offers()
+        peer = await page.peer()
+        assert taken
+        assert replies == ["our answer"]
+        await page.seeds(peer)
+        assert await r.read(0, PIECE) == r.sample.space[:PIECE]
+        (ours,) = r.torrent.peers()
+        assert (ours.kind, ours.address) == ("webrtc", PLACE)
+        assert r.torrent.bytes_by_kind() == {"webrtc": PIECE}
+        assert not r.swarm.book.addresses()
+        peer.stream.abort()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not r.swarm.book.addresses()
+        assert r.torrent.bytes_by_kind() == {"webrtc": PIECE}
+
+
+async def test_our_offer_is_answered_and_we_say_hello_first(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        offers = await page.peers.make_offers(3)
+        assert trio.current_time() == pytest.approx(0.1)  # all at the same time
+        assert sorted(offer.sdp for offer in offers) == ["offer 1", "offer 2", "offer 3"]
+        assert len({offer.offer_id for offer in offers}) == 3
+        page.answers(offers[1].offer_id)
+        page.answers(offers[1].offer_id)  # once is enough
+        page.answers(bytes(20))
+        peer = await page.peer()
+        await peer.meet()  # before it has said anything
+        assert peer.connection.theirs is not None
+        assert peer.connection.theirs.peer_id == OUR_ID
+        await page.seeds(peer)
+        assert await r.read(0, 10) == r.sample.space[:10]
+        assert len(page.bridge.opened) == 1
+        page.peers.forget_offers([offer.offer_id for offer in offers])
+        assert not page.bridge.living
+
+
+async def test_the_form_of_the_hash_by_which_it_was_found(clock: MockClock) -> None:
+    async with rig() as r:
+        other = Page(r)
+        other.offers(info_hash=b"x" * 20)
+        peer = await other.peer()
+        await peer.hello(peer_id=BROWSER, info_hash=b"x" * 20)
+        await peer.closed()
+        assert not r.torrent.peers()
+        assert "another torrent" in (r.swarm.last_failure or "")
+
+
+async def test_who_is_connected_already_gets_no_second_channel(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        offers = await page.peers.make_offers(2)
+        page.offers()
+        await page.seeds(await page.peer())
+        assert page.offers() == (False, [])
+        page.answers(offers[0].offer_id)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(r.torrent.peers()) == 1
+        assert page.bridge.opened == []
+        assert len(page.bridge.living) == 1  # the one that was answered is forgotten
+
+
+async def test_two_channels_that_cross_leave_one(clock: MockClock) -> None:
+    """Both sides made an offer at the same time: the greater peer id's stays, as for TCP."""
+    async with rig() as r:
+        page = Page(r)
+        (offer,) = await page.peers.make_offers(1)
+        page.offers()
+        page.answers(offer.offer_id)
+        first, second = await page.peer(), await page.peer()
+        await first.hello(peer_id=BROWSER)
+        await second.hello(peer_id=BROWSER)
+        await trio.testing.wait_all_tasks_blocked()
+        (ours,) = r.torrent.peers()
+        assert r.swarm.connected == {ours.address: ours._stream}
+
+
+async def test_ourselves(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        page.offers(OUR_ID)
+        peer = await page.peer()
+        await peer.hello(peer_id=OUR_ID)
+        await peer.closed()
+        assert not r.torrent.peers()
+
+
+async def test_no_place_no_offer_and_no_answer(clock: MockClock) -> None:
+    async with rig(max_peers=2) as r:
+        page = Page(r)
+        offers = await page.peers.make_offers(5)
+        assert len(offers) == 2
+        assert len(await page.peers.make_offers(5)) == 0  # those that live take the places
+        page.offers(b"-WW0303-the first---")
+        page.offers(b"-WW0303-the second--")
+        assert page.offers(b"-WW0303-the third---") == (False, [])
+        page.answers(offers[0].offer_id)
+        await trio.testing.wait_all_tasks_blocked()
+        assert page.bridge.opened == []
+        assert r.swarm.free_places == 0
+        for peer_id in (b"-WW0303-the first---", b"-WW0303-the second--"):
+            await page.seeds(await page.peer(), peer_id)
+        assert len(r.torrent.peers()) == 2
+        assert page.offers(b"-WW0303-the third---") == (False, [])
+
+
+async def test_not_too_many_are_on_their_way(clock: MockClock) -> None:
+    async with rig(max_half_open=3) as r:
+        page = Page(r)
+        page.bridge.gate = trio.Event()
+        taken = [page.offers(b"-WW0303-%012d" % number)[0] for number in range(10)]
+        assert taken == [True] * 3 + [False] * 7
+        page.bridge.gate.set()
+        for number in range(3):
+            await page.seeds(await page.peer(), b"-WW0303-%012d" % number)
+        assert r.swarm.free_places == 3
+
+
+async def test_a_channel_that_does_not_open_gives_its_place_back(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        free = r.swarm.free_places
+        (offer,) = await page.peers.make_offers(1)
+        page.bridge.failures = 2
+        page.answers(offer.offer_id)
+        page.offers()
+        assert r.swarm.free_places == free - 2
+        await trio.sleep(1)
+        assert r.swarm.free_places == free
+        assert r.swarm.last_failure == "over WebRTC: WebRTC: the worker is gone"
+
+
+async def test_a_peer_that_says_nothing_gives_its_place_back(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        page.offers()
+        peer = await page.peer()
+        await peer.closed()
+        assert 9 < trio.current_time() < 12
+        assert r.swarm.free_places == 16
+
+
+async def test_an_offer_is_tried_once_more_after_the_worker_died(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        page.bridge.failures = 3
+        assert len(await page.peers.make_offers(2)) == 1
+        page.bridge.failures = 10
+        assert len(await page.peers.make_offers(2)) == 0
+
+
+async def test_offers_given_up_while_they_are_made(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        page.bridge.failures = 1
+        with trio.move_on_after(0.5):
+            await page.peers.make_offers(3)
+        assert page.bridge.made == 2
+        assert not page.bridge.living
+
+
+async def test_a_liar_is_banned_by_its_id_and_its_neighbours_are_not(clock: MockClock) -> None:
+    """Its address may be that of a relay, and has another port each time."""
+    async with rig() as r:
+        page = Page(r)
+        page.offers()
+        await page.seeds(await page.peer(), lie=lambda request: True)
+        with pytest.raises(DataUnavailable, match="sent wrong bytes"):
+            await r.read(0, 10)
+        assert not r.torrent.peers()
+        page.offers()
+        again = await page.peer()
+        await again.hello(peer_id=BROWSER)
+        await again.closed()
+        assert not r.torrent.peers()
+        page.offers(b"-WW0303-a neighbour-")
+        await page.seeds(await page.peer(), b"-WW0303-a neighbour-")
+        assert await r.read(0, 10) == r.sample.space[:10]
+
+
+async def test_nothing_without_a_running_swarm(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        (offer,) = await page.peers.make_offers(1)
+        r.nursery.cancel_scope.cancel()
+    assert page.offers() == (False, [])
+    page.answers(offer.offer_id)
+    assert not page.bridge.living
+
+
+async def test_the_torrent_ends_while_channels_open(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        page.bridge.gate = trio.Event()
+        page.offers()
+        await trio.sleep(1)
+        r.nursery.cancel_scope.cancel()
+    assert r.swarm.free_places == 16
+
+
+async def test_who_has_nothing_says_interested_to_a_channel_too(clock: MockClock) -> None:
+    """The same code as for TCP: greeting, interest, requests."""
+    async with rig(have=None) as r:
+        page = Page(r)
+        page.offers()
+        peer = await page.peer()
+        await peer.hello(peer_id=BROWSER)
+        await peer.meet()
+        await peer.say(m.Interested())
+        await peer.expect(m.Unchoke)
+        await peer.say(m.Request(1, 0, 16384))
+        block = await peer.expect(m.Piece)
+        assert block.data == r.sample.space[PIECE : PIECE + 16384]
+
+
+async def test_the_user_wants_none(clock: MockClock) -> None:
+    config = SessionConfig(cache_dir=Path("/nonexistent"), rtc=None)
+    async with open_rtc(config, cast("Any", None), Random(1)) as rtc:
+        assert rtc is None
