@@ -12,7 +12,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.discovery.websockets import FakeSignaller, FakeTracker
 from torrentfs.discovery.trackers import HEDGE, Totals, TrackerTiers
+from torrentfs.discovery.websocket import open_websocket_trackers
+from torrentfs.discovery.websocket_announcer import RtcAnnouncer
 from torrentfs.errors import TransportError
 from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, TrackerFailure
 
@@ -293,3 +296,58 @@ async def test_without_a_port_a_harmless_one_is_announced(autojump_clock: MockCl
     async with running([["a"]], fake, port=0):
         await trio.sleep(1)
     assert fake.requests[0].port == 1
+
+
+async def test_websocket_trackers_are_announced_to_beside_the_tiers(
+    autojump_clock: MockClock,
+) -> None:
+    url, fake, browsers = "wss://t.example/", FakeTrackers(a=with_peers()), FakeTracker()
+    signaller = FakeSignaller("x")
+    tiers = [["fake:a"], [url]]
+    async with open_websocket_trackers(
+        None, rng=random.Random(0), connect=browsers.connect
+    ) as sockets:
+        announcer = RtcAnnouncer(
+            tiers,
+            HASHES,
+            b"-TF0100-abcdefghijkl",
+            sockets=sockets,
+            signaller=signaller,
+            totals=lambda: Totals(1, 2, 3),
+            rng=random.Random(0),
+        )
+        trackers = TrackerTiers(
+            tiers,
+            HASHES,
+            b"-TF0100-abcdefghijkl",
+            6881,
+            client=None,  # type: ignore[arg-type]
+            totals=lambda: Totals(1, 2, 3),
+            rng=random.Random(0),
+            beside=announcer,
+            announcers={"fake": fake},
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trackers.run)
+            await trio.sleep(20)
+            trackers.announce_completed()
+            await trio.sleep(1)
+            trackers.announce_soon()
+            await trio.sleep(1)
+            rows = trackers.statistics()
+            nursery.cancel_scope.cancel()
+    assert [(row.url, row.tier, row.last_error) for row in rows] == [
+        ("fake:a", 0, None),
+        (url, 1, None),
+    ]
+    assert rows[1].announces == 3
+    assert [event for _, event, _ in browsers.announces()] == [
+        "started",
+        "completed",
+        "",
+        "stopped",
+    ]
+    assert [event for _, _, event in fake.seen] == ["started", "completed", "stopped"]
+    signaller.check()
+    trackers.says_stopped = False
+    assert not announcer.says_stopped

@@ -59,6 +59,8 @@ class FakeConnection:
     async def aclose(self) -> None:
         if self.closed_at is None:
             self.closed_at = trio.current_time()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self.tracker.close_time)
 
     def say(self, data: Message | str | bytes) -> None:
         self._send.send_nowait(data if isinstance(data, str | bytes) else encode_message(data))
@@ -77,6 +79,7 @@ class FakeTracker:
     down: str | None = None
     silent: bool = False
     send_time: float = 0.01
+    close_time: float = 0.0
     connections: list[FakeConnection] = field(default_factory=list)
     attempts: list[tuple[float, str]] = field(default_factory=list)
     seen: list[tuple[float, str, Request]] = field(default_factory=list)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.swarm.certificates import Certificate
 from tests.swarm.child import ROOT, ChildFailed, JsonChild
 
 _INSTALLED = ROOT / "tests" / "node_modules" / "bittorrent-tracker"
@@ -46,6 +47,11 @@ class Tracker:
         """Announce URL for WebTorrent."""
         return f"ws://{self._host}:{self.ports['ws']}"
 
+    @property
+    def secure_websocket(self) -> str:
+        """The same with TLS; only with a `certificate`."""
+        return f"wss://{self._host}:{self.ports['wss']}"
+
     def wait_announce(self, event: str, timeout: float = 10.0) -> str:
         """Wait for the next announce with `event` (start, update, complete, stop); who sent it."""
         while True:
@@ -57,6 +63,10 @@ class Tracker:
         """Stop the process: it still takes connections and packets, and answers nothing."""
         self.child.process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.child.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Crash it."""
         self.child.kill()
@@ -64,15 +74,27 @@ class Tracker:
 
 @contextmanager
 def tracker(
-    work: Path, *, interval: int = 120, refuse: str = "", http_host: str = "127.0.0.1"
+    work: Path,
+    *,
+    interval: int = 120,
+    refuse: str = "",
+    http_host: str = "127.0.0.1",
+    port: int = 0,
+    certificate: Certificate | None = None,
 ) -> Iterator[Tracker]:
     """Run a tracker; `interval` in seconds, `refuse` is a failure that answers every announce.
 
-    `http_host` is the loopback address of HTTP and WebSocket; UDP is there in both families.
+    `http_host` is the loopback address of HTTP and WebSocket, `port` theirs (0: any); UDP is there
+    in both families. WebSocket peers are told a fifth of `interval`.
     """
     if not _INSTALLED.exists():
         raise ChildFailed("bittorrent-tracker is not installed: run scripts/setup test")
-    options = json.dumps({"interval": interval, "refuse": refuse, "httpHost": http_host})
+    told: dict[str, Any] = {"interval": interval, "refuse": refuse, "httpHost": http_host}
+    if port:
+        told["port"] = port
+    if certificate is not None:
+        told["certificate"] = {"key": str(certificate.key), "cert": str(certificate.chain)}
+    options = json.dumps(told)
     script = ROOT / "tests" / "swarm" / "tracker.mjs"
     node = shutil.which("node") or "node"
     child = JsonChild([node, str(script), options], stderr=work / "tracker.log")

@@ -272,7 +272,8 @@ class TrackerTiers:
         if tracker.scheme in self._announcers:
             return True
         if is_websocket(tracker.url):
-            tracker.last_error = "needs WebRTC"
+            told = "needs WebRTC" if self._beside is None else "not asked: the torrent is private"
+            tracker.last_error = told
         else:
             tracker.last_error = f"{tracker.scheme or 'malformed'} URLs are not supported"
         tracker.not_before = tracker.due = float("inf")
