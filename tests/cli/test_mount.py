@@ -33,6 +33,18 @@ def test_paths_become_absolute(
     assert config.log_file == home.parent / "l"
 
 
+def test_an_ip_filter_is_read_and_its_odd_lines_are_told(
+    run: Run, home: Path, configs: list[MountConfig]
+) -> None:
+    (home / "list").write_text("192.0.2.0/24\nwords\n")
+    result = run("mount", MAGNET, str(home / "mnt"), "--ip-filter", str(home / "list"))
+    assert result.exit_code == 0
+    assert "1 lines not understood, first line 2: 'words'" in result.stderr
+    chosen = configs[0].session.ip_filter
+    assert chosen is not None
+    assert chosen.blocks("192.0.2.9")
+
+
 def test_several_sources_in_their_order(
     run: Run, home: Path, torrent: Path, configs: list[MountConfig]
 ) -> None:
@@ -52,6 +64,7 @@ def test_several_sources_in_their_order(
         ([MAGNET, "--read-timeout", "0"], "longer than 0s"),
         ([MAGNET, "--peer", "somewhere"], "'somewhere' is not an address"),
         ([MAGNET, "--umask", "999"], "octal"),
+        ([MAGNET, "--ip-filter", "/nowhere/list"], "cannot read the IP filter /nowhere/list"),
         ([MAGNET, "--tracker", "example.org"], "not a URL that starts with http://"),
         ([MAGNET, "--bind-interface", "nowhere0"], "no network interface 'nowhere0'"),
         ([MAGNET, "--proxy", "socks5://localhost"], "No such option"),

@@ -14,6 +14,7 @@ from tests.streams import MemoryStream, memory_stream_pair
 from torrentfs.engine import swarm as swarm_module
 from torrentfs.engine.swarm import Places
 from torrentfs.errors import TransportError
+from torrentfs.scheduling.ip_filter import parse_ip_filter
 from torrentfs.wire import messages as m
 
 
@@ -179,6 +180,23 @@ async def test_a_banned_peer_may_not_come_in(autojump_clock: MockClock) -> None:
         refused = await r.connect(host="93.184.216.34", have=False)
         await refused.closed()
         assert not r.swarm.connected
+
+
+async def test_filtered_addresses_are_neither_dialled_nor_let_in(
+    net: Net, autojump_clock: MockClock
+) -> None:
+    blocked = parse_ip_filter([b"198.51.100.0/24"])
+    async with rig(tcp=True, ip_filter=blocked) as r:
+        net.remote["seedbox.example", 6881] = HOST
+        r.swarm.add_peers([HOST, ("seedbox.example", 6881)], "user")
+        by_name = await net.accept(r)
+        await by_name.closed()
+        assert "is not wanted" in (r.swarm.last_failure or "")
+        refused = await r.connect(host="198.51.100.9", have=False)
+        await refused.closed()
+        await r.connect(host="203.0.113.5", have=False)
+        assert [host for host, _ in r.swarm.connected] == ["203.0.113.5"]
+        assert HOST not in [address for address, _ in net.dialled]
 
 
 async def test_another_torrent_is_not_served(net: Net, autojump_clock: MockClock) -> None:

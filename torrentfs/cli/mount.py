@@ -33,8 +33,10 @@ from torrentfs.engine.config import SessionConfig, default_cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torrentfs.daemon.report import Report
+    from torrentfs.scheduling.ip_filter import IpFilter
 
 _SESSION = SessionConfig()
 
@@ -149,6 +151,14 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
     metavar="IF",
     help="Use this network interface (or local address) only.",
 )
+@click.option(
+    "--ip-filter",
+    metavar="FILE",
+    type=PATH,
+    multiple=True,
+    help="Never talk to peers in these address ranges (eMule .dat, PeerGuardian .p2p, CIDR; "
+    "also gzip). May be repeated.",
+)
 @_flag("--no-tcp", help="Use no TCP peers.")
 @_flag("--no-web-seeds", help="Use no web seeds.")
 @_flag("--no-upload", help="Send nothing to other peers.")
@@ -220,6 +230,7 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         upload=not options["no_upload"],
         download_limit=options["download_limit"],
         upload_limit=options["upload_limit"],
+        ip_filter=_read_filter(options["ip_filter"]),
         allow_local=options["allow_local"],
     )
     log_file = options["log_file"]
@@ -235,6 +246,16 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         verbosity=options["verbose"],
         **{name: options[name] for name in same.split()},
     )
+
+
+def _read_filter(paths: tuple[Path, ...]) -> IpFilter | None:
+    """The address ranges of these files; what of them was not understood is told."""
+    from torrentfs.daemon.filters import read_ip_filters
+
+    made = read_ip_filters(tuple(map(absolute, paths)))
+    if made is not None and made.unread:
+        complain(f"--ip-filter: {made.unread} lines not understood, first {made.first_bad}")
+    return made
 
 
 def _run_in_background(config: MountConfig) -> int:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from torrentfs.transports.webrtc.config import RtcConfig
+
+if TYPE_CHECKING:
+    from torrentfs.scheduling.ip_filter import IpFilter
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -46,5 +50,7 @@ class SessionConfig:
     """Peers connected at once per torrent."""
     max_half_open: int = 16
     """Connection attempts under way at once per torrent."""
+    ip_filter: IpFilter | None = None
+    """Addresses of peers never to talk to."""
     allow_local: bool = False
     """Whether a public URL may lead to an address of this host or its network."""

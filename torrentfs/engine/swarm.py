@@ -111,7 +111,7 @@ class Swarm:
         trackers: TrackerTiers | None = None,
     ) -> None:
         self.hashes = hashes
-        self.book = PeerBook()
+        self.book = PeerBook(blocks=config.ip_filter.blocks) if config.ip_filter else PeerBook()
         self.trackers = trackers
         self.connected: dict[Address, PeerStream] = {}
         self.last_failure: str | None = None
@@ -329,6 +329,8 @@ class Swarm:
             if outgoing:
                 self.book.on_ourselves(address)
             raise RemoteProtocolError("connected to ourselves")
+        if self.book.is_banned(stream.remote[:2]):  # dialled by a name
+            raise TransportError("is not wanted")
         if address in self.connected or not self._is_better(theirs.peer_id, outgoing):
             raise TransportError("already connected")
         if not self._has_place():

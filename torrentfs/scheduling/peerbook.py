@@ -21,6 +21,10 @@ from such a place can come back with a new port, and is then found and banned ag
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Address = tuple[str, int]
 
@@ -87,8 +91,16 @@ class _Peer:
 class PeerBook:
     """Addresses of one torrent's swarm, their history and the bans."""
 
-    def __init__(self, *, own_address: Address | None = None, most: int = MAX_ADDRESSES) -> None:
+    def __init__(
+        self,
+        *,
+        own_address: Address | None = None,
+        most: int = MAX_ADDRESSES,
+        blocks: Callable[[str], bool] = lambda host: False,
+    ) -> None:
+        """`blocks`: hosts that the user never wants to talk to (`ip_filter`)."""
         self._own = own_address
+        self._blocks = blocks
         self._claim: tuple[Address | None, str] = None, ""
         self._most = most
         self._peers: dict[Address, _Peer] = {}
@@ -232,8 +244,10 @@ class PeerBook:
         return address in self._peers
 
     def is_banned(self, address: Address) -> bool:
-        """Whether this address, or its host, was banned."""
-        return bool(self._banned) and _scope(address) in self._banned
+        """Whether this address, or its host, was banned, or is not wanted by the user."""
+        if self._banned and _scope(address) in self._banned:
+            return True
+        return self._blocks(address[0])
 
     @property
     def banned(self) -> dict[Address, str]:
