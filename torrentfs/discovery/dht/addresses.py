@@ -29,6 +29,8 @@ def scope(host: str) -> int:
         address = ipaddress.ip_address(host)
     except ValueError:
         return UNUSABLE
+    if address.is_loopback:  # first, since ::1 is reserved too
+        return LOOPBACK
     if address.is_multicast or address.is_unspecified or address.is_reserved:
         return UNUSABLE
     if isinstance(address, ipaddress.IPv6Address):
@@ -37,8 +39,6 @@ def scope(host: str) -> int:
             return UNUSABLE
     elif address.packed[0] == 0 or address.packed == b"\xff\xff\xff\xff":
         return UNUSABLE
-    if address.is_loopback:
-        return LOOPBACK
     return GLOBAL if address.is_global else LOCAL
 
 

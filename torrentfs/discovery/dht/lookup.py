@@ -46,7 +46,7 @@ PER_PLACE = 2
 PER_ANSWER = 8
 """Candidates taken from one answer: as many as BEP 5 says."""
 
-MAX_CANDIDATES = 100
+MAX_CANDIDATES = 200
 """Kept at once, the closest."""
 
 MAX_QUESTIONS = 120
@@ -113,7 +113,7 @@ class Lookup:
         if self._routers and (
             len(self._candidates) < CLOSEST
             or (self._disappointments and not self.answers)
-            or not self._in_flight
+            or (not self._in_flight and self._answered_near() < CLOSEST)
         ):
             chosen += self._next_routers()
         return chosen
@@ -133,8 +133,13 @@ class Lookup:
                 near += candidate.weight
         return chosen
 
+    def _answered_near(self) -> float:
+        answered = (c.weight for c in self._candidates if c.state is _State.ANSWERED)
+        return sum(answered)
+
     def _next_routers(self) -> list[Address]:
-        chosen, self._routers = self._routers, []
+        chosen = [router for router in self._routers if router not in self._by_address]
+        self._routers = []
         self._routers_asked.update(chosen)
         self.questions += len(chosen)
         self._in_flight += len(chosen)
@@ -220,6 +225,7 @@ class Lookup:
         address = contact.address
         if (
             contact.id == self._own_id
+            or is_ipv6(address) is not self._ipv6
             or not scope(address[0])
             or owner(address) in self._owners
             or self._places[place(address)] >= PER_PLACE

@@ -1,7 +1,7 @@
 """Our own address as other nodes see it (BEP 42 `ip`): believed when most of them agree.
 
 Each answer of another node tells it. One vote for each network, the latest `VOTES` of them; an
-address wins with more than half of at least `QUORUM`.
+address wins with more than half of them, and at least `QUORUM`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class OwnAddress:
         if len(self._votes) > VOTES:
             self._votes.popitem(last=False)
         winner, count = Counter(self._votes.values()).most_common(1)[0]
-        if winner == self.host or len(self._votes) < QUORUM or 2 * count <= len(self._votes):
+        if winner == self.host or count < QUORUM or 2 * count <= len(self._votes):
             return False
         self.host = winner
         return True

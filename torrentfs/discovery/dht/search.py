@@ -2,8 +2,8 @@
 
 A search for peers (`get_peers`) tells them as they come and, if it is to announce us, gives our
 port to the nodes closest to the info-hash at its end; a search for nodes (`find_node`) only fills
-the routing tables. The two families are separate tables (BEP 32), but each answers with nodes of the
-other too if it is asked (`want`), which helps the lookup there on its way.
+the routing tables. The two families are separate tables (BEP 32), but each answers with nodes of
+the other too if it is asked (`want`), which helps the lookup there on its way.
 """
 
 from __future__ import annotations

@@ -1,0 +1,156 @@
+"""What others get when they ask us."""
+
+from __future__ import annotations
+
+from random import Random
+
+from torrentfs.discovery.dht.answers import MAX_VALUES, Answers
+from torrentfs.discovery.dht.routing import RoutingTable
+from torrentfs.discovery.dht.throttle import ASKER_BURST
+from torrentfs.wire import krpc
+from torrentfs.wire.krpc import (
+    AnnouncePeer,
+    BadQuery,
+    Call,
+    Contact,
+    Failure,
+    FindNode,
+    GetPeers,
+    OtherCall,
+    Ping,
+    Query,
+    Response,
+    parse_message,
+)
+
+OWN, THEIRS, HASH = b"o" * 20, b"t" * 20, b"h" * 20
+FOUR, SIX = ("8.8.8.8", 5), ("2a00::5", 6)
+
+
+class Server:
+    """Our answers, asked by hand."""
+
+    def __init__(self, *, known: int = 20) -> None:
+        self.tables = {ipv6: RoutingTable(OWN, ipv6=ipv6) for ipv6 in (False, True)}
+        rng = Random(1)
+        for n in range(known):
+            self.tables[False].on_answer(Contact(rng.randbytes(20), (f"9.9.{n}.1", 5)), 0.0)
+            self.tables[True].on_answer(Contact(rng.randbytes(20), (f"2a00:{n}::1", 5)), 0.0)
+        self.answers = Answers(self.tables, rng, 0.0)
+
+    def ask(
+        self, call: Call, sender: krpc.Address = FOUR, now: float = 0.0
+    ) -> Response | Failure | None:
+        datagram = self.answers.answer(Query(b"tt", THEIRS, call), sender, now)
+        if datagram is None:
+            return None
+        assert len(datagram) < 1300
+        reply = parse_message(datagram)
+        assert isinstance(reply, Response | Failure)
+        assert reply.transaction == b"tt"
+        return reply
+
+    def value(self, call: Call, sender: krpc.Address = FOUR, now: float = 0.0) -> Response:
+        reply = self.ask(call, sender, now)
+        assert isinstance(reply, Response)
+        return reply
+
+
+def test_ping_tells_who_we_are_and_how_we_see_them() -> None:
+    reply = Server().value(Ping())
+    assert (reply.id, reply.seen_as) == (OWN, FOUR)
+    assert reply.nodes is None
+    assert reply.nodes6 is None
+
+
+def test_nodes_of_the_family_of_the_socket_or_as_wanted() -> None:
+    server = Server()
+    closest = {ipv6: tuple(table.closest(HASH)) for ipv6, table in server.tables.items()}
+    for sender, want, families in [
+        (FOUR, (), {False}),
+        (SIX, (), {True}),
+        (FOUR, ("n6",), {True}),
+        (SIX, ("n4", "n6"), {False, True}),
+    ]:
+        reply = server.value(FindNode(HASH, want), sender)
+        assert reply.nodes == (closest[False] if False in families else None)
+        assert reply.nodes6 == (closest[True] if True in families else None)
+
+
+def test_announce_and_find() -> None:
+    server = Server()
+    first = server.value(GetPeers(HASH))
+    assert first.peers is None
+    assert first.nodes
+    assert first.token
+    assert server.value(AnnouncePeer(HASH, 7000, first.token)).id == OWN
+    assert server.value(GetPeers(HASH), ("8.8.4.4", 5)).peers == (("8.8.8.8", 7000),)
+    assert server.value(GetPeers(HASH), SIX).peers is None
+    server.value(AnnouncePeer(HASH, None, first.token))
+    found = server.value(GetPeers(HASH)).peers
+    assert found is not None
+    assert set(found) == {("8.8.8.8", 7000), FOUR}
+
+
+def test_a_token_of_another_host_is_refused() -> None:
+    server = Server()
+    token = server.value(GetPeers(HASH)).token
+    assert token
+    reply = server.ask(AnnouncePeer(HASH, 7000, token), ("8.8.4.4", 5))
+    assert isinstance(reply, Failure)
+    assert (reply.code, reply.words) == (krpc.PROTOCOL_ERROR, "bad token")
+    assert server.answers.storage.peers == 0
+
+
+def test_the_largest_answer_fits_into_a_packet() -> None:
+    server = Server()
+    for n in range(300):
+        server.answers.storage.add(HASH, (f"7.7.{n >> 8}.{n & 255}", 5), OWN, 0.0)
+        server.answers.storage.add(HASH, (f"2a01:{n:x}::1", 5), OWN, 0.0)
+    for sender in (FOUR, SIX):
+        reply = server.value(GetPeers(HASH, ("n4", "n6")), sender)  # looks at the size
+        assert reply.peers is not None
+        assert len(reply.peers) == MAX_VALUES[sender is SIX]
+        assert reply.nodes
+        assert reply.nodes6
+
+
+def test_unknown_calls() -> None:
+    server = Server()
+    assert server.value(OtherCall(b"vote", HASH)).nodes
+    reply = server.ask(OtherCall(b"vote"))
+    assert isinstance(reply, Failure)
+    assert reply.code == krpc.METHOD_UNKNOWN
+
+
+def test_bad_queries_are_refused_in_words() -> None:
+    server = Server()
+    datagram = server.answers.refuse(BadQuery("a wrong id", b"tt"), FOUR, 0.0)
+    assert datagram is not None
+    assert isinstance(parse_message(datagram), Failure)
+
+
+def test_who_asks_too_much_gets_nothing() -> None:
+    server = Server()
+    answers = [server.ask(Ping()) for _ in range(int(ASKER_BURST) + 10)]
+    assert answers[-10:] == [None] * 10
+    assert server.answers.refuse(BadQuery("bad", b"tt"), FOUR, 0.0) is None
+    assert server.ask(Ping(), ("8.8.4.4", 5)) is not None
+    assert server.answers.throttle.refused == 11
+
+
+def test_all_together_get_so_many_bytes() -> None:
+    server = Server()
+    sent = 0
+    for n in range(2000):
+        datagram = server.answers.answer(
+            Query(b"tt", THEIRS, FindNode(HASH)), (f"7.{n >> 8}.{n & 255}.1", 5), 0.0
+        )
+        sent += len(datagram or b"")
+    assert sent <= 100_000
+
+
+def test_impossible_senders_get_nothing() -> None:
+    server = Server()
+    assert server.ask(Ping(), ("224.0.0.1", 5)) is None
+    assert server.ask(Ping(), ("8.8.8.8", 0)) is None

@@ -1,0 +1,238 @@
+"""The node with a clock, names and a file, on a port in memory."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from torrentfs.discovery.dht import node as node_module
+from torrentfs.discovery.dht.kept import pack_kept, unpack_kept
+from torrentfs.discovery.dht.node import SAVE_EVERY, DhtNode
+from torrentfs.discovery.dht.search import Search
+from torrentfs.errors import TransportError
+from torrentfs.wire.krpc import (
+    Address,
+    Contact,
+    GetPeers,
+    Ping,
+    Query,
+    Response,
+    encode_message,
+    parse_message,
+)
+
+HASH = b"h" * 20
+PEER = ("10.7.7.7", 7)
+
+
+class FakePort:
+    """Datagrams to scripted nodes: `nodes` are answered at once, others never."""
+
+    families = frozenset({socket.AF_INET, socket.AF_INET6})
+
+    def __init__(self) -> None:
+        self.nodes: dict[Address, bytes] = {}
+        self.sent: list[tuple[float, Query, Address]] = []
+        self._handler: Callable[[memoryview, Address], None] | None = None
+
+    def register(self, kind: str, handler: Callable[[memoryview, Address], None]) -> None:
+        assert kind == "dht"
+        self._handler = handler
+
+    def deliver(self, data: bytes, sender: Address) -> None:
+        assert self._handler is not None
+        self._handler(memoryview(data), sender)
+
+    def send(self, datagram: bytes, address: Address) -> bool:
+        query = parse_message(datagram)
+        assert isinstance(query, Query)
+        self.sent.append((trio.current_time(), query, address))
+        node = self.nodes.get(address)
+        if node is not None:
+            peers = (PEER,) if isinstance(query.call, GetPeers) else None
+            answer = Response(query.transaction, node, nodes=(), peers=peers, token=b"t")
+            # not from within: a datagram never arrives while one is being sent
+            trio.lowlevel.current_trio_token().run_sync_soon(
+                self.deliver, encode_message(answer), address
+            )
+        return True
+
+    def asked(self) -> set[Address]:
+        return {address for _, _, address in self.sent}
+
+
+async def resolve(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+    if host == "gone.example":
+        raise TransportError("looking up gone.example: no such host")
+    if host == "router.example":
+        return [
+            (socket.AF_INET6, ("fd00::9", port)),
+            (socket.AF_INET, ("10.0.0.9", port)),
+            (socket.AF_INET, ("10.0.0.10", port)),
+        ]
+    return [(socket.AF_INET, (host, port))]
+
+
+def make(port: FakePort, **options: object) -> DhtNode:
+    return DhtNode(port, rng=Random(1), resolve=resolve, **options)  # type: ignore[arg-type]
+
+
+async def test_names_are_looked_up_and_one_address_of_each_family_asked(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    port = FakePort()
+    node = make(port, bootstrap=[("gone.example", 1), ("router.example", 2)])
+    await nursery.start(node.run)
+    await trio.sleep(1)
+    assert port.asked() == {("10.0.0.9", 2), ("fd00::9", 2)}
+
+
+async def test_a_search(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    port = FakePort()
+    port.nodes["10.0.0.1", 5] = b"n" * 20
+    node = make(port, bootstrap=[("10.0.0.1", 5)])
+    await nursery.start(node.run)
+    await trio.sleep(1)
+    assert node.statistics().nodes == 1
+    told: list[Address] = []
+    done: list[Search] = []
+    node.search(HASH, told.extend, announce_port=None, on_done=done.append)
+    await trio.sleep(10)
+    assert told == [PEER]
+    assert done[0].answers >= 1
+
+
+async def test_silence_is_noticed_in_time(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    port = FakePort()
+    node = make(port)
+    await nursery.start(node.run)
+    await trio.sleep(1.7)
+    done: list[float] = []
+    node.search(
+        HASH,
+        lambda peers: None,
+        announce_port=None,
+        on_done=lambda search: done.append(trio.current_time()),
+        routers=[("10.0.0.1", 5)],
+    )
+    await trio.sleep(30)
+    assert done == [pytest.approx(1.7 + 0.5, abs=0.02)]
+
+
+async def test_a_port_message_makes_a_node(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    port = FakePort()
+    port.nodes["10.0.0.1", 5] = b"n" * 20
+    node = make(port)
+    calls: list[int] = []
+    node.on_nodes.add(lambda: calls.append(node.dht.nodes))
+    await nursery.start(node.run)
+    node.on_told(("10.0.0.1", 5))
+    await trio.sleep(1)
+    assert calls == [1]
+    assert any(query.call == Ping() for _, query, _ in port.sent)
+
+
+async def test_nodes_are_kept_at_the_end_and_asked_first_at_the_start(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    kept = tmp_path / "dht"
+    port = FakePort()
+    port.nodes["10.0.0.1", 5] = b"n" * 20
+    async with trio.open_nursery() as inner:
+        await inner.start(make(port, bootstrap=[("10.0.0.1", 5)], keep=kept).run)
+        await trio.sleep(1)
+        inner.cancel_scope.cancel()
+    assert unpack_kept(kept.read_bytes()) == [Contact(b"n" * 20, ("10.0.0.1", 5))]
+    assert os.listdir(tmp_path) == ["dht"]
+
+    port = FakePort()
+    await nursery.start(make(port, bootstrap=[("router.example", 2)], keep=kept).run)
+    await trio.sleep(0.5)
+    assert port.asked() == {("10.0.0.1", 5)}
+    await trio.sleep(1.0)  # silent: now the routers
+    assert ("10.0.0.9", 2) in port.asked()
+
+
+async def test_routers_are_not_asked_when_kept_nodes_do(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    kept = tmp_path / "dht"
+    contacts = [Contact(bytes([n]) * 20, (f"10.0.0.{n}", 5)) for n in range(20, 40)]
+    kept.write_bytes(pack_kept(contacts))
+    port = FakePort()
+    port.nodes = {contact.address: contact.id for contact in contacts}
+    await nursery.start(make(port, bootstrap=[("router.example", 2)], keep=kept).run)
+    await trio.sleep(100)
+    assert len(port.asked()) >= 8
+    assert ("10.0.0.9", 2) not in port.asked()
+
+
+async def test_nodes_are_kept_now_and_then(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    port = FakePort()
+    port.nodes["10.0.0.1", 5] = b"n" * 20
+    await nursery.start(make(port, bootstrap=[("10.0.0.1", 5)], keep=tmp_path / "dht").run)
+    await trio.sleep(SAVE_EVERY + 1)
+    assert unpack_kept((tmp_path / "dht").read_bytes())
+
+
+async def test_a_directory_that_is_gone_harms_nothing(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    port = FakePort()
+    port.nodes["10.0.0.1", 5] = b"n" * 20
+    async with trio.open_nursery() as inner:
+        keep = tmp_path / "gone" / "dht"
+        await inner.start(make(port, bootstrap=[("10.0.0.1", 5)], keep=keep).run)
+        await trio.sleep(1)
+        inner.cancel_scope.cancel()
+    (tmp_path / "dht").mkdir()
+    async with trio.open_nursery() as inner:
+        await inner.start(make(port, bootstrap=[("10.0.0.1", 5)], keep=tmp_path / "dht").run)
+        await trio.sleep(1)
+        inner.cancel_scope.cancel()
+    assert os.listdir(tmp_path) == ["dht"]
+
+
+@pytest.mark.expect_log("a bug in the DHT")
+async def test_a_bug_costs_a_datagram(
+    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = FakePort()
+    node = make(port)
+    await nursery.start(node.run)
+
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.dht, "receive", broken)
+        port.deliver(b"d", ("10.0.0.1", 5))
+    port.deliver(b"d", ("10.0.0.1", 5))
+    assert node.statistics().malformed == 1
+
+
+async def test_without_a_line_names_are_tried_again(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    tries: list[float] = []
+
+    async def failing(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+        tries.append(trio.current_time())
+        raise TransportError("no line")
+
+    node = DhtNode(FakePort(), bootstrap=[("a.example", 1)], resolve=failing)
+    await nursery.start(node.run)
+    await trio.sleep(4000)
+    assert tries[1] - tries[0] == node_module.FIRST_RETRY
+    assert 6 <= len(tries) <= 14

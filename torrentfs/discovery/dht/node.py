@@ -1,0 +1,277 @@
+"""The DHT node of a session: `protocol.Dht` with a port, a clock, names and a file.
+
+All torrents share it. Datagrams come and go through the session's UDP port, which it shares with
+uTP. Nodes that answered are kept in a file for the next start, written now and then and at the end,
+whole or not at all; several processes may share the file, the last one to end wins.
+
+Names of bootstrap nodes are looked up only when the kept nodes are not enough to begin with, and
+again, ever more rarely, while no node is known: a laptop may be without a line for a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import trio
+
+from torrentfs.discovery.dht.kept import MAX_BYTES, pack_kept, unpack_kept
+from torrentfs.discovery.dht.protocol import Dht
+from torrentfs.discovery.dht.routing import BUCKET_SIZE
+from torrentfs.discovery.udp import resolve_datagram
+from torrentfs.errors import TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from pathlib import Path
+    from random import Random
+
+    from torrentfs.discovery.dht.search import OnPeers, Search
+    from torrentfs.discovery.udp import Place
+    from torrentfs.transports.base import Address
+    from torrentfs.wire.krpc import Contact
+
+    Resolve = Callable[[str, int], Awaitable[list[tuple[int, Place]]]]
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY = 600.0
+"""Seconds."""
+
+PATIENCE = 1.0
+"""Seconds that kept nodes have to answer before names of others are looked up."""
+
+FIRST_RETRY, LONGEST_RETRY = 10.0, 600.0
+"""Seconds until names are looked up again while no node is known."""
+
+
+class Datagrams(Protocol):
+    """What is needed of the session's UDP port."""
+
+    @property
+    def families(self) -> frozenset[int]: ...
+    def register(
+        self, kind: Literal["dht"], handler: Callable[[memoryview, Address], None]
+    ) -> None: ...
+    def send(self, datagram: bytes, address: Address) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DhtStatistics:
+    """The node at one moment."""
+
+    nodes: int
+    """In the IPv4 table."""
+    nodes6: int
+    stored_peers: int
+    """That others announced to us."""
+    searches: int
+    """Under way or waiting."""
+    answered: int
+    """Questions of others."""
+    refused: int
+    malformed: int
+    unasked: int
+
+
+class DhtNode:
+    """A node on `port`; `run` it. `keep` is the file for the next start, None for none.
+
+    `bootstrap` are hosts (names or addresses) and ports of nodes to begin with.
+    """
+
+    def __init__(
+        self,
+        port: Datagrams,
+        *,
+        bootstrap: Sequence[Address] = (),
+        keep: Path | None = None,
+        read_only: bool = False,
+        rng: Random | None = None,
+        resolve: Resolve = resolve_datagram,
+    ) -> None:
+        self._port = port
+        self._bootstrap = tuple(bootstrap)
+        self._keep = keep
+        self._resolve = resolve
+        self._due_at = float("-inf")
+        self._due = trio.Event()
+        self.on_nodes: set[Callable[[], None]] = set()
+        """Called when the first node is known."""
+        self.dht = Dht(
+            rng=rng or SystemRandom(),
+            now=trio.current_time(),
+            families=[family == socket.AF_INET6 for family in sorted(port.families)],
+            read_only=read_only,
+        )
+        port.register("dht", self._on_datagram)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Live until cancelled; what is known then is kept."""
+        kept = await trio.to_thread.run_sync(self._read_kept)
+        self.dht.remember(kept, trio.current_time())
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._timer_loop)
+                nursery.start_soon(self._save_loop)
+                nursery.start_soon(self._bootstrap_loop, bool(kept))
+                task_status.started()
+        finally:
+            self._save()
+
+    async def _timer_loop(self) -> None:
+        while True:
+            now = trio.current_time()
+            if self.dht.next_time() <= now:
+                self._guarded(lambda now: self.dht.on_time(now))
+            self._due_at = max(self.dht.next_time(), now + 0.01)
+            with trio.move_on_at(self._due_at):
+                await self._due.wait()
+            self._due = trio.Event()
+
+    async def _bootstrap_loop(self, has_kept: bool) -> None:
+        if has_kept:
+            await trio.sleep(PATIENCE)
+        retry = FIRST_RETRY
+        while self.dht.nodes < BUCKET_SIZE:
+            async with trio.open_nursery() as nursery:
+                for host, port in self._bootstrap:
+                    nursery.start_soon(self._add_router, host, port)
+            await trio.sleep(retry)
+            if self.dht.nodes:
+                break
+            retry = min(2 * retry, LONGEST_RETRY)
+
+    async def _add_router(self, host: str, port: int) -> None:
+        addresses = await self.addresses_of([(host, port)])
+        self.dht.add_routers(addresses, trio.current_time())
+        self._flush()
+
+    async def addresses_of(self, places: Iterable[Address]) -> list[Address]:
+        """The IP addresses of hosts, one of each family; none of those that have no name."""
+        found: list[Address] = []
+        for host, port in places:
+            try:
+                places_found = await self._resolve(host, port)
+            except TransportError as error:
+                log.debug("DHT node %s: %s", host, error)
+                continue
+            first = dict(reversed(places_found))
+            found += [(place[0], place[1]) for place in first.values()]
+        return found
+
+    # -- datagrams ----------------------------------------------------------------------------
+
+    def _on_datagram(self, data: memoryview, sender: Address) -> None:
+        self._guarded(lambda now: self.dht.receive(bytes(data), sender, now))
+
+    def _guarded(self, act: Callable[[float], None]) -> None:
+        """Do something that may have found the first node, and send what it wants to be sent."""
+        had_nodes = self.dht.nodes
+        try:
+            act(trio.current_time())
+        except Exception:  # a bug of ours must cost this datagram, not the mount
+            log.exception("a bug in the DHT")
+        self._flush()
+        if not had_nodes and self.dht.nodes:
+            for call in tuple(self.on_nodes):
+                call()
+
+    def _flush(self) -> None:
+        for datagram, address in self.dht.take_datagrams():
+            self._port.send(datagram, address)
+        if self.dht.next_time() < self._due_at:
+            self._due.set()
+
+    # -- for torrents -------------------------------------------------------------------------
+
+    def search(
+        self,
+        info_hash: bytes,
+        on_peers: OnPeers,
+        *,
+        announce_port: int | None,
+        on_done: Callable[[Search], None],
+        routers: Iterable[Address] = (),
+        urgent: bool = False,
+    ) -> Search:
+        """See `protocol.Dht.search`."""
+        search = self.dht.search(
+            info_hash,
+            on_peers,
+            trio.current_time(),
+            announce_port=announce_port,
+            on_done=lambda search, now: on_done(search),
+            routers=routers,
+            urgent=urgent,
+        )
+        self._flush()
+        return search
+
+    def on_told(self, address: Address) -> None:
+        """Somebody says that there is a node at this address (PORT message)."""
+        self.dht.ping(address, trio.current_time())
+        self._flush()
+
+    # -- the file -----------------------------------------------------------------------------
+
+    async def _save_loop(self) -> None:
+        while True:
+            await trio.sleep(SAVE_EVERY)
+            self._save()
+
+    def _read_kept(self) -> list[Contact]:
+        if self._keep is None:
+            return []
+        try:
+            with self._keep.open("rb") as file:
+                return unpack_kept(file.read(MAX_BYTES + 1))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            log.info("cannot read the DHT nodes of the last time: %s", error)
+            return []
+
+    def _save(self) -> None:
+        """Write the file anew: some kilobytes, so it is done at once."""
+        contacts = self.dht.contacts()
+        if self._keep is None or not contacts:
+            return
+        aside = self._keep.with_name(f"{self._keep.name}.{secrets.token_hex(4)}")
+        try:
+            try:
+                aside.write_bytes(pack_kept(contacts))
+                os.replace(aside, self._keep)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    aside.unlink()
+                raise
+        except OSError as error:
+            log.info("cannot keep the DHT nodes for the next time: %s", error)
+
+    # -- words --------------------------------------------------------------------------------
+
+    def statistics(self) -> DhtStatistics:
+        """Everything worth knowing at this moment."""
+        tables, answers = self.dht.tables, self.dht.answers
+        return DhtStatistics(
+            nodes=len(tables.get(False, ())),
+            nodes6=len(tables.get(True, ())),
+            stored_peers=answers.storage.peers,
+            searches=self.dht.searching,
+            answered=answers.answered,
+            refused=answers.throttle.refused,
+            malformed=self.dht.malformed,
+            unasked=self.dht.unasked,
+        )
+
+    def __repr__(self) -> str:
+        return f"<DhtNode {self.dht.nodes} nodes, {self.dht.searching} searches>"
