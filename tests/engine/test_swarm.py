@@ -194,7 +194,7 @@ async def test_filtered_addresses_are_neither_dialled_nor_let_in(
         assert "is not wanted" in (r.swarm.last_failure or "")
         refused = await r.connect(host="198.51.100.9", have=False)
         await refused.closed()
-        await r.connect(host="203.0.113.5", have=False)
+        await r.connect(host="203.0.113.5")
         assert [host for host, _ in r.swarm.connected] == ["203.0.113.5"]
         assert HOST not in [address for address, _ in net.dialled]
 
