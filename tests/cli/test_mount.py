@@ -66,6 +66,7 @@ def test_several_sources_in_their_order(
         ([MAGNET, "--umask", "999"], "octal"),
         ([MAGNET, "--ip-filter", "/nowhere/list"], "cannot read the IP filter /nowhere/list"),
         ([MAGNET, "--tracker", "example.org"], "not a URL that starts with http://"),
+        ([MAGNET, "--tracker", "ftp://example.org"], "udp:// or ws:// or wss://"),
         ([MAGNET, "--bind-interface", "nowhere0"], "no network interface 'nowhere0'"),
         ([MAGNET, "--proxy", "socks5://localhost"], "No such option"),
         ([], "say what to mount and then where: torrentfs mount SOURCE MOUNTPOINT"),

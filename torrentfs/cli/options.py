@@ -84,7 +84,7 @@ RATE = Parsed("rate", parse_rate)
 DURATION = Parsed("duration", parse_duration)
 HOST_PORT = Parsed("host:port", parse_host_port)
 UMASK = Parsed("umask", parse_umask)
-TRACKER = Parsed("url", lambda text: parse_url(text, ("http", "https", "udp")))
+TRACKER = Parsed("url", lambda text: parse_url(text, ("http", "https", "udp", "ws", "wss")))
 WEB_SEED = Parsed("url", lambda text: parse_url(text, ("http", "https")))
 
 
