@@ -10,11 +10,15 @@ import trio
 import trio.lowlevel
 
 from tests.metainfo.torrents import PAYLOAD, VERSIONS, Version, build
+from tests.swarm.payload import write_tree
 from torrentfs.engine.config import SessionConfig
 from torrentfs.engine.session import Session, open_session
 from torrentfs.errors import DataUnavailable, InvalidTorrent, MetadataTimeout
 from torrentfs.metainfo.magnet import magnet_of
-from torrentfs.metainfo.torrent_file import Metainfo, parse_info, parse_torrent
+from torrentfs.metainfo.torrent_file import Metainfo, build_torrent, parse_info, parse_torrent
+from torrentfs.storage.hashing import Recipe, builder_for, hash_payload
+from torrentfs.storage.originals import Originals, originals_of
+from torrentfs.storage.payload import list_payload
 
 KIB = 1024
 LARGE = {("big",): hashlib.shake_128(b"big").digest(1024 * KIB)}
@@ -202,3 +206,28 @@ async def test_we_are_not_our_own_peer(tmp_path: Path) -> None:
                 await trio.sleep(0.01)
         assert not torrent.peers()
         assert not torrent.swarm.book.banned
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_files_shared_in_place_reach_another_session(
+    tmp_path: Path, version: Version
+) -> None:
+    payload = list_payload(write_tree(tmp_path / "what", {"a": 5, "b/c": 70_000, "d": 0}))
+    builder = builder_for(payload, Recipe(version))
+    info, layers = hash_payload(payload, builder)
+    metainfo = parse_torrent(build_torrent(info, layers))
+    originals = Originals(metainfo, originals_of(payload, metainfo))
+    async with (
+        open_session(config(tmp_path / "none"), cached=False) as sharing,
+        open_session(config(tmp_path / "cache")) as reading,
+    ):
+        shared = await sharing.add(metainfo, originals=originals)
+        assert shared.statistics().state == "complete"
+        await reading.add(metainfo, peers=[("127.0.0.1", sharing.port)])
+        with trio.fail_after(10):
+            assert b"".join(await read_all(reading, metainfo)) == b"".join(
+                await read_all(sharing, metainfo)
+            )
+    originals.close()
+    assert not (tmp_path / "none").exists()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,12 +15,16 @@ from torrentfs.cli.making import (
     Making,
     check_writable,
     describe,
+    interruptible,
     place_of,
     tell,
     torrent_options,
     write_torrent,
 )
 from torrentfs.cli.options import PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @click.command(
@@ -46,9 +50,16 @@ def create(
     No tracker is named unless you do. There is no date in it: the same files and options give the
     same torrent. Hidden files are left out, symbolic links are followed.
     """
+    making = Making.of(options, paths)
+    with interruptible("what was not finished is not written"):
+        _create(paths, making, output, force=force, as_json=as_json)
+
+
+def _create(
+    paths: Sequence[Path], making: Making, output: Path | None, *, force: bool, as_json: bool
+) -> None:
     from torrentfs.metainfo.magnet import magnet_of
 
-    making = Making.of(options, paths)
     payloads = [making.list_payload(path) for path in paths]
     places = [place_of(output, payload, len(paths) > 1, Path.cwd()) for payload in payloads]
     if len(set(places)) < len(places):

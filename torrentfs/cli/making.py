@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import secrets
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import click
 from torrentfs import __version__
 from torrentfs.cli.options import SIZE, WEB_SEED, Parsed
 from torrentfs.cli.output import complain, printable
+from torrentfs.daemon.outcome import Interrupted
 from torrentfs.daemon.quantities import format_size, parse_url
 from torrentfs.errors import ConfigError
 
@@ -162,6 +164,22 @@ class Making:
 
 def _is_odd(name: str) -> bool:
     return not name.isascii() and any("\udc80" <= c <= "\udcff" for c in name)
+
+
+@contextlib.contextmanager
+def interruptible(left: str) -> Iterator[None]:
+    """Turn the signals that end a program into `Interrupted`, which says what is `left` then."""
+
+    def interrupt(signum: int, _frame: object) -> None:
+        raise Interrupted(signum, left)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {signum: signal.signal(signum, interrupt) for signum in signals}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 @contextlib.contextmanager

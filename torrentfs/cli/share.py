@@ -20,6 +20,7 @@ from torrentfs.cli.making import (
     Making,
     check_writable,
     describe,
+    interruptible,
     place_of,
     tell,
     torrent_options,
@@ -28,6 +29,7 @@ from torrentfs.cli.making import (
 from torrentfs.cli.options import HOST_PORT, PATH, RATE, WholeNumber
 from torrentfs.cli.output import complain
 from torrentfs.daemon.outcome import DONE
+from torrentfs.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,25 +92,28 @@ def share(
     """
     making = Making.of(options, paths)
     session = make_session(options)
+    with interruptible("nothing is shared"):
+        made = make_all(making, paths, output)
+        places = [write(one, output, len(paths) > 1, force=force) for one in made]
+    config = make_config(made, session, options, background=background)
+    announcer = Announcer(made, places, config, as_json=as_json)
+    if background:
+        return run_in_background(config, announcer, options)
+    return run_in_foreground(config, announcer, options)
+
+
+def make_all(making: Making, paths: Sequence[Path], output: Path | None) -> list[Made]:
+    """The torrents of all paths, each once; everything is looked at before any is hashed."""
     payloads = [making.list_payload(path) for path in paths]
     for payload in payloads:
         check_early(payload, output, len(paths) > 1)
     made: dict[str, Made] = {}
     for payload in payloads:
         one = making.make(payload)
-        key = one.metainfo.hashes.key
-        if key in made:
-            complain(f"{payload.root} is the same as {made[key].payload.root}: shared once")
-        made.setdefault(key, one)
-    places = [
-        write(one, output, len(made) > 1, force=force)  # the parent's work, also with -d
-        for one in made.values()
-    ]
-    config = make_config(list(made.values()), session, options, background=background)
-    announcer = Announcer(list(made.values()), places, config, as_json=as_json)
-    if background:
-        return run_in_background(config, announcer, options)
-    return run_in_foreground(config, announcer, options)
+        first = made.setdefault(one.metainfo.hashes.key, one)
+        if first is not one:
+            complain(f"{payload.root} is the same as {first.payload.root}: shared once")
+    return list(made.values())
 
 
 def default_directory() -> Path:
@@ -123,12 +128,28 @@ def make_session(options: dict[str, Any]) -> SessionConfig:
     from torrentfs.daemon.interfaces import address_of
     from torrentfs.engine.config import SessionConfig
 
-    bind = options["bind_interface"]
+    bind = address_of(options["bind_interface"]) if options["bind_interface"] else None
+    check_port(bind, options["port"])
     return SessionConfig(
         port=options["port"],
-        bind=address_of(bind) if bind else None,
+        bind=bind,
         upload_limit=options["upload_limit"],
     )
+
+
+def check_port(bind: str | None, port: int) -> None:
+    """Fail now, and not after hours of hashing, when somebody else has the port; ConfigError."""
+    import os
+    import socket
+
+    family = socket.AF_INET6 if bind and ":" in bind else socket.AF_INET
+    try:
+        with socket.create_server((bind or "", port), family=family):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()  # that of socket has the address in it
+        where = f"{bind}:{port}" if bind else f"port {port}"
+        raise ConfigError(f"cannot listen on {where}: {reason}") from error
 
 
 def make_config(
@@ -159,7 +180,7 @@ def write(made: Made, output: Path | None, many: bool, *, force: bool) -> Path:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise click.UsageError(f"cannot make {directory} ({error}): use -o") from error
+            raise ConfigError(f"cannot make {directory} ({error.strerror}): use -o") from error
         key = made.metainfo.hashes.key[:8]
         place = directory / f"{made.metainfo.name[:200]} [{key}].torrent"
         write_torrent(place, made.torrent, force=True)

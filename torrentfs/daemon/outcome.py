@@ -26,8 +26,8 @@ HOW_TO_REPORT = "this is a bug in torrentfs; TORRENTFS_DEBUG=1 shows where"
 class Interrupted(TorrentFSError):
     """A signal ended the work before there was anything to keep."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(signum).name}; nothing is mounted")
+    def __init__(self, signum: int, left: str = "nothing is mounted") -> None:
+        super().__init__(f"interrupted by {signal.Signals(signum).name}; {left}")
         self.signum = signum
 
 

@@ -1,0 +1,173 @@
+"""`torrentfs share` without a network: what is hashed, written, printed and told to the service."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.swarm.payload import ODD_TREE, write_tree
+from torrentfs.cli import share as module
+from torrentfs.daemon.background import Ended
+from torrentfs.daemon.sharing import ShareConfig, ShareReport, Sharing
+from torrentfs.metainfo.magnet import parse_magnet
+from torrentfs.metainfo.torrent_file import parse_torrent
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run
+
+TRACKER = "http://127.0.0.1:1/announce"
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return write_tree(tmp_path / "what", ODD_TREE)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[ShareConfig]:
+    """What would have been shared; it is ready at once, and over."""
+    configs: list[ShareConfig] = []
+
+    def serve(config: ShareConfig, report: ShareReport) -> None:
+        configs.append(config)
+        report.on_ready(Sharing(port=4711, pid=1234))
+
+    monkeypatch.setattr(module, "_serve", serve)
+    monkeypatch.setattr(module, "check_port", lambda bind, port: None)
+    monkeypatch.setattr("torrentfs.daemon.logs.start_logging", lambda handler, verbosity: None)
+    return configs
+
+
+def test_what_is_printed(run: Run, tree: Path, served: list[ShareConfig], home: Path) -> None:
+    result = run("share", "--bind-interface", "127.0.0.1", str(tree))
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = dict(line.split(":", 1) for line in result.stdout.splitlines())
+    magnet = parse_magnet(lines["Magnet"].strip())
+    assert magnet.peers == (("127.0.0.1", 4711),)
+    assert lines["Address"].strip() == "127.0.0.1:4711"
+    assert "no --tracker: only those who are told this address" in lines["Note"]
+    place = Path(lines["Torrent"].strip())
+    key = magnet.hashes.key[:8]
+    assert place == home / f".local/share/torrentfs/shared/what [{key}].torrent"
+    assert parse_torrent(place.read_bytes()).hashes == magnet.hashes
+    assert os.listdir(".") == []
+    (config,) = served
+    assert config.foreground
+    (shared,) = config.shared
+    assert shared.metainfo.hashes == magnet.hashes
+    assert sum(original.stamp.size for original in shared.originals.values()) == sum(
+        ODD_TREE.values()
+    )
+
+
+def test_with_a_tracker_the_link_does_not_name_this_machine(
+    run: Run, tree: Path, served: list[ShareConfig]
+) -> None:
+    result = run("share", "--tracker", TRACKER, str(tree))
+    lines = dict(line.split(":", 1) for line in result.stdout.splitlines())
+    magnet = parse_magnet(lines["Magnet"].strip())
+    assert (magnet.peers, magnet.trackers) == ((), (TRACKER,))
+    assert "Note" not in lines
+    assert served[0].shared[0].metainfo.trackers == ((TRACKER,),)
+
+
+def test_json(run: Run, tree: Path, served: list[ShareConfig]) -> None:
+    result = run("share", "--json", "--bind-interface", "::1", str(tree))
+    told = json.loads(result.stdout)
+    assert (told["peers"], told["pid"], told["name"]) == (["[::1]:4711"], 1234, "what")
+    assert told["magnet"].endswith("&x.pe=[::1]:4711")
+
+
+def test_options_reach_the_session(run: Run, tree: Path, served: list[ShareConfig]) -> None:
+    options = ["--port", "5000", "--upload-limit", "1M", "--peer", "10.0.0.1:7"]
+    assert run("share", *options, "--bind-interface", "127.0.0.1", str(tree)).exit_code == 0
+    (config,) = served
+    session = config.session
+    assert (session.port, session.upload_limit, session.bind) == (5000, 1 << 20, "127.0.0.1")
+    assert config.peers == (("10.0.0.1", 7),)
+
+
+def test_sharing_again_is_no_trouble(run: Run, tree: Path, served: list[ShareConfig]) -> None:
+    for _ in range(2):
+        assert run("share", str(tree)).exit_code == 0
+        assert run("share", str(tree), "-o", "mine.torrent").exit_code == 0
+    before = Path("mine.torrent").read_bytes()
+    (tree / "new").write_bytes(b"x")
+    result = run("share", str(tree), "-o", "mine.torrent")
+    assert result.exit_code == 1
+    assert "mine.torrent exists: --force overwrites it" in result.stderr
+    assert Path("mine.torrent").read_bytes() == before
+    assert run("share", str(tree), "-o", "mine.torrent", "--force").exit_code == 0
+    assert Path("mine.torrent").read_bytes() != before
+
+
+def test_in_its_own_directory(
+    run: Run, tree: Path, served: list[ShareConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The current directory is what is shared: nothing is written there."""
+    monkeypatch.chdir(tree)
+    before = sorted(tree.rglob("*"))
+    assert run("share", ".").exit_code == 0
+    assert sorted(tree.rglob("*")) == before
+    assert served[0].shared[0].metainfo.name == "what"
+
+
+def test_the_same_twice_is_shared_once(run: Run, tree: Path, served: list[ShareConfig]) -> None:
+    result = run("share", "--json", str(tree / "a"), str(tree / "b"), str(tree / "a"))
+    assert result.exit_code == 0, result.stderr
+    assert "is the same as" in result.stderr
+    assert len(result.stdout.splitlines()) == len(served[0].shared) == 2
+
+
+def test_the_background_tells_the_same(
+    run: Run, tree: Path, served: list[ShareConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "torrentfs.daemon.background.run_in_background",
+        lambda serve, **_: Ended(str(Sharing(4711, 99)), 0),
+    )
+    result = run("share", "-d", "--json", "--log-file", "log", str(tree))
+    assert json.loads(result.stdout)["pid"] == 99
+    assert f"kill 99 ends it; log: {Path('log').absolute()}" in result.stderr
+    monkeypatch.setattr(
+        "torrentfs.daemon.background.run_in_background", lambda serve, **_: Ended("why", 2)
+    )
+    result = run("share", "-d", str(tree))
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", "torrentfs: why\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["missing"], "cannot read missing"),
+        (["{tree}", "-o", "no/x"], "no directory"),
+        (["{tree}", "-o", "{tree}/x"], "inside what"),
+        (["{tree}/a", "{tree}/b", "-o", "x"], "must be a directory"),
+        (["{tree}", "--bind-interface", "nope0"], "no network interface"),
+        (["{tree}", "--peer", "x"], "not an address"),
+        ([], "Missing argument"),
+    ],
+)
+def test_refusals_come_before_hashing(
+    run: Run,
+    tree: Path,
+    served: list[ShareConfig],
+    args: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("hashed")
+
+    monkeypatch.setattr("torrentfs.storage.hashing.hash_payload", never)
+    result = run("share", *(arg.replace("{tree}", str(tree)) for arg in args))
+    assert (result.exit_code, served, result.stdout) == (1, [], "")
+    (line,) = result.stderr.splitlines()
+    assert words in line
