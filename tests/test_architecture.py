@@ -74,7 +74,16 @@ IMPURE = {
 # The modules of the WebRTC worker, a process of its own; no other may even import one of them.
 WORKER = tuple(
     f"transports/webrtc/{name}.py"
-    for name in ("aiortc_backend", "association", "bound_loop", "gathering", "pump", "worker")
+    for name in (
+        "aiortc_backend",
+        "association",
+        "bound_loop",
+        "datagrams",
+        "gathering",
+        "pump",
+        "tuning",
+        "worker",
+    )
 )
 
 # A library of weight, and the only places (a file, or a directory with a slash) that know it.

@@ -8,15 +8,15 @@ Linux 5.7, and before the first packet; the address alone would leave the route 
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import Any
 
 from torrentfs.errors import TransportError
+from torrentfs.transports.webrtc.datagrams import DatagramLoop
 from torrentfs.transports.webrtc.interfaces import device_of, host_addresses
 
 
-class BoundLoop(asyncio.SelectorEventLoop):
+class BoundLoop(DatagramLoop):
     """`bind` is a device or an address; None leaves sockets alone."""
 
     def __init__(self, bind: str | None = None) -> None:
