@@ -58,6 +58,42 @@ async def test_dont_have_takes_a_piece_back(autojump_clock: MockClock) -> None:
         assert await reading.wait() == r.sample.space[:10]
 
 
+async def test_webtorrent_is_asked_for_a_block_once(autojump_clock: MockClock) -> None:
+    """It would lose a request that comes again, after a cancel or not, and never say so."""
+    async with rig() as r:
+        page = await r.connect(unchoke=True, peer_id=b"-WW0303-000000000001")
+        reading = r.reading(0, 10)
+        asked = [message for message in await page.settle() if isinstance(message, m.Request)]
+        assert asked
+        reading.scope.cancel()  # nobody wants them any more
+        assert not [message for message in await page.settle() if isinstance(message, m.Cancel)]
+        (ours,) = r.torrent.peers()
+        assert len(ours.sender.kept) == len(asked)
+        reading = r.reading(0, 10)
+        again = [message for message in await page.settle() if isinstance(message, m.Request)]
+        assert not set(asked) & set(again)
+        for request in [*asked, *again]:
+            await page.say(page.block(request))
+        assert await reading.wait() == r.sample.space[:10]
+        assert not ours.sender.kept
+
+
+async def test_a_request_that_webtorrent_rejected_may_come_again(
+    autojump_clock: MockClock,
+) -> None:
+    async with rig() as r:
+        page = await r.connect(unchoke=True, peer_id=b"-WW0303-000000000001")
+        reading = r.reading(0, 10)
+        asked = [message for message in await page.settle() if isinstance(message, m.Request)]
+        reading.scope.cancel()
+        for request in asked:
+            await page.say(m.RejectRequest(*request))
+        await page.settle()
+        reading = r.reading(0, 10)
+        again = [message for message in await page.settle() if isinstance(message, m.Request)]
+        assert set(asked) <= set(again)
+
+
 async def test_the_queue_length_of_the_peer_is_obeyed(autojump_clock: MockClock) -> None:
     async with rig() as r:
         peer = await r.connect(extensions=True)

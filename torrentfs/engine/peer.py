@@ -141,6 +141,8 @@ class Peer:
         events = self._connection.events(BATCH)
         for event in events:
             if type(event) is m.Piece:
+                if self.sender.kept:
+                    self.sender.on_answered(event.piece, event.begin, len(event.data))
                 torrent.on_block(self.source, event.piece, event.begin, event.data, now)
                 blocks += len(event.data)
             else:
@@ -164,7 +166,7 @@ class Peer:
 
     def cancel(self, request: BlockRequest) -> None:
         """Take back a request."""
-        self.sender.send(m.Cancel(*request))
+        self.sender.cancel(request)
 
     def _greet(self) -> None:
         have = self.torrent.store.have
@@ -268,6 +270,7 @@ class Peer:
 
     def _on_reject(self, event: m.RejectRequest, now: float) -> None:
         request = BlockRequest(event.piece, event.begin, event.length)
+        self.sender.on_answered(*request)
         self.torrent.picker.on_reject(self.source, request, now)
 
     def _on_allowed_fast(self, event: m.AllowedFast, now: float) -> None:

@@ -8,6 +8,11 @@ Each queue is bounded, for a peer may ask and never read. Answers are made only 
 to send them, and while more than `MAX_UNSENT` bytes of messages wait, nothing more is read from
 the peer (`wait_for_room`). The user's upload limit delays blocks only: a request of ours never
 waits for what we upload.
+
+WebTorrent loses requests (bittorrent-protocol 5.0): of one that came twice, or again after a
+cancel, it takes the first for the second while it reads its store, and then answers neither nor
+says so. To such a peer no cancel is sent; what was taken back is `kept`, since its answer comes
+all the same, and what is kept is not asked for again.
 """
 
 from __future__ import annotations
@@ -19,17 +24,21 @@ import trio
 
 from torrentfs.engine.uploads import UploadQueue
 from torrentfs.engine.wakeup import Wakeup
+from torrentfs.scheduling.picker import Request
 from torrentfs.scheduling.rates import Rate
 from torrentfs.wire import messages as m
 
 if TYPE_CHECKING:
     from torrentfs.engine.torrent import Torrent
-    from torrentfs.scheduling.picker import Request, SourceId
+    from torrentfs.scheduling.picker import SourceId
     from torrentfs.transports.base import PeerStream
     from torrentfs.wire.connection import Connection
 
 MAX_UNSENT = 1 << 20
 """Bytes that may wait for a peer besides blocks: 60,000 requests, 100,000 HAVEs."""
+
+LOSES_REQUESTS = b"-WW"
+"""Peer ids of WebTorrent begin so."""
 
 MAX_QUESTIONS = 512
 """Metadata and hash requests of one peer that wait for an answer: 8 MiB of metadata. What is
@@ -50,6 +59,10 @@ class Sender:
         self.uploads = UploadQueue()
         self.rate = Rate()
         self.last_sent = now
+        self.kept: set[Request] = set()
+        """Requests that we took back without a word: their answers are still to come."""
+        theirs = connection.theirs
+        self._cancels = theirs is None or not theirs.peer_id.startswith(LOSES_REQUESTS)
         self._torrent = torrent
         self._stream = stream
         self._connection = connection
@@ -95,9 +108,24 @@ class Sender:
     def request_more(self, now: float) -> None:
         """Ask for as many blocks as the picker gives this peer now."""
         requests = self._torrent.picker.pick(self._source, now)
+        if self.kept and requests:
+            under_way = self.kept.intersection(requests)
+            self.kept -= under_way
+            requests = [request for request in requests if request not in under_way]
         if requests:
             self._put(self._connection.send_requests(requests))
             self._wakeup.set()
+
+    def cancel(self, request: Request) -> None:
+        """Take back a request."""
+        if self._cancels:
+            self.send(m.Cancel(*request))
+        else:
+            self.kept.add(request)
+
+    def on_answered(self, piece: int, begin: int, length: int) -> None:
+        """A block came, or was rejected: it may be asked for again."""
+        self.kept.discard(Request(piece, begin, length))
 
     def on_question(self, question: m.MetadataRequest | m.HashRequest) -> None:
         """The peer asks for metadata or hashes: answered in order, when there is room."""
