@@ -86,6 +86,7 @@ def test_tree_order() -> None:
         ([((), 1)], 8192, "hybrid", "power of two"),
         ([(("b",), 1), (("a",), 1)], 16384, "v2", "tree_order"),
         ([(("a",), 1), (("a",), 1)], 16384, "hybrid", "each once"),
+        ([(("a",), 1), (("a", "b"), 1)], 16384, "v2", "both a file and a directory"),
     ],
 )
 def test_refusals(files: Any, piece_length: int, version: Version, words: str) -> None:

@@ -1,6 +1,7 @@
 """Making torrents: v1 (BEP 3), v2 (BEP 52) and hybrid, from payload fed in piece by piece.
 
 The builder never holds payload; it keeps hashes only (20 bytes a piece for v1, 32 a piece for v2).
+The lists of files are bencoded by hand: as dictionaries, those of 100,000 files take 700 MB.
 Pieces do not depend on each other: each has a `PieceHasher` of its own, which may run in any
 thread, and its digest is `put` in any order. Whoever has the payload as one stream calls `update`.
 
@@ -16,6 +17,7 @@ fed in.
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torrentfs.metainfo import bencoding, limits, merkle
@@ -34,6 +36,7 @@ Version = Literal["v1", "v2", "hybrid"]
 _WANTED_PIECES = 2048
 _MAX_CHOSEN_PIECE_LENGTH = 16 * limits.MIB
 _ZEROS = bytes(64 * limits.KIB)
+_PROGRAM = b"4:attr1:x"
 
 
 def choose_piece_length(total: int) -> int:
@@ -234,11 +237,11 @@ class TorrentBuilder:
                 if self._executables:
                     info[b"attr"] = b"x"
             else:
-                info[b"files"] = self._v1_list()
+                info[b"files"] = bencoding.encoded(self._v1_list())
         layers: dict[bytes, bytes] = {}
         if self._has_v2:
             info[b"meta version"] = 2
-            info[b"file tree"] = self._v2_tree(layers)
+            info[b"file tree"] = bencoding.encoded(self._v2_tree(layers))
         return bencoding.encode(info), layers
 
     def _padding(self, number: int) -> int:
@@ -247,34 +250,37 @@ class TorrentBuilder:
             return 0
         return -self._files[number][1] % self._piece_length
 
-    def _v1_list(self) -> list[dict[bytes, object]]:
-        entries: list[dict[bytes, object]] = []
+    def _v1_list(self) -> bytes:
+        """`files` of BEP 3, bencoded."""
+        parts = [b"l"]
         for number, (path, length) in enumerate(self._files):
-            entry: dict[bytes, object] = {b"length": length, b"path": list(path)}
-            if number in self._executables:
-                entry[b"attr"] = b"x"
-            entries.append(entry)
+            mark = _PROGRAM if number in self._executables else b""
+            names = b"".join(map(_string, path))
+            parts.append(b"d%s6:lengthi%de4:pathl%see" % (mark, length, names))
             padding = self._padding(number) if self._has_v2 else 0
             if padding:
-                name = b"%d" % padding
-                entries.append({b"attr": b"p", b"length": padding, b"path": [b".pad", name]})
-        return entries
+                name = _string(b"%d" % padding)
+                parts.append(b"d4:attr1:p6:lengthi%de4:pathl4:.pad%see" % (padding, name))
+        parts.append(b"e")
+        return b"".join(parts)
 
-    def _v2_tree(self, layers: dict[bytes, bytes]) -> dict[bytes, object]:
-        tree: dict[bytes, object] = {}
+    def _v2_tree(self, layers: dict[bytes, bytes]) -> bytes:
+        """`file tree` of BEP 52, bencoded; the files are in its order. Fills `layers`."""
+        parts = [b"d"]
+        above: tuple[bytes, ...] = ()
         for number, (path, length) in enumerate(self._files):
-            node = tree
-            for name in path or (self._name,):
-                child = node.setdefault(name, {})
-                assert isinstance(child, dict)
-                node = child
-            leaf: dict[bytes, object] = {b"length": length}
-            if number in self._executables:
-                leaf[b"attr"] = b"x"
+            *folders, name = path or (self._name,)
+            common = _common(above, folders)
+            parts.append(b"e" * (len(above) - common))
+            parts += [_string(folder) + b"d" for folder in folders[common:]]
+            above = tuple(folders)
+            mark = _PROGRAM if number in self._executables else b""
+            root = b""
             if length:
-                leaf[b"pieces root"] = self._root(number, length, layers)
-            node[b""] = leaf
-        return tree
+                root = b"11:pieces root" + _string(self._root(number, length, layers))
+            parts.append(b"%sd0:d%s6:lengthi%de%see" % (_string(name), mark, length, root))
+        parts.append(b"e" * (len(above) + 1))
+        return b"".join(parts)
 
     def _root(self, number: int, length: int, layers: dict[bytes, bytes]) -> bytes:
         """The pieces root of a file; its layer is added to `layers` if it has one."""
@@ -286,6 +292,20 @@ class TorrentBuilder:
         root = merkle.layer_root(layer, self._piece_length)
         layers[root] = layer
         return root
+
+
+def _string(data: bytes) -> bytes:
+    return b"%d:%s" % (len(data), data)
+
+
+def _common(one: Sequence[bytes], other: Sequence[bytes]) -> int:
+    """How many names two paths share at their start."""
+    count = 0
+    for mine, theirs in zip(one, other, strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count
 
 
 def _check(files: Sequence[tuple[Path, int]], piece_length: int, *, in_tree_order: bool) -> None:
@@ -305,3 +325,5 @@ def _check(files: Sequence[tuple[Path, int]], piece_length: int, *, in_tree_orde
             raise ValueError(
                 "the files of a v2 torrent are in the order of tree_order(), each once"
             )
+        if any(after[: len(path)] == path for path, after in pairwise(order)):
+            raise ValueError("a name cannot be both a file and a directory")
