@@ -81,8 +81,8 @@ async def test_started_again_and_stopped(autojump_clock: MockClock) -> None:
         assert row.next_announce == pytest.approx(50, abs=1)
     assert tracker.announces() == [
         (0.2, "started", MAX_OFFERS),
-        (60.2, "", MAX_OFFERS),
-        (120.3, "", MAX_OFFERS),
+        (60.2, "", 2),
+        (120.3, "", 1),
         (130.0, "stopped", 0),
     ]
     request = tracker.seen[0][2]
@@ -119,16 +119,31 @@ async def test_each_offer_ends(autojump_clock: MockClock) -> None:
         assert len(a.signaller.forgotten) == MAX_OFFERS
         await trio.sleep(20)  # the next five are sent
         assert len(a.signaller.forgotten) == MAX_OFFERS
-    assert len(a.signaller.forgotten) == 2 * MAX_OFFERS
+    assert len(a.signaller.forgotten) == MAX_OFFERS + 2
 
 
 async def test_few_offers_where_there_are_few_peers(autojump_clock: MockClock) -> None:
     tracker = FakeTracker(reply=AnnounceReply(interval=60, seeders=1, leechers=2))
-    async with peer(tracker):
-        await trio.sleep(70)
-        tracker.reply = AnnounceReply(interval=60, seeders=0, leechers=1)
-        await trio.sleep(120)
-    assert [offers for _, _, offers in tracker.announces()] == [5, 2, 2, 1, 0]
+    async with peer(tracker) as a:
+        for leechers in (1, 1, 9):
+            await trio.sleep(55)
+            a.announcer.announce_soon()
+            tracker.reply = AnnounceReply(interval=60, seeders=0, leechers=leechers)
+        await trio.sleep(1)
+    assert [offers for _, _, offers in tracker.announces()] == [5, 2, 1, 1, 0]
+
+
+async def test_fewer_offers_while_nobody_answers_them(autojump_clock: MockClock) -> None:
+    tracker = FakeTracker(reply=OTHERS)
+    async with peer(tracker, "a") as a:
+        await trio.sleep(250)
+        tracker.open[0].say(PeerAnswer(HASH, b"p" * 20, a.signaller.made[-1], "v=0"))
+        await trio.sleep(60)
+        a.announcer.announce_soon()
+        await trio.sleep(60)
+    counts = [offers for _, event, offers in tracker.announces() if event != "stopped"]
+    assert counts[:5] == [5, 2, 1, 1, 1]
+    assert counts[5] == 5
 
 
 async def test_earlier_offers_count(autojump_clock: MockClock) -> None:
@@ -278,6 +293,21 @@ async def test_a_tracker_that_is_down(autojump_clock: MockClock) -> None:
         await trio.sleep(3600)
     assert 5 < len(tracker.attempts) < 20
     assert tracker.announces() == []  # and no `stopped` to nobody
+
+
+async def test_peers_wanted_cut_a_long_back_off_short(autojump_clock: MockClock) -> None:
+    tracker = FakeTracker(down="cannot connect: network is unreachable")
+    async with peer(tracker) as a:
+        await trio.sleep(3600)
+        before = len(tracker.attempts)
+        for _ in range(120):
+            a.announcer.announce_soon()
+            await trio.sleep(1)
+        assert 3 <= len(tracker.attempts) - before <= 5
+        tracker.down = None
+        a.announcer.announce_soon()
+        await trio.sleep(31)
+        assert a.announcer.statistics()[0].last_error is None
 
 
 async def test_a_lost_connection_is_made_again_and_starts_anew(autojump_clock: MockClock) -> None:

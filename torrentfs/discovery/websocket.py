@@ -5,7 +5,8 @@ A socket is opened when the first torrent joins and closed `LINGER` seconds afte
 the tracker passes other peers' offers on to us at any time, and knows us no longer once it is
 closed. So a lost one is opened again after a back-off that doubles, with jitter so that a
 restarted tracker does not get everybody at one moment; a tracker that drops everybody at once
-keeps its back-off, only a connection that lasted starts anew.
+keeps its back-off, only a connection that lasted starts anew. Who wants peers at once
+(`connect_soon`) need not wait for the end of a long one: the network may be back.
 
 Trackers and the proxies in front of them drop silent sockets after about a minute. Announces come
 often enough for most; when nothing was heard for `PING_AFTER` seconds the tracker is pinged, and
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 FIRST_BACKOFF, MAX_BACKOFF = 4.0, 900.0
 """Seconds to the next try after the first failure, and after very many (times 0.5 to 1.5)."""
+HURRY = 30.0
+"""Seconds after a failure that are waited even when peers are wanted at once."""
 LASTED = 60.0
 """Seconds after which a connection was a success, whatever ends it."""
 LINGER = 5.0
@@ -111,8 +114,10 @@ class TrackerSocket:
         self._connect = connect
         self._rng = rng
         self._queue: deque[_Letter] = deque()
+        self._failed_at = float("-inf")
         self._waiting = trio.Event()
         self._changed = trio.Event()
+        self._hurried = trio.Event()
 
     def join(self, info_hash: bytes, listener: Listener) -> None:
         """Messages for `info_hash` go to `listener` from now on, the newest of several."""
@@ -139,6 +144,11 @@ class TrackerSocket:
         self._post(text)
         return True
 
+    def connect_soon(self) -> None:
+        """Peers are wanted: cut a long back-off short."""
+        self.next_try = min(self.next_try, self._failed_at + HURRY)
+        self._hurried.set()
+
     def _post(self, text: str) -> _Letter:
         if not self.is_open:
             raise TransportError(self.last_error or "not connected yet")
@@ -155,7 +165,10 @@ class TrackerSocket:
             nursery.start_soon(self._until_unused, nursery.cancel_scope)
             while True:
                 await self._live()
-                await trio.sleep_until(self.next_try)
+                while trio.current_time() < self.next_try:
+                    self._hurried = trio.Event()
+                    with trio.move_on_at(self.next_try):
+                        await self._hurried.wait()
 
     async def _until_unused(self, scope: trio.CancelScope) -> None:
         while True:
@@ -251,7 +264,8 @@ class TrackerSocket:
         self.last_error = reason
         self.failures = 1 if lasted else self.failures + 1
         wait = min(MAX_BACKOFF, FIRST_BACKOFF * 2.0 ** min(16, self.failures - 1))
-        self.next_try = trio.current_time() + wait * self._rng.uniform(0.5, 1.5)
+        self._failed_at = trio.current_time()
+        self.next_try = self._failed_at + wait * self._rng.uniform(0.5, 1.5)
         log.debug("tracker %s: %s", self.url, reason)
         while self._queue:
             self._queue.popleft().done.set()

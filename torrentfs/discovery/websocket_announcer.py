@@ -7,9 +7,10 @@ hybrid torrent is announced: browsers know the first form only.
 The engine makes the session descriptions, as a `Signaller`; this module says when, and passes
 them on:
 
-* An announce carries up to `MAX_OFFERS` offers, fewer where the tracker told that fewer peers are
-  there, or while earlier ones still wait; the tracker hands each to one peer. Each offer ends
-  once: with an answer, or by `forget_offers`.
+* An announce carries up to `MAX_OFFERS` offers; fewer where the tracker told that fewer peers are
+  there, while earlier ones still wait, and each time that none of the last was answered, until
+  somebody wants peers again: an offer costs CPU time, and newcomers make offers themselves. The
+  tracker hands each to one peer. Each ends once: with an answer, or by `forget_offers`.
 * Offers of others come at any time after an announce and are passed to the signaller within the
   limits of `TheirOffers`. Our own, handed back to us, are dropped.
 * The next announce comes after the tracker's interval, but after `MAX_INTERVAL` at the latest:
@@ -215,6 +216,7 @@ class Post:
         self._answered = False  # the tracker replied to one
         self._reply_by = float("inf")  # when the announce under way has failed
         self._tracker_id: bytes | None = None
+        self._appetite = MAX_OFFERS  # for offers; it goes when nobody answers them
         self._wakeup = trio.Event()
 
     async def run(self) -> None:
@@ -236,6 +238,9 @@ class Post:
     def announce_soon(self) -> None:
         """See `RtcAnnouncer`."""
         self._soon = True
+        self._appetite = MAX_OFFERS
+        if self.socket is not None:
+            self.socket.connect_soon()
         self._wake()
 
     def announce_completed(self) -> None:
@@ -294,6 +299,8 @@ class Post:
         self.due = self._not_before = float("inf")  # until it replies, or fails
         # before they are sent: answers may be back before we are
         self._offers.add([offer.offer_id for offer in offers], now)
+        if offers:
+            self._appetite = max(1, self._appetite // 2)
         if await self._say(socket, "" if self._told else "started", offers):
             self._announcer.offers_sent += len(offers)
         else:
@@ -319,7 +326,7 @@ class Post:
         if self.seeders is not None and self.leechers is not None:
             # at least one, since counts are old when they are used, and some trackers' are wrong
             others = max(1, self.seeders + self.leechers - 1)
-        return min(MAX_OFFERS, others) - len(self._offers)
+        return min(self._appetite, others) - len(self._offers)
 
     async def _say(
         self, socket: TrackerSocket, event: AnnounceEvent, offers: Sequence[Offer] = ()
@@ -355,6 +362,7 @@ class Post:
         """See `Listener`."""
         self._told = self._answered = False
         self.seeders = self.leechers = None
+        self._appetite = MAX_OFFERS
         self.due = float("-inf")
         self._wake()
 
@@ -434,6 +442,7 @@ class Post:
             return
         announcer.answers_received += 1
         self.peers += 1
+        self._appetite = MAX_OFFERS
         announcer.signaller.on_answer(self._url, answer)
 
     def __repr__(self) -> str:

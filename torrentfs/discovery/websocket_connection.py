@@ -173,8 +173,9 @@ class WebSocket:
                 if event is not None:
                     return event
                 self._protocol.receive_data(await self._receive())
-            except ProtocolError as error:
-                raise RemoteProtocolError(f"no WebSocket: {error}") from error
+            except (ProtocolError, ValueError) as error:  # ValueError: a header that is no ASCII
+                why = printable(str(error).encode())
+                raise RemoteProtocolError(f"no WebSocket: {why}") from error
 
     async def _receive(self) -> bytes:
         try:
