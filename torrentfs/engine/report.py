@@ -67,7 +67,7 @@ def statistics_of(torrent: Torrent) -> TorrentStatistics:
         name=torrent.metainfo.name,
         key=torrent.metainfo.hashes.key,
         state=state,
-        size=sum(file.length for file in torrent.metainfo.files if not file.pad),
+        size=torrent.size,
         pieces_have=have.count,
         pieces_total=have.size,
         download_rate=sum(source.download_rate for source in sources),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import trio
@@ -409,6 +410,11 @@ class Torrent:
                 log.exception("%s: a bug in the tick", self.metainfo.name)
 
     # -- words --------------------------------------------------------------------------------
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of all files, padding left out; looked at often, and 100,000 files take 0.1 s."""
+        return sum(file.length for file in self.metainfo.files if not file.pad)
 
     @property
     def uploaded(self) -> int:
