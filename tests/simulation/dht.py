@@ -7,7 +7,7 @@ middle of the network, or gets lost; one to an address where nobody is vanishes.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from random import Random
 from typing import Protocol
@@ -15,7 +15,7 @@ from typing import Protocol
 from torrentfs.discovery.dht.ids import id_for
 from torrentfs.discovery.dht.protocol import Dht
 from torrentfs.discovery.dht.search import Search
-from torrentfs.wire.krpc import Address, Contact
+from torrentfs.wire.krpc import Address, Contact, Query, parse_message
 
 
 class Host(Protocol):
@@ -99,7 +99,7 @@ class Network:
         self.bytes_to[to] = self.bytes_to.get(to, 0) + len(data)
         if to not in self.hosts or self.rng.random() < self.loss:
             return
-        delay = self._delays[sender] + self._delays[to]
+        delay = self._delays.get(sender, 0.05) + self._delays[to]
 
         def arrive() -> None:
             host = self.hosts.get(to)
@@ -120,23 +120,51 @@ def add_node(network: Network, *, legal: bool = True, read_only: bool = False) -
     return address
 
 
-def acquaint(network: Network, addresses: list[Address], *, each: int = 40) -> None:
-    """Fill the tables as some hours of life would: some of all, and the nearest of each."""
-    contacts = [Contact(node_of(network, a).tables[False].own_id, a) for a in addresses]
+def acquaint(
+    network: Network, addresses: list[Address], *, each: int = 40, others: Sequence[Contact] = ()
+) -> None:
+    """Fill the tables as some hours of life would: some of all, and the nearest of each.
+
+    `others` are in the tables too, but have none.
+    """
+    ours = [Contact(node_of(network, a).tables[False].own_id, a) for a in addresses]
+    contacts = [*ours, *others]
     keys = [(int.from_bytes(contact.id), contact) for contact in contacts]
-    for contact in contacts:
+    for contact in ours:
         table = node_of(network, contact.address).tables[False]
         own = int.from_bytes(contact.id)
         near = heapq.nsmallest(17, keys, key=lambda item: item[0] ^ own)
         for other in [c for _, c in near] + network.rng.sample(contacts, min(each, len(contacts))):
             # spread over the last quarter of an hour, as answers come
             table.on_answer(other, network.now - network.rng.uniform(0.0, 800.0))
+        while table.target_to_refresh(network.now, network.rng) is not None:
+            pass  # its buckets have been looked after
+        node = node_of(network, contact.address)
+        node._bootstrapped[False] = True
+        node._bootstrap_at[False] = float("inf")
 
 
 def node_of(network: Network, address: Address) -> Dht:
     host = network.hosts[address]
     assert isinstance(host, Dht)
     return host
+
+
+class Hostile:
+    """Answers in bad faith, without a table: `answer(query, sender)` gives its datagrams."""
+
+    def __init__(self, answer: Callable[[Query, Address], list[bytes]]) -> None:
+        self._answer = answer
+        self._outgoing: list[tuple[bytes, Address]] = []
+
+    def receive(self, data: bytes, sender: Address, now: float) -> None:
+        message = parse_message(data)
+        if isinstance(message, Query):
+            self._outgoing += [(answer, sender) for answer in self._answer(message, sender)]
+
+    def take_datagrams(self) -> list[tuple[bytes, Address]]:
+        taken, self._outgoing = self._outgoing, []
+        return taken
 
 
 class Found:

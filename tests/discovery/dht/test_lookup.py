@@ -11,6 +11,7 @@ from torrentfs.discovery.dht.lookup import (
     MAX_QUESTIONS,
     PER_ANSWER,
     PER_PLACE,
+    ROUTER_TRIES,
     Lookup,
 )
 from torrentfs.wire.krpc import Address, Contact
@@ -153,14 +154,16 @@ def test_routers_are_not_asked_when_all_is_well() -> None:
     assert router not in asked
 
 
-def test_a_late_router_is_used() -> None:
+def test_a_router_is_asked_again_while_nobody_answers() -> None:
     router = ("10.255.0.1", 9)
     run = lookup(routers=(router,))
-    assert run.next_questions() == [router]
-    run.on_slow(router)
+    for _ in range(ROUTER_TRIES):
+        assert run.next_questions() == [router]
+        assert not run.is_done
+        run.on_slow(router)
     assert run.next_questions() == []
     assert run.is_done
-    run.on_answer(router, b"r" * 20, nodes(5), None)
+    run.on_answer(router, b"r" * 20, nodes(5), None)  # late, and welcome
     assert numbers(run.next_questions()) == [5]
     run.on_silence(router)
     assert not run.is_done
@@ -176,8 +179,8 @@ def test_one_answer_and_one_network_add_a_few() -> None:
     assert len(run._candidates) == PER_PLACE
 
 
-def test_ids_that_bep_42_forbids_count_half() -> None:
-    liars = [Contact(n.to_bytes(20), (f"8.8.{n}.1", 5)) for n in range(1, 40)]
+def test_ids_that_bep_42_forbids_hide_nobody() -> None:
+    liars = [Contact(n.to_bytes(20), (f"8.{n}.1.1", 5)) for n in range(1, 60)]
     honest = nodes(*range(1000, 1040))
     run = Lookup(TARGET, [*liars, *honest], ipv6=False)
     asked: list[Address] = []
@@ -188,6 +191,20 @@ def test_ids_that_bep_42_forbids_count_half() -> None:
             run.on_answer(address, node_id, [], b"t")
     assert len(asked) == 2 * CLOSEST
     assert len(run.closest()) == 2 * CLOSEST
+
+
+def test_where_nobody_keeps_bep_42_all_is_as_without() -> None:
+    everybody = [Contact(n.to_bytes(20), (f"8.{n}.1.1", 5)) for n in range(1, 60)]
+    run = Lookup(TARGET, everybody, ipv6=False)
+    asked = run.next_questions()
+    assert len(asked) == ALPHA
+    while questions := run.next_questions():
+        asked += questions
+    for address in asked:
+        run.on_answer(address, bytes(19) + bytes([int(address[0].split(".")[1])]), [], b"t")
+        asked += run.next_questions()
+    assert len(asked) == CLOSEST
+    assert run.is_done
 
 
 def test_strangers_do_not_lead_us_home() -> None:

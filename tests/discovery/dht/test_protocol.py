@@ -247,7 +247,7 @@ def test_an_empty_table_is_tried_again_ever_more_rarely() -> None:
     while (now := dht.next_time()) < 600.0:
         dht.on_time(now)
         asked += [now for _ in queries(dht)]
-    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    gaps = [later - earlier for earlier, later in pairwise(asked) if later - earlier > 1.0]
     assert asked[0] == 0.0
     assert gaps == sorted(gaps)
-    assert 5 <= len(asked) <= 10
+    assert 5 <= len(gaps) <= 8

@@ -9,6 +9,7 @@ id tells. Addresses that are not global are exempt, since several networks have 
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from torrentfs.discovery.dht.addresses import GLOBAL, scope
@@ -61,6 +62,7 @@ def may_be_at(node: bytes, host: str) -> bool:
     return node[:2] == prefix[:2] and not (node[2] ^ prefix[2]) & 0xF8
 
 
+@lru_cache(8192)
 def _prefix(host: str, random_bits: int) -> bytes:
     packed = ipaddress.ip_address(host).packed
     mask = _MASK4 if len(packed) == 4 else _MASK6

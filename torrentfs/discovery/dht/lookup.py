@@ -9,9 +9,10 @@ waits for it any more; if its answer comes after all, it is used (as libtorrent 
 
 A liar can name eight nodes nearer to the target than any real one can be. If they do not exist,
 they cost us their silence; if they do, they are all his. So only one node of a host and `PER_PLACE`
-of a network are candidates, one answer adds at most `PER_ANSWER`, the whole lookup asks
-`MAX_QUESTIONS` at most, and a node whose id BEP 42 forbids counts half: then others are asked, and
-told of a peer, beside it. `addresses.may_name` keeps strangers from naming our neighbours.
+of a network are candidates, one answer adds at most `PER_ANSWER`, and the whole lookup asks
+`MAX_QUESTIONS` at most. Nodes whose id BEP 42 forbids, which are free to be wherever they like, are
+looked up beside the others, in a count of their own: a gang of them hides nobody from us.
+`addresses.may_name` keeps strangers from naming our neighbours.
 
 Routers (bootstrap nodes, whose id is not known) are asked when there are too few candidates, or
 they seem to be dead; routers are no candidates themselves.
@@ -52,6 +53,13 @@ MAX_CANDIDATES = 200
 MAX_QUESTIONS = 120
 """In one lookup; one in the real DHT takes 20 to 50."""
 
+ROUTER_TRIES = 3
+"""How often a router is asked that does not answer, while nobody else does: there may be only one,
+and a datagram gets lost now and then."""
+
+MAX_ILLEGAL = 40
+"""Of these, to nodes whose id BEP 42 forbids."""
+
 
 class _State(Enum):
     FRESH = "not asked yet"
@@ -62,14 +70,14 @@ class _State(Enum):
 
 
 class _Candidate:
-    __slots__ = ("contact", "distance", "state", "token", "weight")
+    __slots__ = ("contact", "distance", "legal", "state", "token")
 
     def __init__(self, contact: Contact, target: bytes) -> None:
         self.contact = contact
         self.distance = distance(contact.id, target)
         self.state = _State.FRESH
         self.token: bytes | None = None
-        self.weight = 1.0 if may_be_at(contact.id, contact.address[0]) else 0.5
+        self.legal = may_be_at(contact.id, contact.address[0])
 
     def __lt__(self, other: _Candidate) -> bool:
         return self.distance < other.distance
@@ -100,7 +108,9 @@ class Lookup:
         self._routers = list(dict.fromkeys(router for router in routers if is_ipv6(router) is ipv6))
         self._routers_asked: set[Address] = set()
         self._late_routers: set[Address] = set()
+        self._router_tries: Counter[Address] = Counter()
         self._in_flight = 0
+        self._illegal = 0
         self._disappointments = 0
         for contact in start:
             self._add(contact)
@@ -113,34 +123,43 @@ class Lookup:
         if self._routers and (
             len(self._candidates) < CLOSEST
             or (self._disappointments and not self.answers)
-            or (not self._in_flight and self._answered_near() < CLOSEST)
+            or (not self._in_flight and self.answers < CLOSEST)
         ):
             chosen += self._next_routers()
         return chosen
 
     def _ask_candidates(self) -> list[Address]:
         chosen: list[Address] = []
-        near = 0.0
+        near = {True: 0, False: 0}  # of those with a legal id and of those without
+        under_way = {legal: self._count(_State.ASKED, legal) for legal in near}
+        places = {True: ALPHA, False: ALPHA // 2 if self._count(_State.FRESH, True) else ALPHA}
         for candidate in self._candidates:
-            if self._in_flight >= ALPHA or near >= CLOSEST or self.questions >= MAX_QUESTIONS:
-                break
-            if candidate.state is _State.FRESH:
+            legal = candidate.legal
+            if candidate.state is _State.FRESH and (
+                near[legal] < CLOSEST
+                and under_way[legal] < places[legal]
+                and self.questions < MAX_QUESTIONS
+                and (legal or self._illegal < MAX_ILLEGAL)
+            ):
                 candidate.state = _State.ASKED
+                under_way[legal] += 1
                 self._in_flight += 1
+                self._illegal += not legal
                 self.questions += 1
                 chosen.append(candidate.contact.address)
-            if candidate.state in (_State.ASKED, _State.ANSWERED):
-                near += candidate.weight
+            near[legal] += candidate.state in (_State.ASKED, _State.ANSWERED)
+            if near[True] >= CLOSEST:
+                break
         return chosen
 
-    def _answered_near(self) -> float:
-        answered = (c.weight for c in self._candidates if c.state is _State.ANSWERED)
-        return sum(answered)
+    def _count(self, state: _State, legal: bool) -> int:
+        return sum(c.state is state and c.legal is legal for c in self._candidates)
 
     def _next_routers(self) -> list[Address]:
         chosen = [router for router in self._routers if router not in self._by_address]
         self._routers = []
         self._routers_asked.update(chosen)
+        self._router_tries.update(chosen)
         self.questions += len(chosen)
         self._in_flight += len(chosen)
         return chosen
@@ -156,14 +175,14 @@ class Lookup:
     def closest(self) -> list[tuple[Contact, bytes]]:
         """The closest nodes that answered with a token, and their tokens."""
         found: list[tuple[Contact, bytes]] = []
-        near = 0.0
+        near = {True: 0, False: 0}
         for candidate in self._candidates:
-            if near >= CLOSEST:
-                break
-            if candidate.state is _State.ANSWERED:
-                near += candidate.weight
+            if candidate.state is _State.ANSWERED and near[candidate.legal] < CLOSEST:
+                near[candidate.legal] += 1
                 if candidate.token is not None:
                     found.append((candidate.contact, candidate.token))
+            if near[True] >= CLOSEST:
+                break
         return found
 
     # -- what became of it --------------------------------------------------------------------
@@ -182,7 +201,7 @@ class Lookup:
                 self._candidates.remove(candidate)
                 candidate.contact = Contact(node, address)
                 candidate.distance = distance(node, self.target)
-                candidate.weight = 1.0 if may_be_at(node, address[0]) else 0.5
+                candidate.legal = may_be_at(node, address[0])
                 insort(self._candidates, candidate)
         self.add_named(nodes, address[0])
 
@@ -209,6 +228,8 @@ class Lookup:
             if state is not _State.SLOW:
                 return True
             self._late_routers.add(address)
+            if not self.answers and self._router_tries[address] < ROUTER_TRIES:
+                self._routers.append(address)
             return False
         if address in self._late_routers:
             self._late_routers.discard(address)
