@@ -26,6 +26,7 @@ from torrentfs.cli.options import (
     WholeNumber,
 )
 from torrentfs.cli.output import ProgressLine, complain
+from torrentfs.cli.webrtc import rtc_config, rtc_options
 from torrentfs.daemon.config import MountConfig, absolute, default_log_file
 from torrentfs.daemon.outcome import DONE
 from torrentfs.daemon.quantities import format_duration, format_size
@@ -160,6 +161,7 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
     "also gzip). May be repeated.",
 )
 @_flag("--no-tcp", help="Use no TCP peers.")
+@rtc_options
 @_flag("--no-web-seeds", help="Use no web seeds.")
 @_flag("--no-upload", help="Send nothing to other peers.")
 @_flag("--allow-local", help="Let public URLs redirect to addresses of this network.")
@@ -185,7 +187,6 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
 @_already_so("--no-pex", "peer exchange")
 @_already_so("--no-lsd", "local discovery")
 @_already_so("--no-utp", "uTP")
-@_already_so("--no-webrtc", "WebRTC")
 @_already_so("--private", "DHT, peer exchange or local discovery")
 def mount(**options: Any) -> int:
     """Mount each SOURCE on the directory MOUNTPOINT, and return when it is there.
@@ -226,6 +227,7 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         port=options["port"],
         bind=address_of(bind) if bind else None,
         tcp=not options["no_tcp"],
+        rtc=rtc_config(options),
         web_seeds=not options["no_web_seeds"],
         upload=not options["no_upload"],
         download_limit=options["download_limit"],

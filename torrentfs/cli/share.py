@@ -28,6 +28,7 @@ from torrentfs.cli.making import (
 )
 from torrentfs.cli.options import HOST_PORT, PATH, RATE, WholeNumber
 from torrentfs.cli.output import complain
+from torrentfs.cli.webrtc import rtc_config, rtc_options
 from torrentfs.daemon.outcome import DONE
 from torrentfs.errors import ConfigError
 
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 @click.option(
     "--bind-interface", metavar="IF", help="Use this network interface (or local address) only."
 )
+@rtc_options
 @click.option(
     "--upload-limit", metavar="RATE", type=RATE, help="Bytes a second, like 1M.  [default: none]"
 )
@@ -133,6 +135,7 @@ def make_session(options: dict[str, Any]) -> SessionConfig:
     return SessionConfig(
         port=options["port"],
         bind=bind,
+        rtc=rtc_config(options),
         upload_limit=options["upload_limit"],
     )
 
