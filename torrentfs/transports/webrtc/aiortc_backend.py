@@ -22,13 +22,14 @@ import secrets
 from typing import TYPE_CHECKING, Any, cast
 
 import aioice
-from aiortc import RTCDataChannel, RTCDataChannelParameters, RTCDtlsTransport, RTCSctpCapabilities
+from aiortc import RTCDataChannel, RTCDataChannelParameters, RTCSctpCapabilities
 from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters
 
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.webrtc.association import Association
 from torrentfs.transports.webrtc.gathering import Gatherings
 from torrentfs.transports.webrtc.sdp import Candidate, Description, parse, render
+from torrentfs.transports.webrtc.tuning import BatchDtlsTransport
 
 if TYPE_CHECKING:
     from torrentfs.transports.base import Address
@@ -70,12 +71,13 @@ class _IceTransport:
     """What aiortc's DTLS wants of ICE, over an aioice agent."""
 
     def __init__(self, ice: aioice.Connection) -> None:
+        self._connection = ice
         self._recv = ice.recv
         self._send = ice.send
         self.role = "controlling"  # never asked: the DTLS role is set
 
 
-class DataDtlsTransport(RTCDtlsTransport):
+class DataDtlsTransport(BatchDtlsTransport):
     """DTLS for data alone: a peer need not negotiate SRTP."""
 
     def _setup_srtp(self) -> None:
@@ -99,6 +101,9 @@ class RtcConnection:
         loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[RtcChannel] = loop.create_future()
         self._theirs = theirs
+        # Before any check comes: a peer checks from its answer on, which may be long before we
+        # have it, and two agents in one role would make each other change theirs.
+        self._ice.ice_controlling = theirs is None or theirs.ice_lite
         self._server = True  # of DTLS: as the one who offers, unless the answer is passive
         if theirs is None:
             parameters = RTCDataChannelParameters(label=secrets.token_hex(20))
@@ -143,11 +148,7 @@ class RtcConnection:
 
     def _start(self, theirs: Description) -> None:
         self._theirs = theirs
-        self._ice.ice_controlling = theirs.ice_lite or self._connecting_as_offerer()
         self._connecting = asyncio.create_task(self._connect(theirs))
-
-    def _connecting_as_offerer(self) -> bool:
-        return "actpass" in self._description
 
     async def _connect(self, theirs: Description) -> None:
         """All layers, one after the other; what goes wrong is the result of `opened`."""

@@ -68,21 +68,23 @@ class BoundLoop(DatagramLoop):
         self, host: str, port: int, kind: socket.SocketKind
     ) -> tuple[socket.AddressFamily, Any]:
         """The server's address in a family that we have."""
-        ours = {_family(each) for each in host_addresses(self.bind_to)}
+        ours = {_family(each) for each in self._addresses()}
         for family, _, _, _, place in await self.getaddrinfo(host, port, type=kind):
             if family in ours:
                 return family, place
-        raise OSError(None, f"{host} cannot be reached from {self.bind_to}")
+        raise OSError(f"{host} cannot be reached from {self.bind_to}")
+
+    def _addresses(self) -> list[str]:
+        try:
+            return host_addresses(self.bind_to)
+        except TransportError as error:  # callers are libraries, which know OSError
+            raise OSError(str(error)) from error
 
     def _socket(
         self, family: socket.AddressFamily, kind: socket.SocketKind, address: str | None = None
     ) -> socket.socket:
-        try:
-            addresses = host_addresses(self.bind_to)
-        except TransportError as error:
-            raise OSError(None, str(error)) from error
         if address is None:
-            address = next((each for each in addresses if _family(each) == family), "")
+            address = next(each for each in self._addresses() if _family(each) == family)
         bound = socket.socket(family, kind)
         try:
             bound.setblocking(False)

@@ -19,6 +19,7 @@ stranger's description is believed before `sdp.parse`; a bad answer does not use
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -164,11 +165,12 @@ class _Record:
 class Answer:
     """Our answer to a peer's offer; send `sdp` back and take the `stream`."""
 
-    __slots__ = ("_rtc", "connection", "sdp")
+    __slots__ = ("_record", "_rtc", "connection", "sdp")
 
-    def __init__(self, connection: int, sdp: str, rtc: WebRtc) -> None:
-        self.connection = connection
+    def __init__(self, record: _Record, sdp: str, rtc: WebRtc) -> None:
+        self.connection = record.number
         self.sdp = sdp
+        self._record = record
         self._rtc = rtc
 
     async def stream(self) -> PeerStream:
@@ -176,7 +178,7 @@ class Answer:
 
         Given up (also by cancellation), the connection is forgotten.
         """
-        return await self._rtc.wait_open(self.connection)
+        return await self._rtc.wait_open(self._record)
 
     def __repr__(self) -> str:
         return f"<Answer {self.connection}>"
@@ -197,6 +199,7 @@ class WebRtc:
         self._restarts = 0
         self._deaths = 0  # since the last steady run
         self._not_before = float("-inf")
+        self._closed = False
 
     async def offer(self) -> Offer:
         """A new offer, for one peer. It can be accepted for `OFFER_TIME` seconds.
@@ -222,9 +225,9 @@ class WebRtc:
         if record is None or record.stage is not _Stage.OFFERED:
             raise TransportError("WebRTC: an answer to no offer of ours")
         _check(answer_sdp)
-        self._tell(record, AcceptAnswer(connection, answer_sdp))
+        record.link.send(AcceptAnswer(connection, answer_sdp))
         record.stage = _Stage.OPENING
-        return await self.wait_open(connection)
+        return await self.wait_open(record)
 
     async def answer(self, offer_sdp: str) -> Answer:
         """Answer a peer's offer. `TransportError` as for `offer`, and for a bad description."""
@@ -235,13 +238,12 @@ class WebRtc:
             record.stage = _Stage.OPENING
         # for an answer whose stream nobody waits for
         self._nursery.start_soon(self._expire, record, 2 * OPEN_TIME)
-        return Answer(record.number, sdp, self)
+        return Answer(record, sdp, self)
 
-    async def wait_open(self, connection: int) -> PeerStream:
+    async def wait_open(self, record: _Record) -> PeerStream:
         """The stream of an answered connection; `Answer.stream` and `accept` call it."""
-        record = self._records.get(connection)
-        if record is None or record.stage is not _Stage.OPENING:
-            raise TransportError("WebRTC: the connection is over")
+        if record.stage is not _Stage.OPENING:
+            raise TransportError("WebRTC: the connection was given up")
         try:
             with trio.fail_after(OPEN_TIME):
                 stream = await record.stream.wait()
@@ -285,7 +287,7 @@ class WebRtc:
         """Ask for a description and wait for it."""
         made = False
         try:
-            self._tell(record, request)
+            record.link.send(request)
             with trio.fail_after(MAKE_TIME):
                 sdp = await record.sdp.wait()
             made = True
@@ -307,13 +309,13 @@ class WebRtc:
             return
         record.fail("the connection was given up")
         record.stage = _Stage.FORGOTTEN
-        if record.number in self._records and record.link is self._link:
-            self._tell(record, Forget(record.number))
-
-    def _tell(self, record: _Record, message: ToWorker) -> None:
-        record.link.send(message)
+        if record.number in self._records:
+            with contextlib.suppress(TransportError):  # it is stuck, and will be killed
+                record.link.send(Forget(record.number))
 
     def _worker(self) -> WorkerLink:
+        if self._closed:
+            raise TransportError("WebRTC: closed")
         if self._link is None:
             pause = self._not_before - trio.current_time()
             if pause > 0:
@@ -324,9 +326,11 @@ class WebRtc:
 
     async def _run_worker(self, link: WorkerLink) -> None:
         began = trio.current_time()
-        reason = "is ended"
         try:
             reason = await link.run()
+        except Exception:  # a bug of ours must cost WebRTC, not the mount
+            log.exception("a bug in the talk with the WebRTC worker")
+            reason = "is lost"
         finally:
             self._link = None
             for record in [each for each in self._records.values() if each.link is link]:
@@ -340,6 +344,10 @@ class WebRtc:
         log.warning(
             "the WebRTC worker %s: its peers are lost; it can start again in %.1f s", reason, pause
         )
+
+    def close(self) -> None:
+        """No request is taken any more; `open_webrtc` does it at its end."""
+        self._closed = True
 
     def _on_message(self, message: Message, descriptor: int) -> None:
         """The worker said something; a descriptor is ours to close."""
@@ -387,7 +395,9 @@ async def open_webrtc(
 ) -> AsyncIterator[WebRtc]:
     """WebRTC for as long as the context lasts; no process runs before something is asked."""
     async with trio.open_nursery() as nursery:
+        rtc = WebRtc(config, nursery, make_worker)
         try:
-            yield WebRtc(config, nursery, make_worker)
+            yield rtc
         finally:
+            rtc.close()
             nursery.cancel_scope.cancel()

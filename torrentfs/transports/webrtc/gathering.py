@@ -102,6 +102,8 @@ class Gatherings:
         self._silent_until = 0.0
         self._ready: deque[Gathered] = deque()
         self._filling: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self._closing: set[asyncio.Task[None]] = set()
 
     async def take(self) -> Gathered:
@@ -110,7 +112,7 @@ class Gatherings:
         while self._ready and self._ready[0].until < now:
             self._dispose(self._ready.popleft())
         gathered = self._ready.popleft() if self._ready else await self._gather()
-        if self._filling is None:
+        if self._filling is None and not self._closed:
             self._filling = asyncio.create_task(self._fill())
         return gathered
 
@@ -118,13 +120,21 @@ class Gatherings:
         try:
             while len(self._ready) < READY:
                 self._ready.append(await self._gather())
-            await asyncio.sleep(self._life)
-            while self._ready:  # nobody asks for them now
-                self._dispose(self._ready.popleft())
         except TransportError as error:
             log.debug("nothing gathered ahead: %s", error)
         finally:
             self._filling = None
+        if self._timer is None and self._ready:
+            self._timer = asyncio.get_running_loop().call_at(self._ready[0].until, self._expire)
+
+    def _expire(self) -> None:
+        """Drop what nobody has asked for; nothing new is gathered before somebody does."""
+        loop = asyncio.get_running_loop()
+        while self._ready and self._ready[0].until <= loop.time():
+            self._dispose(self._ready.popleft())
+        self._timer = None
+        if self._ready:
+            self._timer = loop.call_at(self._ready[0].until, self._expire)
 
     @property
     def _life(self) -> float:
@@ -166,6 +176,9 @@ class Gatherings:
 
     async def aclose(self) -> None:
         """Free what is ready."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.wait([self._filling])

@@ -54,14 +54,16 @@ class WorkerProcess:
         self._config = config
         self._on_message = on_message
         self._command = command
+        self._stuck = trio.Event()
         self._outbox, self._to_send = trio.open_memory_channel[bytes](MAX_UNSENT)
         self.send(Configure(config))
 
     def send(self, message: ToWorker) -> None:
-        """Say something to the worker; `TransportError` if it has not been reading."""
+        """Say something to it; `TransportError`, and its end, if it has not been reading."""
         try:
             self._outbox.send_nowait(encode(message))
         except trio.WouldBlock:
+            self._stuck.set()
             raise TransportError("the WebRTC worker does not answer") from None
 
     async def run(self) -> str:
@@ -96,12 +98,13 @@ class WorkerProcess:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read_log, process)
             nursery.start_soon(self._send_loop, control)
+            nursery.start_soon(self._kill_when_stuck, process)
             try:
                 await self._receive_loop(control)
                 with trio.move_on_after(END_TIME):
                     await process.wait()
                 reason = _how_it_ended(process.returncode)
-                if self.last_line:
+                if self.last_line and process.returncode:
                     reason += f" ({self.last_line})"
             except RemoteProtocolError as error:
                 reason = f"said {error}"
@@ -144,6 +147,10 @@ class WorkerProcess:
                     await trio.lowlevel.wait_writable(control)
                 except OSError:  # it is gone, as the receiving side will find out
                     return
+
+    async def _kill_when_stuck(self, process: trio.Process) -> None:
+        await self._stuck.wait()
+        process.kill()
 
     async def _read_log(self, process: trio.Process) -> None:
         """The worker's log, line by line."""

@@ -1,8 +1,9 @@
 """Bytes between one data channel and one end of a socket pair, with pressure both ways.
 
-From the peer: a message goes straight into the socket while that takes it. What it does not take
-waits here, unread, and the channel makes the peer stop once its window is full; so a reader in
-the other process that reads nothing holds at most that window (1 MiB) in this one.
+From the peer: the messages of one turn of the loop go into the socket together. What it does not
+take waits here, unread, and the channel makes the peer stop once its window is full; so a reader
+in the other process that reads nothing holds at most that window (1 MiB) in this one. Small
+messages are joined, since a million of one byte would take 200 MB.
 
 To the peer: the socket is read only while little is buffered in the channel (`HIGH_MARK`, read
 again from `LOW_MARK`), so a peer that takes nothing stops the writer in the other process.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ HIGH_MARK = 256 * 1024
 """Bytes buffered toward the peer at which the socket is not read any more."""
 LOW_MARK = 64 * 1024
 _MAX_VECTORS = 64
+_SMALL = 16 * 1024
+"""Bytes of a message that is joined with the one before; larger ones are not worth a copy."""
 
 
 class Pump:
@@ -38,7 +42,8 @@ class Pump:
         self._channel = channel
         self._end = end
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[memoryview] = deque()
+        self._waiting: deque[bytes | bytearray | memoryview] = deque()
+        self._flushing = False
         self._reading = False
         self._writing = False
         self._channel_closed = False
@@ -51,13 +56,18 @@ class Pump:
         if self.finished.is_set():
             self._channel.release(len(data))
             return
-        view = memoryview(data)
-        if not self._waiting:
-            view = view[self._write((view,)) :]
-        if len(view) and not self.finished.is_set():
-            self.unread += len(view)
-            self._waiting.append(view)
-            self._write_later()
+        self.unread += len(data)
+        if len(data) >= _SMALL:
+            self._waiting.append(data)
+        else:
+            last = self._waiting[-1] if self._waiting else None
+            if isinstance(last, bytearray) and len(last) < _SMALL:
+                last += data
+            else:
+                self._waiting.append(bytearray(data))
+        if not self._flushing and not self._writing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
     def on_writable(self) -> None:
         """The channel takes more."""
@@ -70,37 +80,28 @@ class Pump:
         if not self._waiting:
             self._end_stream()
 
-    def _write(self, views: tuple[memoryview, ...]) -> int:
-        """How many of these bytes the socket took; they are released."""
-        try:
-            sent = self._end.sendmsg(views)
-        except BlockingIOError:
-            return 0
-        except OSError:  # the other end is closed
-            self._finish()
-            return 0
-        self._channel.release(sent)
-        return sent
-
-    def _write_later(self) -> None:
-        if not self._writing:
-            self._writing = True
-            self._loop.add_writer(self._end, self._on_room)
-
-    def _on_room(self) -> None:
-        """The socket takes more."""
+    def _flush(self) -> None:
+        """Write what waits, now and whenever the socket takes more."""
+        self._flushing = False
         while self._waiting:
-            batch = tuple(self._waiting)[:_MAX_VECTORS]
-            sent = self._write(batch)
-            if not sent:
+            try:
+                sent = self._end.sendmsg(tuple(islice(self._waiting, _MAX_VECTORS)))
+            except BlockingIOError:
+                if not self._writing:
+                    self._writing = True
+                    self._loop.add_writer(self._end, self._flush)
+                return
+            except OSError:  # the other end is closed
+                self._finish()
                 return
             self.unread -= sent
+            self._channel.release(sent)
             while sent and sent >= len(self._waiting[0]):
                 sent -= len(self._waiting.popleft())
             if sent:
-                self._waiting[0] = self._waiting[0][sent:]
+                self._waiting[0] = memoryview(self._waiting[0])[sent:]
         self._stop_writing()
-        if self._channel_closed:
+        if self._channel_closed and not self.finished.is_set():
             self._end_stream()
 
     def _read_more(self) -> None:

@@ -71,6 +71,7 @@ class Worker:
         control.setblocking(False)
         self.connections: dict[int, asyncio.Task[None]] = {}
         self._answers: dict[int, asyncio.Future[str]] = {}
+        self._closing: set[int] = set()
         self._control = control
         self._make_backend = make_backend
         self._backend: Backend | None = None
@@ -87,10 +88,10 @@ class Worker:
         finally:
             self._loop.remove_reader(self._control)
             self._loop.remove_writer(self._control)
-            for task in self.connections.values():
-                task.cancel()
+            for number in self.connections:
+                self._cancel(number)
             if self.connections:
-                await asyncio.wait(self.connections.values())
+                await asyncio.wait(self.connections.values(), timeout=FAREWELL)
             if self._backend is not None:
                 await self._backend.aclose()
             for _, end in self._unsent:
@@ -128,9 +129,7 @@ class Worker:
             if answer is not None and not answer.done():
                 answer.set_result(message.sdp)
         elif isinstance(message, Forget):
-            task = self.connections.get(message.connection)
-            if task is not None:
-                task.cancel()
+            self._cancel(message.connection)
         else:
             raise RemoteProtocolError(f"{type(message).__name__} is not for a worker")
 
@@ -145,9 +144,16 @@ class Worker:
         self.connections[number] = task
         task.add_done_callback(lambda task: self._on_ended(number, task))
 
+    def _cancel(self, number: int) -> None:
+        """Once, and not while it is being closed: that must come to its end."""
+        task = self.connections.get(number)
+        if task is not None and number not in self._closing and not task.cancelling():
+            task.cancel()
+
     def _on_ended(self, number: int, task: asyncio.Task[None]) -> None:
         """Here, not at the end of the task: one that is cancelled at once never starts."""
         del self.connections[number]
+        self._closing.discard(number)
         self._answers.pop(number, None)
         if not task.cancelled() and task.exception() is not None:
             log.error("a fault in connection %d", number, exc_info=task.exception())
@@ -177,6 +183,7 @@ class Worker:
             log.exception("a fault in connection %d", number)
             self._say(Failed(number, f"WebRTC failed: {error!r}"[:MAX_REASON]))
         finally:
+            self._closing.add(number)
             if connection is not None:
                 await connection.aclose()
 
@@ -227,8 +234,11 @@ class Worker:
 
 
 def _make_backend(config: RtcConfig) -> Backend:
+    from torrentfs.transports.webrtc import tuning
     from torrentfs.transports.webrtc.aiortc_backend import AiortcBackend
     from torrentfs.transports.webrtc.bound_loop import BoundLoop
+
+    tuning.apply()
 
     loop = asyncio.get_running_loop()
     assert isinstance(loop, BoundLoop)
