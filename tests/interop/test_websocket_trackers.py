@@ -177,7 +177,7 @@ async def test_a_tracker_that_falls_silent(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(websocket_connection, "CONNECT_TIMEOUT", 1.0)
     with tracker(tmp_path) as server:
         async with peer(server.websocket) as a:
-            await announced(server, "start")
+            await until(lambda: a.announcer.statistics()[0].leechers == 1)
             server.freeze()
             await until(lambda: a.error == "silent for 1 s")
             await until(lambda: a.error == "no answer within 1 s")

@@ -6,7 +6,7 @@
 // Prints one JSON line with the ports, then one per announce; ends when stdin closes.
 import fs from 'node:fs'
 import https from 'node:https'
-import { WebSocketServer } from '../node_modules/ws/wrapper.mjs'
+import { WebSocketServer } from 'ws'
 import Server from '../node_modules/bittorrent-tracker/server.js'
 
 const options = JSON.parse(process.argv[2] ?? '{}')
