@@ -95,6 +95,7 @@ SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "cachetools": ("storage/",),
     "cryptography": ("wire/mse.py",),
     "httpx": ("transports/http.py",),
+    "miniupnpc": ("discovery/upnp.py",),
     "pyfuse3": ("vfs/mount.py", "vfs/operations.py", "vfs/errnos.py"),
     "sqlite3": ("storage/catalog.py",),
     "wsproto": ("discovery/websocket_connection.py",),
