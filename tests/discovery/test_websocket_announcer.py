@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from tests.discovery.websockets import FakeSignaller, FakeTracker
@@ -456,3 +458,66 @@ async def test_without_websocket_trackers_there_is_nothing_to_do(
         assert a.announcer.statistics() == ()
         assert repr(a.announcer) == "<RtcAnnouncer []>"
     assert tracker.attempts == []
+
+
+def say(tracker: FakeTracker, signaller: FakeSignaller, kind: int, n: int) -> None:
+    """The tracker says something, sensible or not, over each connection."""
+    ids = [offer_id for offer_id in signaller.made if offer_id] or [b"x" * 20]
+    info_hash = HASH if n % 5 else b"9" * 20
+    said = (
+        PeerAnswer(info_hash, b"p" * 20, ids[-1 - n % len(ids)], "v=0"),
+        PeerOffer(info_hash, bytes([n % 7]) * 20, bytes([n]), "v=0"),
+        Announced(info_hash, AnnounceReply(interval=n, min_interval=n * 9, seeders=n)),
+        Refused(info_hash if n % 3 else None, TrackerFailure(b"no")),
+        "garbage",
+    )
+    for line in tracker.open:
+        line.say(said[kind])
+
+
+steps = st.one_of(
+    st.tuples(st.just("wait"), st.sampled_from([0, 1, 5, 16, 49, 61, 700])),
+    st.tuples(st.integers(0, 4), st.integers(0, 255)),
+    st.tuples(
+        st.sampled_from(["hang up", "down", "up", "silent", "loud", "soon", "completed", "takes"]),
+        st.just(0),
+    ),
+)
+
+
+@given(st.lists(steps, max_size=40))
+def test_whatever_a_tracker_does(script: list[tuple[str | int, int]]) -> None:
+    """Each offer ends once, few live and wait at a time, and nothing is raised."""
+
+    async def play() -> None:
+        tracker = FakeTracker(reply=OTHERS)
+        async with peer(tracker) as a:
+            signaller = a.signaller
+            for what, n in script:
+                if isinstance(what, int):
+                    say(tracker, signaller, what, n)
+                elif what == "wait":
+                    await trio.sleep(n)
+                elif what == "hang up":
+                    for line in tracker.open:
+                        line.hang_up()
+                elif what in ("down", "up"):
+                    tracker.down = "cannot connect" if what == "down" else None
+                elif what in ("silent", "loud"):
+                    tracker.silent = what == "silent"
+                elif what == "soon":
+                    a.announcer.announce_soon()
+                elif what == "completed":
+                    a.announcer.announce_completed()
+                else:
+                    signaller.answers_at_once = signaller.takes = not signaller.takes
+                await trio.sleep(0.01)
+                made = [offer_id for offer_id in signaller.made if offer_id]
+                ended = len(signaller.forgotten) + len(signaller.answered)
+                assert len(made) - ended <= MAX_OFFERS
+                assert len(a.announcer.unanswered) <= MAX_UNANSWERED
+                assert len(a.announcer.statistics()) == 1
+            await trio.sleep(1)
+        assert tracker.open == []
+
+    trio.run(play, clock=MockClock(autojump_threshold=0))
