@@ -152,6 +152,10 @@ def test_the_background_tells_the_same(
         (["{tree}/a", "{tree}/b", "-o", "x"], "must be a directory"),
         (["{tree}", "--bind-interface", "nope0"], "no network interface"),
         (["{tree}", "--peer", "x"], "not an address"),
+        (["{tree}", "--torrent", "t", "--format", "v1"], "--format changes a torrent"),
+        (["{tree}", "--torrent", "t", "-o", "x"], "--output changes a torrent"),
+        (["{tree}", "{tree}", "--torrent", "t"], "--torrent is for one PATH"),
+        (["{tree}", "--torrent", "t"], "cannot read t: no such file"),
         ([], "Missing argument"),
     ],
 )
@@ -171,3 +175,21 @@ def test_refusals_come_before_hashing(
     assert (result.exit_code, served, result.stdout) == (1, [], "")
     (line,) = result.stderr.splitlines()
     assert words in line
+
+
+def test_an_existing_torrent(run: Run, tree: Path, served: list[ShareConfig], home: Path) -> None:
+    options = ["--format", "v2", "--tracker", TRACKER, "--private"]
+    assert run("create", str(tree), "-o", "made.torrent", *options).exit_code == 0
+    moved = tree.rename(tree.with_name("moved"))
+    result = run("share", "--json", "--torrent", "made.torrent", str(moved))
+    assert (result.exit_code, result.stderr) == (0, "")
+    told = json.loads(result.stdout)
+    assert told["torrent"] == str(Path("made.torrent").absolute())
+    assert (told["name"], told["trackers"]) == ("what", [[TRACKER]])
+    metainfo = served[0].shared[0].metainfo
+    assert metainfo.hashes == parse_torrent(Path("made.torrent").read_bytes()).hashes
+    assert not (home / ".local/share/torrentfs").exists()
+    (moved / "z/last").write_bytes(b"other 7")
+    result = run("share", "--torrent", "made.torrent", str(moved))
+    assert result.exit_code == 1
+    assert "z/last is not what the torrent says" in result.stderr

@@ -13,10 +13,11 @@ from tests.swarm.payload import ODD_TREE, write_file, write_tree
 from tests.swarm.torrents import Version, make_torrent
 from torrentfs.errors import ConfigError
 from torrentfs.metainfo import limits
+from torrentfs.metainfo.create import TorrentBuilder
 from torrentfs.metainfo.torrent_file import Metainfo, build_torrent, parse_torrent
 from torrentfs.storage import hashing
-from torrentfs.storage.hashing import Recipe, builder_for, hash_payload
-from torrentfs.storage.payload import PayloadChanged, list_payload
+from torrentfs.storage.hashing import Recipe, builder_for, check_payload, hash_payload
+from torrentfs.storage.payload import PayloadChanged, list_payload, payload_of
 
 VERSIONS: tuple[Version, ...] = ("v1", "hybrid", "v2")
 
@@ -140,3 +141,50 @@ def test_a_torrent_over_a_limit_is_refused_at_once(tmp_path: Path) -> None:
         builder_for(list_payload(file), Recipe("v2", 100_000))
     builder = builder_for(list_payload(file), Recipe("hybrid"))
     assert builder.geometry.piece_length == 16 << 20
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_files_are_checked_against_a_torrent_of_others(
+    tree: Path, tmp_path: Path, version: Version
+) -> None:
+    theirs = make_torrent(tree, tmp_path / "t.torrent", version=version, piece_length=65536)
+    metainfo = parse_torrent(theirs.data)
+    moved = tree.rename(tmp_path / "another name")
+    (moved / "more").write_bytes(b"does not matter")
+    (moved / "a/empty").unlink()
+    told: list[int] = []
+    check_payload(payload_of(metainfo, moved), metainfo, on_progress=told.append)
+    assert told[-1] >= sum(ODD_TREE.values())
+    payload = payload_of(metainfo, moved)
+    os.utime(moved / "z/large.bin")
+    with pytest.raises(PayloadChanged, match=r"z/large\.bin changed"):
+        check_payload(payload, metainfo)
+    with (moved / "z/large.bin").open("r+b") as changing:
+        changing.seek(1_000_000)
+        changing.write(b"x")
+    payload = payload_of(metainfo, moved)
+    with pytest.raises(ConfigError, match=r"z/large\.bin is not what the torrent says"):
+        check_payload(payload, metainfo)
+    os.truncate(moved / "z/large.bin", 5)
+    with pytest.raises(ConfigError, match="has 5 bytes, the torrent says 2345678"):
+        payload_of(metainfo, moved)
+    (moved / "z/large.bin").unlink()
+    with pytest.raises(ConfigError, match="no such file"):
+        payload_of(metainfo, moved)
+
+
+def test_one_file_is_checked_under_any_name(tmp_path: Path) -> None:
+    file = write_file(tmp_path / "one.bin", 3, 200_000)
+    metainfo = made(file, "v1", 65536)
+    check_payload(payload_of(metainfo, file.rename(tmp_path / "other")), metainfo)
+    with pytest.raises(ConfigError, match="is not a file"):
+        payload_of(metainfo, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b"])
+def test_a_torrent_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    builder = TorrentBuilder("t", [((name,), 1)], 16384)
+    builder.update(b"x")
+    metainfo = parse_torrent(build_torrent(builder.finish()[0]))
+    with pytest.raises(ConfigError, match="is no path of a file"):
+        payload_of(metainfo, tmp_path)

@@ -179,13 +179,13 @@ async def test_one_check_for_many_readers(kit: Kit, monkeypatch: pytest.MonkeyPa
     await kit.read(piece)
     os.utime(kit.root / LARGE)
     checks = []
-    examine = Originals._examine
+    examine = Originals.examine
 
     def counted(self: Originals, number: int) -> object:
         checks.append(number)
         return examine(self, number)
 
-    monkeypatch.setattr(Originals, "_examine", counted)
+    monkeypatch.setattr(Originals, "examine", counted)
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(kit.read, piece)

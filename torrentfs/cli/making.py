@@ -129,6 +129,13 @@ class Making:
             raise ConfigError("--name is for one PATH: several would have the same name")
         return making
 
+    @staticmethod
+    def given(ctx: click.Context) -> list[str]:
+        """The options of `torrent_options` that the user gave, by their names."""
+        mine = [param for param in ctx.command.params if param.name in Making.__slots__]
+        default = click.core.ParameterSource.DEFAULT
+        return [p.opts[0] for p in mine if ctx.get_parameter_source(p.name or "") is not default]
+
     def list_payload(self, path: Path) -> Payload:
         """The files at `path`; what is left out is told. `ConfigError`."""
         from torrentfs.storage.payload import list_payload, shown
@@ -160,6 +167,23 @@ class Making:
             created_by=f"torrentfs/{__version__}",
         )
         return Made(torrent, parse_torrent(torrent), payload)
+
+
+def check_against(path: Path, torrent: Path) -> Made:
+    """What `torrent` was made of lies at `path`, every byte of it; `ConfigError` if not."""
+    from torrentfs.daemon.sources import FileSource, parse_torrent_of, read_torrent_file
+    from torrentfs.storage.hashing import check_payload
+    from torrentfs.storage.payload import payload_of
+
+    source = FileSource(str(torrent), Path(os.path.abspath(torrent)))
+    data = read_torrent_file(source)
+    metainfo = parse_torrent_of(source, data)
+    if not metainfo.has_v1 and metainfo.missing_layers():
+        raise ConfigError(f"{torrent} lacks its piece layers: it cannot be checked")
+    payload = payload_of(metainfo, path)
+    with hashing_bar(payload.name, payload.size) as on_progress:
+        check_payload(payload, metainfo, on_progress=on_progress)
+    return Made(data, metainfo, payload)
 
 
 def _is_odd(name: str) -> bool:

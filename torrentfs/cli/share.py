@@ -18,6 +18,7 @@ import click
 
 from torrentfs.cli.making import (
     Making,
+    check_against,
     check_writable,
     describe,
     interruptible,
@@ -29,6 +30,7 @@ from torrentfs.cli.making import (
 from torrentfs.cli.options import HOST_PORT, PATH, RATE, WholeNumber
 from torrentfs.cli.output import complain
 from torrentfs.cli.webrtc import rtc_config, rtc_options
+from torrentfs.daemon.config import absolute
 from torrentfs.daemon.outcome import DONE
 from torrentfs.errors import ConfigError
 
@@ -56,6 +58,12 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Overwrite it if it exists and is another.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each torrent.")
+@click.option(
+    "--torrent",
+    metavar="FILE",
+    type=PATH,
+    help="Share PATH as this torrent, which was made of it, after checking that it is the same.",
+)
 @torrent_options
 @click.option(
     "--peer", "peers", metavar="HOST:PORT", type=HOST_PORT, multiple=True, help="Connect to it."
@@ -82,6 +90,7 @@ def share(
     output: Path | None,
     force: bool,
     as_json: bool,
+    torrent: Path | None,
     **options: Any,
 ) -> int:
     """Make a torrent of each PATH and share it, from where it is, until Ctrl-C.
@@ -94,14 +103,30 @@ def share(
     """
     making = Making.of(options, paths)
     session = make_session(options)
+    if torrent is not None:
+        check_alone(torrent, paths, output)
     with interruptible("nothing is shared"):
-        made = make_all(making, paths, output)
-        places = [write(one, output, len(paths) > 1, force=force) for one in made]
+        if torrent is not None:
+            made, places = [check_against(paths[0], torrent)], [absolute(torrent)]
+        else:
+            made = make_all(making, paths, output)
+            places = [write(one, output, len(paths) > 1, force=force) for one in made]
     config = make_config(made, session, options, background=background)
     announcer = Announcer(made, places, config, as_json=as_json)
     if background:
         return run_in_background(config, announcer, options)
     return run_in_foreground(config, announcer, options)
+
+
+def check_alone(torrent: Path, paths: Sequence[Path], output: Path | None) -> None:
+    """Refuse beside `--torrent` what the torrent itself decides."""
+    given = Making.given(click.get_current_context())
+    if output is not None:
+        given.append("--output")
+    if given:
+        raise click.UsageError(f"{given[0]} changes a torrent, and --torrent {torrent} is made")
+    if len(paths) > 1:
+        raise click.UsageError("--torrent is for one PATH")
 
 
 def make_all(making: Making, paths: Sequence[Path], output: Path | None) -> list[Made]:
@@ -244,7 +269,6 @@ def run_in_foreground(config: ShareConfig, announcer: Announcer, options: dict[s
     """Share here until Ctrl-C; the exit code."""
     from torrentfs.cli.foreground import TerminalHandler
     from torrentfs.cli.sharing import TerminalReport
-    from torrentfs.daemon.config import absolute
     from torrentfs.daemon.logs import file_handler, start_logging
 
     console = None
@@ -267,7 +291,7 @@ def run_in_foreground(config: ShareConfig, announcer: Announcer, options: dict[s
 def run_in_background(config: ShareConfig, announcer: Announcer, options: dict[str, Any]) -> int:
     """Share in a child process; the exit code once it is ready or has failed."""
     from torrentfs.daemon import background
-    from torrentfs.daemon.config import absolute, default_log_file
+    from torrentfs.daemon.config import default_log_file
     from torrentfs.daemon.sharing import Sharing
 
     log_file = options["log_file"]

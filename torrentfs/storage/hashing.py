@@ -15,18 +15,22 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from torrentfs.errors import ConfigError
 from torrentfs.metainfo import limits
 from torrentfs.metainfo.create import TorrentBuilder, choose_piece_length
-from torrentfs.storage.payload import changed, unreadable
+from torrentfs.storage.originals import Changed, Originals, originals_of
+from torrentfs.storage.payload import changed, shown, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from torrentfs.metainfo.create import PieceDigest, Version
+    from torrentfs.metainfo.geometry import Geometry
+    from torrentfs.metainfo.torrent_file import Metainfo
     from torrentfs.storage.payload import Payload
 
 _CHUNK = limits.MIB
@@ -35,6 +39,7 @@ _BATCH_PIECES = 1024
 _LOOK_EVERY = 0.1
 """Seconds between two looks at the progress."""
 
+T = TypeVar("T")
 Digests = list[tuple[int, "PieceDigest"]]
 
 
@@ -90,49 +95,82 @@ def hash_payload(
     `on_progress(bytes hashed so far)` is called in the calling thread, some times a second.
     `PayloadChanged` when a file is not as it was listed.
     """
-    workers = threads or os.cpu_count() or 1
     work = _Work(payload, builder)
-    executor = ThreadPoolExecutor(workers, "hashing")
-    try:
-        batches = work.batches()
-        running: set[Future[Digests]] = set()
-        exhausted = False
-        while running or not exhausted:
-            while not exhausted and len(running) < 2 * workers:
-                batch = next(batches, None)
-                if batch is None:
-                    exhausted = True
-                else:
-                    running.add(executor.submit(work.hash_batch, batch))
-            done, running = wait(running, _LOOK_EVERY, FIRST_COMPLETED)
-            for future in done:
-                for piece, digest in future.result():
-                    builder.put(piece, digest)
-            on_progress(work.hashed)
-    finally:
-        work.stopped.set()
-        executor.shutdown(cancel_futures=True)
+    with closing(work.run(threads, on_progress)) as batches:
+        for digests in batches:
+            for piece, digest in digests:
+                builder.put(piece, digest)
     payload.check_all()
     return builder.finish()
+
+
+def check_payload(
+    payload: Payload,
+    metainfo: Metainfo,
+    *,
+    threads: int | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Hash all of `payload` and compare with the torrent; `ConfigError` when it differs.
+
+    Each worker holds one piece in memory. `on_progress` is as above.
+    """
+    work = _Check(payload, metainfo)
+    with closing(work.run(threads, on_progress)) as batches:
+        for _ in batches:
+            pass
 
 
 class _Stopped(Exception):
     """The work was given up."""
 
 
-class _Work:
-    """What the workers share."""
+class _Workers(Generic[T]):
+    """Takes runs of pieces to `work_on` in threads; what it gives comes out in any order."""
 
-    def __init__(self, payload: Payload, builder: TorrentBuilder) -> None:
+    def __init__(self, geometry: Geometry) -> None:
         self.stopped = threading.Event()
-        self.hashed = 0
-        self._payload = payload
-        self._builder = builder
-        self._geometry = builder.geometry
+        self.done = 0
+        """Bytes read so far."""
+        self._geometry = geometry
         self._lock = threading.Lock()
 
-    def batches(self) -> Iterator[range]:
-        """Runs of pieces, in order."""
+    def work_on(self, pieces: range) -> T:
+        """In a worker."""
+        raise NotImplementedError
+
+    def run(
+        self, threads: int | None, on_progress: Callable[[int], None]
+    ) -> Generator[T, None, None]:
+        """Do all the work; no worker outlives it, however it ends, if it is closed then."""
+        workers = threads or os.cpu_count() or 1
+        executor = ThreadPoolExecutor(workers, "hashing")
+        try:
+            batches: Iterator[range] | None = self._batches()
+            running: set[Future[T]] = set()
+            while running or batches is not None:
+                while batches is not None and len(running) < 2 * workers:
+                    batch = next(batches, None)
+                    if batch is None:
+                        batches = None
+                    else:
+                        running.add(executor.submit(self.work_on, batch))
+                finished, running = wait(running, _LOOK_EVERY, FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+                on_progress(self.done)
+        finally:
+            self.stopped.set()
+            executor.shutdown(cancel_futures=True)
+
+    def count(self, size: int) -> None:
+        """Bytes were read; in a worker, which ends here when all is given up."""
+        if self.stopped.is_set():
+            raise _Stopped
+        with self._lock:
+            self.done += size
+
+    def _batches(self) -> Iterator[range]:
         pieces = self._geometry.num_pieces
         first = 0
         while first < pieces:
@@ -144,8 +182,48 @@ class _Work:
             yield range(first, last)
             first = last
 
-    def hash_batch(self, pieces: range) -> Digests:
-        """The digests of a run of pieces; in a worker."""
+
+class _Check(_Workers[None]):
+    """Compares files with a torrent."""
+
+    def __init__(self, payload: Payload, metainfo: Metainfo) -> None:
+        super().__init__(metainfo.geometry)
+        self._metainfo = metainfo
+        self._originals = originals_of(payload, metainfo)
+        self._store = Originals(metainfo, self._originals)
+
+    def work_on(self, pieces: range) -> None:
+        """Raise `ConfigError` for the first piece that is wrong."""
+        for piece in pieces:
+            try:
+                stamps = self._store.examine(piece)
+            except Changed as change:
+                raise changed(self._originals[change.file].place) from change
+            if stamps is None:
+                raise ConfigError(f"{self._place(piece)} is not what the torrent says")
+            for number, stamp in stamps.items():
+                if stamp != self._originals[number].stamp:
+                    raise changed(self._originals[number].place)
+            self.count(self._metainfo.geometry.piece_size(piece))
+
+    def _place(self, piece: int) -> str:
+        """The files that have a part of a piece; one of them is wrong."""
+        start = piece * self._geometry.piece_length
+        spans = self._geometry.files_in(start, self._geometry.piece_size(piece))
+        found = [self._originals[span.file].place for span in spans if span.file in self._originals]
+        return " or ".join(map(shown, found[:3])) or self._metainfo.name
+
+
+class _Work(_Workers[Digests]):
+    """Hashes files for a builder."""
+
+    def __init__(self, payload: Payload, builder: TorrentBuilder) -> None:
+        super().__init__(builder.geometry)
+        self._payload = payload
+        self._builder = builder
+
+    def work_on(self, pieces: range) -> Digests:
+        """The digests of a run of pieces."""
         digests: Digests = []
         chunk = memoryview(bytearray(_CHUNK))
         with _OneFile(self._payload) as source:
@@ -157,14 +235,11 @@ class _Work:
                     fd = source.switch(span.file)
                     offset, left = span.offset, span.length
                     while left:
-                        if self.stopped.is_set():
-                            raise _Stopped
                         read = self._read(fd, chunk[: min(left, _CHUNK)], offset, span.file)
                         hasher.update(chunk[:read])
                         offset += read
                         left -= read
-                        with self._lock:
-                            self.hashed += read
+                        self.count(read)
                 digests.append((piece, hasher.finish()))
         return digests
 

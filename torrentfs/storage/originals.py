@@ -59,7 +59,7 @@ class Original(NamedTuple):
     stamp: Stamp
 
 
-class _Changed(Exception):
+class Changed(Exception):
     """A file has another stamp, or (None) cannot be read; in a thread."""
 
     def __init__(self, file: int, stamp: Stamp | None = None) -> None:
@@ -145,7 +145,7 @@ class Originals:
                 continue
             try:
                 data = await self._in_thread(self._read, piece, begin, length)
-            except _Changed as change:
+            except Changed as change:
                 if change.stamp != self._stamps[change.file]:  # or a check was quicker than this
                     self._suspect(change.file)
                 continue
@@ -159,7 +159,7 @@ class Originals:
         """Nothing is ever written to the files of others: the piece is not kept."""
 
     def _read(self, piece: int, begin: int, length: int) -> bytearray:
-        """In a thread; `_Changed` when a file is not what it was."""
+        """In a thread; `Changed` when a file is not what it was."""
         data = bytearray(length)
         view = memoryview(data)
         place = 0
@@ -176,13 +176,13 @@ class Originals:
                 while done < len(into):
                     read = os.preadv(fd, [into[done:]], offset + done)
                     if not read:
-                        raise _Changed(file)
+                        raise Changed(file)
                     done += read
                 stamp = Stamp.of(os.fstat(fd))
                 if stamp != self._stamps[file]:
-                    raise _Changed(file, stamp)
+                    raise Changed(file, stamp)
         except OSError as error:
-            raise _Changed(file) from error
+            raise Changed(file) from error
 
     # --- trust ---
 
@@ -205,8 +205,8 @@ class Originals:
             return piece in self.have and piece not in self._unsure
         gate = self._checking[piece] = trio.Event()
         try:
-            stamps = await self._in_thread(self._examine, piece)
-        except _Changed as change:
+            stamps = await self._in_thread(self.examine, piece)
+        except Changed as change:
             self._lose_file(change.file)
             return False
         finally:
@@ -225,10 +225,10 @@ class Originals:
             self.on_regained([piece])
         return True
 
-    def _examine(self, piece: int) -> dict[int, Stamp] | None:
+    def examine(self, piece: int) -> dict[int, Stamp] | None:
         """In a thread: the stamps of the files of a piece that is right, None if it is wrong.
 
-        `_Changed` names a file that cannot be read.
+        Nothing is changed here. `Changed` names a file that cannot be read.
         """
         data = bytearray(self.metainfo.geometry.piece_size(piece))
         view = memoryview(data)
@@ -242,7 +242,7 @@ class Originals:
                 except EOFError:
                     return None
                 except OSError as error:
-                    raise _Changed(span.file) from error
+                    raise Changed(span.file) from error
             place += span.length
         return stamps if check_piece(self.metainfo, piece, data) else None
 

@@ -32,6 +32,8 @@ from torrentfs.metainfo.create import raw_path
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torrentfs.metainfo.torrent_file import Metainfo
+
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """O_NONBLOCK: a pipe that took a file's place is not waited for; without meaning for files."""
 
@@ -196,6 +198,37 @@ def list_payload(
         left_out = f" (left out: {payload.left_out})" if str(payload.left_out) else ""
         raise ConfigError(f"{said} {what}: there is nothing to make a torrent of{left_out}")
     return payload
+
+
+def payload_of(metainfo: Metainfo, path: str | os.PathLike[str]) -> Payload:
+    """The files at `path` that a torrent was made of, in its order; `ConfigError`.
+
+    What else lies there does not matter; nor do empty files and links, which have no payload.
+    """
+    root = os.path.abspath(path)
+    files = []
+    for file in metainfo.files:
+        if file.pad:
+            continue
+        below = () if metainfo.is_single_file else tuple(map(os.fsdecode, file.raw_path))
+        if any(name in ("", ".", "..") or "/" in name for name in below):
+            raise ConfigError(f"{shown('/'.join(below))} in the torrent is no path of a file")
+        stamp = Stamp(0, 0, 0, 0, 0)
+        place = os.path.join(root, *below)
+        if file.length:
+            try:
+                status = os.stat(place)
+            except OSError as error:
+                raise ConfigError(f"cannot read {shown(place)}: {_reason(error)}") from error
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigError(f"{shown(place)} is not a file, as the torrent has it")
+            stamp = Stamp.of(status)
+            if stamp.size != file.length:
+                raise ConfigError(
+                    f"{shown(place)} has {stamp.size} bytes, the torrent says {file.length}"
+                )
+        files.append(PayloadFile(below, stamp, file.executable))
+    return Payload(root, metainfo.name, files)
 
 
 class _Listing:
