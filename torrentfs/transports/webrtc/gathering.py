@@ -152,10 +152,12 @@ class Gatherings:
             transport_policy=policy,
             **servers,
         )
+        gathering = asyncio.create_task(ice.gather_candidates())
         try:
-            await ice.gather_candidates()
+            await asyncio.shield(gathering)
         except BaseException:
-            await ice.close()
+            # aioice's questions to servers would outlive a gathering that is cancelled
+            self._start(_end(gathering, ice))
             raise
         if servers and not any(each.type != "host" for each in ice.local_candidates):
             self._silent_until = loop.time() + SILENCE
@@ -175,7 +177,7 @@ class Gatherings:
         task.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
-        """Free what is ready."""
+        """Free what is ready; a gathering that runs is waited for."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -186,3 +188,8 @@ class Gatherings:
             await self._ready.popleft().ice.close()
         if self._closing:
             await asyncio.wait(self._closing)
+
+
+async def _end(gathering: asyncio.Task[None], ice: IceConnection) -> None:
+    await asyncio.wait([gathering])
+    await ice.close()

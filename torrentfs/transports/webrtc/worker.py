@@ -93,7 +93,7 @@ class Worker:
             if self.connections:
                 await asyncio.wait(self.connections.values(), timeout=FAREWELL)
             if self._backend is not None:
-                await self._backend.aclose()
+                await asyncio.wait([asyncio.create_task(self._backend.aclose())], timeout=FAREWELL)
             for _, end in self._unsent:
                 if end is not None:
                     end.close()
