@@ -53,6 +53,7 @@ from scripts.bench_network import (
 from tests.swarm.mounted import TORRENTFS, Mounted, is_mounted, unmount
 from tests.swarm.nginx import web_seed
 from tests.swarm.proxy import proxy
+from tests.swarm.quiet import quiet_environment
 
 PROBE = 64 * KIB
 
@@ -182,8 +183,11 @@ def from_start(net: Swarm, number: int) -> float:
         *("--min-free-space", "0", "--log-file", str(net.work / "start.log")),
         *(str(net.made.torrent), str(point)),
     ]
+    environment = quiet_environment()
     started = time.monotonic()
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
+    )
     try:
         while time.monotonic() < started + 20:
             if is_mounted(point) and (point / FILM).exists():

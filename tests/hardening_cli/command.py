@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.swarm.mounted import TORRENTFS, is_mounted
+from tests.swarm.quiet import quiet_environment
 
 TORRENT = b"d4:infod6:lengthi5e4:name1:x12:piece lengthi16384e6:pieces20:" + b"h" * 20 + b"ee"
 """One file `x` of five bytes that nobody has."""
@@ -17,7 +17,7 @@ NOBODY = 65534
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Ours, without what a user may have set, and with a home of the test's own."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TORRENTFS_", "XDG_"))}
+    kept = quiet_environment(without=("TORRENTFS_", "XDG_"))
     return {**kept, "HOME": str(home), **more}
 
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.swarm.quiet import quiet_environment
+
 TORRENTFS = Path(sys.executable).parent / "torrentfs"
 
 
@@ -134,7 +136,7 @@ def mounted(
     output = work / f"{name}.out"
     argv = [str(TORRENTFS), "mount", "-f", "--cache-dir", str(cache), "--log-file", str(log)]
     argv += [*options, *map(str, sources), str(mountpoint)]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("TORRENTFS_")}
+    kept = quiet_environment()
     kept["XDG_CONFIG_HOME"] = str(work / "config")
     with output.open("ab") as terminal:
         process = subprocess.Popen(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.swarm.mounted import TORRENTFS
+from tests.swarm.quiet import quiet_environment
 
 
 class ShareFailed(Exception):
@@ -80,7 +81,7 @@ class Share:
 
 def environment(work: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Ours, without what a user may have set, and with a home in `work`."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("TORRENTFS_", "XDG_"))}
+    kept = quiet_environment(without=("TORRENTFS_", "XDG_"))
     return {**kept, "HOME": str(work / "home"), **(more or {})}
 
 
