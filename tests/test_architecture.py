@@ -43,6 +43,8 @@ ARROWS["cli"] = {"daemon", *ARROWS["daemon"]}
 ARROWS["__main__"] = {"cli"}
 
 PURE = {"metainfo", "wire", "scheduling"}
+DHT_WITH_TASKS = {"discovery/dht/node.py", "discovery/dht/source.py"}
+"""The rest of the DHT is pure as well; its random source is an argument, of this type."""
 IMPURE = {
     "asyncio",
     "anyio",
@@ -165,6 +167,20 @@ def test_formats_and_decisions_do_no_io(path: Path) -> None:
         imported for imported in imports(path) if any(matches(imported, name) for name in IMPURE)
     ]
     assert not wrong, f"{name_of(path)} is of a pure package but imports {wrong}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in modules() if name_of(path).startswith("discovery/dht/")],
+    ids=name_of,
+)
+def test_the_dht_does_no_io_but_in_its_node(path: Path) -> None:
+    if name_of(path) in DHT_WITH_TASKS:
+        return
+    impure = IMPURE - {"random"}
+    wrong = [name for name in imports(path) if any(matches(name, known) for known in impure)]
+    wrong += [name for name in imports(path) if matches(name, "random") and name != "random.Random"]
+    assert not wrong, f"{name_of(path)} is pure but imports {wrong}"
 
 
 @pytest.mark.parametrize("library", SOLE_IMPORTERS)

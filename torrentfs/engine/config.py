@@ -23,6 +23,16 @@ def default_cache_dir() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class DhtConfig:
+    """How to take part in the DHT."""
+
+    bootstrap: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports of nodes to begin with, where those of the last time do not answer."""
+    read_only: bool = False
+    """Ask, and answer nobody (BEP 43)."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionConfig:
     """Settings of one session; sizes in bytes, times in seconds."""
 
@@ -40,6 +50,10 @@ class SessionConfig:
     tcp: bool = True
     rtc: RtcConfig | None = field(default_factory=RtcConfig)
     """How to speak WebRTC (`bind` above holds, not its own), or None for not at all."""
+    dht: DhtConfig | None = field(default_factory=DhtConfig)
+    """How to take part in the DHT, or None for not at all."""
+    private: bool = False
+    """Whether a magnet is taken for private until its metadata is known (see `privacy`)."""
     web_seeds: bool = True
     upload: bool = True
     download_limit: int | None = None

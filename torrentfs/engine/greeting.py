@@ -40,6 +40,9 @@ def greeting(torrent: Torrent, connection: Connection, host: str) -> list[m.Mess
                 your_ip=host,
             )
         )
+    dht = torrent.swarm.dht
+    if dht is not None and connection.theirs is not None and connection.theirs.dht:
+        messages.append(m.Port(dht.node_port))
     if connection.fast and torrent.serving.allowed:
         pieces = allowed_fast_set(host, torrent.metainfo.hashes.wire[0], have.size)
         messages += [m.AllowedFast(piece) for piece in pieces if piece in have]

@@ -112,11 +112,15 @@ class MetadataFetch:
             for tracker in (trackers.statistics() if trackers is not None else ())
             if tracker.last_error
         ]
+        dht = self.swarm.dht
+        if dht is not None:
+            complaints.append(dht.words())
         if self.swarm.last_failure is not None:
             complaints.append(f"last peer {self.swarm.last_failure}")
         connected = len(self.swarm.connected)
         known = len(self.swarm.book)
-        if trackers is None and not known and not connected:
+        hopeful = trackers is not None or (dht is not None and dht.has_hope)
+        if not hopeful and not known and not connected:
             return "no tracker and no peer is known: name one with --tracker or --peer"
         return "; ".join([f"{connected} of {known} known peers connected", *complaints])
 
@@ -138,7 +142,7 @@ class MetadataFetch:
             port=self._listen_port or None,
         )
         await stream.send_many([*hello, connection.send(ours)])
-        attempt = _Attempt(self, connection)
+        attempt = _Attempt(self, connection, stream.remote[0])
         try:
             while not self._done.is_set():
                 answers = attempt.process(trio.current_time())
@@ -174,11 +178,12 @@ class MetadataFetch:
 class _Attempt:
     """What one peer has given so far. `process` is synchronous: messages in, messages out."""
 
-    def __init__(self, fetch: MetadataFetch, connection: Connection) -> None:
+    def __init__(self, fetch: MetadataFetch, connection: Connection, host: str) -> None:
         self.metainfo: Metainfo | None = None
         """Known and verified, piece layers apart."""
         self._fetch = fetch
         self._connection = connection
+        self._host = host
         self._offer: int | None = None
         self._assembler: MetadataAssembler | None = None
         self._layers: LayerFetch | None = None
@@ -205,6 +210,9 @@ class _Attempt:
                 answers.append(m.MetadataReject(event.piece))
             elif isinstance(event, m.MetadataReject):
                 raise RemoteProtocolError("does not have the metadata either")
+            elif isinstance(event, m.Port):
+                if self._fetch.swarm.dht is not None:
+                    self._fetch.swarm.dht.on_node(self._host, event.port)
             elif isinstance(event, m.Hashes) and self._layers is not None:
                 self._layers.on_hashes(event)
                 self._useful_at = now

@@ -283,6 +283,10 @@ class Peer:
             own = (event.your_ip, self.torrent.listen_port)
             self.torrent.swarm.book.on_told_own_address(own, self.remote[0])
 
+    def _on_port(self, event: m.Port, now: float) -> None:
+        if self.torrent.swarm.dht is not None:
+            self.torrent.swarm.dht.on_node(self.remote[0], event.port)
+
     def _on_question(self, event: m.MetadataRequest | m.HashRequest, now: float) -> None:
         self.sender.on_question(event)
 
@@ -346,9 +350,10 @@ _HANDLERS: dict[type, Callable[[Peer, Any, float], None]] = {
     m.RejectRequest: Peer._on_reject,
     m.AllowedFast: Peer._on_allowed_fast,
     m.ExtensionHandshake: Peer._on_extension_handshake,
+    m.Port: Peer._on_port,
     m.MetadataRequest: Peer._on_question,
     m.HashRequest: Peer._on_question,
     m.Hashes: Peer._on_hashes,
     m.HashReject: Peer._on_hash_reject,
 }
-"""What happens on each message; one not listed (suggest, port, unknown) needs nothing."""
+"""What happens on each message; one not listed (suggest, unknown) needs nothing."""

@@ -45,6 +45,8 @@ def complaints(torrent: Torrent) -> str:
             for tracker in swarm.trackers.statistics()
             if tracker.last_error
         ]
+    if swarm.dht is not None and not torrent.peers():
+        words.append(swarm.dht.words())
     if swarm.last_failure is not None and not torrent.peers():
         words.append(f"last peer {swarm.last_failure}")
     return "; ".join(words)

@@ -18,15 +18,19 @@ from typing import TYPE_CHECKING
 import trio
 
 from torrentfs import __version__
+from torrentfs.discovery.dht.node import DhtNode
+from torrentfs.discovery.dht.source import DhtSource
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.metadata import MetadataFetch
+from torrentfs.engine.privacy import ways
 from torrentfs.engine.regulars import Regulars
 from torrentfs.engine.rtc import open_rtc
 from torrentfs.engine.stats import SessionStatistics
 from torrentfs.engine.swarm import Places, Swarm, exchange_hello
 from torrentfs.engine.torrent import Torrent
 from torrentfs.errors import (
+    ConfigError,
     InvalidTorrent,
     MetadataTimeout,
     RemoteProtocolError,
@@ -38,12 +42,14 @@ from torrentfs.storage.base import CacheConfig
 from torrentfs.storage.tiered import Cache, open_cache
 from torrentfs.transports.http import HttpClient
 from torrentfs.transports.listener import Listener
+from torrentfs.transports.udp_port import UdpPort
 from torrentfs.transports.webseed import WebSeed
 from torrentfs.wire.connection import Connection
 from torrentfs.wire.peer_id import make_peer_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from pathlib import Path
 
     from torrentfs.engine.config import SessionConfig
     from torrentfs.engine.rtc import Rtc
@@ -59,6 +65,9 @@ log = logging.getLogger(__name__)
 
 MAX_HEARD = 200
 """Peers that a magnet's metadata search passes on to its torrent."""
+
+DHT_NODES = "dht-nodes"
+"""The file in the cache's directory with nodes of the last time."""
 
 CLIENT_VERSION = f"torrentfs/{__version__}"
 
@@ -79,6 +88,8 @@ class Session:
         self.client = client
         self.torrents: dict[str, Torrent] = {}
         self.port = 0
+        self.udp: UdpPort | None = None
+        self.dht: DhtNode | None = None
         self._nursery = nursery
         self._rtc = rtc
         self._rng = Random(os.urandom(16))
@@ -94,6 +105,30 @@ class Session:
         listener = Listener(self.config.port, bind=self.config.bind)
         await self._nursery.start(listener.serve, self._on_incoming)
         self.port = listener.port
+
+    async def start_datagrams(self) -> None:
+        """Open the UDP port, of the same number if that is free; after `start_listening`."""
+        try:
+            self.udp = UdpPort(self.port, bind=self.config.bind)
+        except ConfigError:
+            if self.config.port:  # the user asked for this one
+                raise
+            self.udp = UdpPort(0, bind=self.config.bind)
+        await self._nursery.start(self.udp.serve)
+
+    async def start_dht(self, keep: Path | None) -> None:
+        """Become a node of the DHT; `keep` is where nodes are kept for the next time."""
+        assert self.config.dht is not None
+        assert self.udp is not None
+        ip_filter = self.config.ip_filter
+        self.dht = DhtNode(
+            self.udp,
+            bootstrap=self.config.dht.bootstrap,
+            keep=keep,
+            read_only=self.config.dht.read_only,
+            blocks=ip_filter.blocks if ip_filter is not None else None,
+        )
+        await self._nursery.start(self.dht.run)
 
     async def resolve(
         self,
@@ -127,6 +162,7 @@ class Session:
         )
         tiers = [(url,) for url in magnet.trackers]
         fetch.swarm.trackers = self._trackers(tiers, fetch.swarm, lambda: Totals(0, 0, 1))
+        fetch.swarm.dht = self._dht_source(fetch.swarm, None)
         fetch.swarm.add_peers(magnet.peers, "user")
         self._register(magnet.hashes, fetch.swarm)
         try:
@@ -139,7 +175,9 @@ class Session:
             ) from None
         finally:
             self._unregister(fetch.swarm)
-        self._heard[metainfo.hashes.key] = fetch.peers[:MAX_HEARD]
+        # peers of a torrent that turns out to be private came from who must not know of it
+        heard = fetch.peers if fetch.swarm.dht is None or not metainfo.private else magnet.peers
+        self._heard[metainfo.hashes.key] = list(heard[:MAX_HEARD])
         return metainfo
 
     async def add(
@@ -215,6 +253,7 @@ class Session:
         )
         beside = metainfo.trackers if metainfo.private and metainfo.trackers else tiers
         swarm.trackers = self._trackers(tiers, swarm, lambda: _totals(torrent), beside)
+        swarm.dht = self._dht_source(swarm, metainfo.private, metainfo.nodes)
         if originals is not None:
             originals.on_regained = torrent.on_regained
         torrent.attach_swarm(swarm, self._web_seeds(metainfo, web_seeds))
@@ -244,6 +283,7 @@ class Session:
         """All torrents at this moment."""
         return SessionStatistics(
             port=self.port,
+            dht=self.dht.statistics() if self.dht is not None else None,
             torrents=tuple(torrent.statistics() for torrent in self.torrents.values()),
         )
 
@@ -280,6 +320,20 @@ class Session:
             rng=self._rng,
             on_peers=swarm.on_tracker_peers,
             beside=rtc.announcer(beside or tiers, swarm, totals) if rtc is not None else None,
+        )
+
+    def _dht_source(
+        self, swarm: Swarm, private: bool | None, nodes: Sequence[Address] = ()
+    ) -> DhtSource | None:
+        """The DHT for `swarm`, unless it must not be asked; `private` None: not known yet."""
+        if self.dht is None or not ways(self.config, private).dht:
+            return None
+        return DhtSource(
+            self.dht,
+            swarm.hashes.wire,
+            port=self.port or None,
+            on_peers=swarm.add_peers,
+            nodes=nodes,
         )
 
     def _register(self, hashes: InfoHashes, swarm: Swarm) -> None:
@@ -337,6 +391,9 @@ async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIt
         session = Session(config, cache, client, nursery, rtc)
         if config.tcp:
             await session.start_listening()
+            if config.dht is not None:
+                await session.start_datagrams()
+                await session.start_dht(config.cache_dir / DHT_NODES if cached else None)
         try:
             yield session
         finally:

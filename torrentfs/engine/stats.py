@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torrentfs.discovery.dht.node import DhtStatistics
+
 
 @dataclass(frozen=True, slots=True)
 class PeerStatistics:
@@ -58,3 +60,4 @@ class SessionStatistics:
 
     port: int
     torrents: tuple[TorrentStatistics, ...] = ()
+    dht: DhtStatistics | None = None

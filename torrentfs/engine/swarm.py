@@ -27,6 +27,7 @@ from torrentfs.wire.handshake import Handshake
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+    from torrentfs.discovery.dht.source import DhtSource
     from torrentfs.discovery.trackers import TrackerTiers
     from torrentfs.engine.config import SessionConfig
     from torrentfs.metainfo.hashes import InfoHashes
@@ -113,6 +114,7 @@ class Swarm:
         self.hashes = hashes
         self.book = PeerBook(blocks=config.ip_filter.blocks) if config.ip_filter else PeerBook()
         self.trackers = trackers
+        self.dht: DhtSource | None = None
         self.connected: dict[Address, PeerStream] = {}
         self.last_failure: str | None = None
         self._by_peer_id: dict[bytes, tuple[PeerStream, bool]] = {}
@@ -133,6 +135,8 @@ class Swarm:
             self._nursery = nursery
             if self.trackers is not None:
                 nursery.start_soon(self._announce, self.trackers)
+            if self.dht is not None:
+                nursery.start_soon(self._search, self.dht)
             task_status.started()
             try:
                 await self._dial_loop(nursery)
@@ -144,6 +148,12 @@ class Swarm:
             await trackers.run()
         except Exception:  # a bug of ours must cost the trackers, not the mount
             log.exception("%s: a bug while announcing", self.hashes)
+
+    async def _search(self, dht: DhtSource) -> None:
+        try:
+            await dht.run()
+        except Exception:  # as in `_announce`
+            log.exception("%s: a bug while searching the DHT", self.hashes)
 
     def add_peers(self, addresses: Iterable[Address], origin: str) -> None:
         """Learn of peers; they are dialled as places become free."""
@@ -157,6 +167,8 @@ class Swarm:
         nobody is connected, let no address rest for long."""
         if self.trackers is not None:
             self.trackers.announce_soon()
+        if self.dht is not None:
+            self.dht.search_soon()
         if not self.connected and self.book.shorten_rests(trio.current_time()):
             self._wakeup.set()
 
@@ -374,6 +386,7 @@ class Swarm:
             peer_id=self.peer_id,
             fast=True,
             extensions=True,
+            dht=self.dht is not None,
             v2=self.hashes.v2 is not None,
         )
 

@@ -443,6 +443,8 @@ class Torrent:
             return None
         if self.swarm.trackers is not None and (self.config.tcp or self.config.rtc is not None):
             return None
+        if self.swarm.dht is not None and self.swarm.dht.has_hope and self.config.tcp:
+            return None
         return "; ".join(filter(None, ["no peer, tracker or web seed is left", complaints(self)]))
 
     def why_missing(self, piece: int) -> str:

@@ -55,6 +55,8 @@ class Datagrams(Protocol):
     """What is needed of the session's UDP port."""
 
     @property
+    def port(self) -> int: ...
+    @property
     def families(self) -> frozenset[int]: ...
     def register(
         self, kind: Literal["dht"], handler: Callable[[memoryview, Address], None]
@@ -83,7 +85,8 @@ class DhtStatistics:
 class DhtNode:
     """A node on `port`; `run` it. `keep` is the file for the next start, None for none.
 
-    `bootstrap` are hosts (names or addresses) and ports of nodes to begin with.
+    `bootstrap` are hosts (names or addresses) and ports of nodes to begin with. Nothing is sent to,
+    or taken from, an IP address that `blocks`.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class DhtNode:
         bootstrap: Sequence[Address] = (),
         keep: Path | None = None,
         read_only: bool = False,
+        blocks: Callable[[str], bool] | None = None,
         rng: Random | None = None,
         resolve: Resolve = resolve_datagram,
     ) -> None:
@@ -102,6 +106,7 @@ class DhtNode:
         self._resolve = resolve
         self._due_at = float("-inf")
         self._due = trio.Event()
+        self._has_kept = False
         self.on_nodes: set[Callable[[], None]] = set()
         """Called when the first node is known."""
         self.dht = Dht(
@@ -109,14 +114,26 @@ class DhtNode:
             now=trio.current_time(),
             families=[family == socket.AF_INET6 for family in sorted(port.families)],
             read_only=read_only,
+            blocks=blocks,
         )
         port.register("dht", self._on_datagram)
+
+    @property
+    def port(self) -> int:
+        """The UDP port."""
+        return self._port.port
+
+    @property
+    def has_bootstrap(self) -> bool:
+        """Whether there are nodes to begin with, from the last time or the user."""
+        return bool(self._bootstrap) or self._has_kept
 
     # -- life ---------------------------------------------------------------------------------
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live until cancelled; what is known then is kept."""
         kept = await trio.to_thread.run_sync(self._read_kept)
+        self._has_kept = bool(kept)
         self.dht.remember(kept, trio.current_time())
         try:
             async with trio.open_nursery() as nursery:

@@ -77,7 +77,8 @@ STARTING_POINTS = 16
 
 
 class Dht:
-    """One node. `rng` must be unpredictable; `families` says IPv6 or not of each socket."""
+    """One node. `rng` must be unpredictable; `families` says IPv6 or not of each socket; who
+    is at an IP address that `blocks` does not exist for it."""
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ class Dht:
         now: float,
         families: Iterable[bool] = (False, True),
         read_only: bool = False,
+        blocks: Callable[[str], bool] | None = None,
     ) -> None:
         self.tables: dict[bool, RoutingTable] = {
             ipv6: RoutingTable(random_id(rng), ipv6=ipv6) for ipv6 in families
@@ -98,6 +100,7 @@ class Dht:
         """Responses that fit no question."""
         self.own_addresses = {ipv6: OwnAddress() for ipv6 in self.tables}
         self._rng = rng
+        self._blocks = blocks or (lambda host: False)
         self._outgoing: list[tuple[bytes, Address]] = []
         self._searches: set[Search] = set()
         self._waiting: deque[tuple[Search, list[Address]]] = deque()
@@ -188,6 +191,8 @@ class Dht:
 
     def receive(self, data: bytes, sender: Address, now: float) -> None:
         """A datagram came from this address."""
+        if self._blocks(sender[0]):
+            return
         try:
             message = parse_message(data)
         except BadQuery as bad:
@@ -259,7 +264,7 @@ class Dht:
         on_slow: Callable[[float], None] | None = None,
     ) -> bool:
         """Send a question; False when there are too many already."""
-        if self.calls.is_full:
+        if self.calls.is_full or self._blocks(address[0]):
             return False
         transaction = self.calls.begin(Waiting(address, now, on_answer, on_lost, on_slow))
         query = Query(

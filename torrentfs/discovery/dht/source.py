@@ -143,6 +143,20 @@ class DhtSource:
         """Nodes that took our announce in the last round."""
         return sum(search.announced for search in self._searches)
 
+    @property
+    def node_port(self) -> int:
+        """The UDP port of our node, to be told to peers (BEP 5 PORT)."""
+        return self._node.port
+
+    def on_node(self, host: str, port: int) -> None:
+        """A peer says that it has a node at its port."""
+        self._node.on_told((host, port))
+
+    @property
+    def has_hope(self) -> bool:
+        """Whether there is anybody to ask, now or later."""
+        return bool(self._node.dht.nodes or self._node.has_bootstrap or self._nodes)
+
     def words(self) -> str:
         """How it stands, for the person who waits."""
         nodes = self._node.dht.nodes
