@@ -208,12 +208,19 @@ async def test_intervals_are_within_bounds(
 async def test_completed_is_said_to_who_knows_us(autojump_clock: MockClock) -> None:
     tracker = FakeTracker(reply=OTHERS)
     async with peer(tracker) as a:
-        a.announcer.announce_completed()  # nobody knows us yet: `left` will say it
         await trio.sleep(10)
         a.announcer.announce_completed()
         await trio.sleep(10)
-    events = [event for _, event, _ in tracker.announces()]
-    assert events == ["started", "completed", "stopped"]
+    assert [event for _, event, _ in tracker.announces()] == ["started", "completed", "stopped"]
+
+
+async def test_completed_waits_for_started(autojump_clock: MockClock) -> None:
+    """A small torrent is whole before the first offers are made."""
+    tracker = FakeTracker(reply=OTHERS)
+    async with peer(tracker) as a:
+        a.announcer.announce_completed()
+        await trio.sleep(10)
+    assert [event for _, event, _ in tracker.announces()] == ["started", "completed", "stopped"]
 
 
 async def test_both_hashes_of_a_hybrid_torrent(autojump_clock: MockClock) -> None:

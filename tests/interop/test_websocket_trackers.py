@@ -15,7 +15,13 @@ import wsproto
 from wsproto.events import AcceptConnection, Request, TextMessage
 
 from tests.discovery.websockets import FakeSignaller
+from tests.interop.copying import MIB, copy_equals
 from tests.swarm.certificates import make_certificate
+from tests.swarm.child import ChildFailed
+from tests.swarm.mounted import MountFailed, mounted
+from tests.swarm.payload import write_file
+from tests.swarm.seeder import seed
+from tests.swarm.torrents import make_torrent
 from tests.swarm.tracker import Tracker, tracker
 from torrentfs.discovery import websocket, websocket_announcer, websocket_connection
 from torrentfs.discovery.trackers import Totals, TrackerTiers
@@ -353,3 +359,34 @@ async def test_connections_leave_from_the_bound_address() -> None:
     async with hostile(note) as url, peer(url, bind="127.0.0.7"):
         await until(lambda: seen)
     assert seen[0] == "127.0.0.7"
+
+
+def test_a_mount_tells_the_tracker_when_it_comes_finishes_and_goes(tmp_path: Path) -> None:
+    film = write_file(tmp_path / "payload" / "film.mkv", 9, 2 * MIB + 9)
+    with tracker(tmp_path) as server:
+        made = make_torrent(film, tmp_path / "t.torrent")
+        with (
+            seed(made.torrent, made.path, tmp_path) as seeder,
+            mounted(
+                made.torrent, tmp_path, "--peer", seeder.address, "--tracker", server.websocket
+            ) as mount,
+        ):
+            identity = server.wait_announce("start")
+            copy_equals(mount / made.path.name, made.path, tmp_path)
+            assert server.wait_announce("complete") == identity
+            assert mount.end() == 0
+            assert server.wait_announce("stop") == identity
+
+
+def test_without_webrtc_the_tracker_is_not_asked(tmp_path: Path) -> None:
+    film = write_file(tmp_path / "payload" / "film.mkv", 9, 2 * MIB + 9)
+    with tracker(tmp_path) as server:
+        made = make_torrent(film, tmp_path / "t.torrent")
+        link = made.magnet(tr=server.websocket)
+        with (
+            pytest.raises(MountFailed, match=r"ended with 3:[^$]*needs WebRTC"),
+            mounted(link, tmp_path, "--no-webrtc", "--metadata-timeout", "2s"),
+        ):
+            pytest.fail("mounted without metadata")
+        with pytest.raises(ChildFailed, match="no answer in 0"):
+            server.wait_announce("start", timeout=0.1)

@@ -292,7 +292,7 @@ class Post:
             self._forget([offer.offer_id for offer in offers])
             return
         now = trio.current_time()
-        self._soon = self._completed = False  # `left` says it, as long as nobody knows us
+        self._soon = False
         self.peers = 0
         self._sent_at = now
         self._reply_by = now + REPLY_TIME
