@@ -96,6 +96,34 @@ def test_a_source_with_bursts_is_as_fast_as_its_average() -> None:
     assert pace.depth() >= 120, "all that it may send at once is asked in time"
 
 
+def test_a_burst_may_be_greater_than_the_last() -> None:
+    """Each brings what was asked before it, so the queue must grow from one to the next."""
+    pace = Pace(initial=8, limit=500)
+    pace.on_asked(0.0)
+    asked = []
+    for burst in range(1, 12):
+        asked.append(pace.depth())
+        for n in range(asked[-1]):
+            pace.on_block(0.5 * burst - 0.4, BLOCK_LENGTH, 0.5 * burst + n * 1e-5)
+        for tick in range(1, 24):
+            pace.on_tick(0.5 * burst + 0.02 * tick)
+    assert pace.bursts
+    assert asked[-1] == 500, "and it did not stop before the limit"
+
+
+def test_one_silence_makes_no_bursts() -> None:
+    pace = Pace(initial=8, limit=500)
+    now = flow(pace, 0.05, 12.5e6, 2.0)
+    before = pace.depth()
+    for tick in range(15):
+        pace.on_tick(now + 0.02 * tick)
+    for n in range(200):  # what came meanwhile is read at once
+        pace.on_block(now, BLOCK_LENGTH, now + 0.3 + n * 1e-5)
+    assert not pace.bursts
+    now = flow(pace, 0.05, 12.5e6, 4.0, now + 0.31)
+    assert pace.depth() <= 1.5 * before
+
+
 def test_silence_counts_before_a_block_ends_it() -> None:
     pace = Pace(initial=8, limit=500)
     now = flow(pace, 0.05, 10e6, 2.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torrentfs.metainfo.geometry import Geometry
 from torrentfs.scheduling.agenda import ALL
 from torrentfs.scheduling.picker import Level, Picker, SourceKind, Want
-from torrentfs.scheduling.sharing import leave_front, may_serve, share_of
+from torrentfs.scheduling.sharing import PART, leave_front, may_serve, part_of_window, share_of
 
 MIB = 1024 * 1024
 
@@ -49,3 +49,18 @@ def test_a_suspect_steps_back_only_while_there_are_others() -> None:
     assert piece.sole == 2
     picker.remove_source(2, 1.0)
     assert may_serve(picker, picker.ledger.sources[1], piece)
+
+
+def test_who_sends_in_bursts_leaves_the_others_their_part() -> None:
+    picker = make(4e6, 4e6, 4e6)
+    first = picker.ledger.sources[1]
+    first.pace.pause, first.pace.peak, first.pace.steady = 0.5, 300e6, 4e6
+    assert first.pace.bursts
+    picker.set_agenda([Want(piece, Level.WINDOW, 9.0) for piece in range(3)], 0.0)
+    assert part_of_window(picker, first) == int(PART * 64)
+    asked = picker.pick(1, 1.0)
+    assert len(asked) <= int(PART * 64)
+    assert part_of_window(picker, first) <= 64 + 1, "what is in flight counts too"
+    assert len(asked) + len(picker.pick(2, 1.0)) + len(picker.pick(3, 1.0)) <= 3 * 64
+    picker.ledger.sources[2].snubbed = True
+    assert part_of_window(picker, first) > int(PART * 64)

@@ -4,8 +4,7 @@ No trio, no sockets, no bytes: blocks are numbers, time is a heap. A source is a
 round trip; it sends one block after the other at its bandwidth, with jitter if asked, may stall,
 die, choke or lie. A cancel travels like a request and removes what has not begun to be sent; but a
 source that is `eager`, as real ones are, has put what it was asked for into its socket by then.
-One with a `limit` sends at its full rate what its token bucket grants: libtorrent's, which fills
-twice a second, grants at once only what is saved beyond a second's worth, and saves three.
+One with a `limit` sends what it is granted at its full rate, as libtorrent does: see `Allowance`.
 With `by_block` a block is readable as it is here (BEP 52: its hash came before it).
 Readers are generators that yield ("read", file, offset, size) or ("sleep", seconds).
 """
@@ -31,6 +30,63 @@ TICK = 0.5
 Reader = "Generator[tuple, None, None]"
 
 
+class Allowance:
+    """What a source with an upload limit may send: libtorrent's bandwidth_manager in short.
+
+    A connection that has something to send asks for all of it, or for what it sent in a second of
+    late if that is more. It is given that at once only if a second's worth remains in the bucket;
+    else the request waits, and twice a second gets what has flowed into the bucket, until it has
+    all: then it may send the whole of it, in one burst. The bucket saves three seconds.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.rate = 0.0
+        """Bytes per second sent, averaged over five."""
+        self._bucket = 0.0
+        self._granted = 0.0
+        self._asked = 0.0
+        self._assigned = 0.0
+        self._sent = 0.0
+
+    def save(self, amount: float) -> None:
+        """Fill the bucket: small messages waited for it, and left most of it."""
+        self._bucket = amount
+
+    def may_send(self, queued: float) -> bool:
+        """With `queued` bytes to send: may the first go?"""
+        if not self.limit:
+            return True
+        if not self._asked:
+            asked = max(queued, self.rate) - self._granted
+            if asked > 0.0:
+                if self._bucket - asked >= self.limit:
+                    self._bucket -= asked
+                    self._granted += asked
+                else:
+                    self._asked = asked
+        return self._granted > 0.0
+
+    def on_sent(self, length: int) -> None:
+        """So many bytes have gone."""
+        self._granted -= length
+        self._sent += length
+
+    def on_tick(self, second: bool) -> None:
+        """Half a second has passed; `second`: a whole one."""
+        if second:
+            self.rate += (self._sent - self.rate) / 5.0
+            self._sent = 0.0
+        if self._asked:
+            self._bucket = min(self._bucket + self.limit * TICK, 3.0 * self.limit)
+            more = min(self._bucket, self._asked - self._assigned)
+            self._bucket -= more
+            self._assigned += more
+            if self._assigned >= self._asked:
+                self._granted += self._assigned
+                self._asked = self._assigned = 0.0
+
+
 class SimSource:
     """A peer (or web seed) with `rate` bytes per second and `rtt` seconds."""
 
@@ -53,8 +109,7 @@ class SimSource:
         self.rtt, self.rate, self.kind, self.reqq = rtt, rate, kind, reqq
         self.jitter, self.stalls, self.dies_at, self.lies = jitter, stalls, dies_at, lies
         self.fast, self.pieces, self.eager, self.limit = fast, pieces, eager, limit
-        self.quota = 0.0
-        self.granted = 0.0
+        self.allowance = Allowance(limit)
         self.queue: deque[Request] = deque()
         self.sending = False
         self.alive = True
@@ -131,7 +186,8 @@ class Swarm:
                     self.picker.on_have(name, piece)
             self.picker.on_unchoke(name, self.now)
         if source.limit:
-            self.at(self.rng.uniform(0.0, TICK), self._refill, name)
+            source.allowance.save(self.rng.uniform(0.0, source.limit))
+            self.at(self.rng.uniform(0.0, TICK), self._refill, name, False)
         if source.dies_at is not None:
             self.at(source.dies_at, self.kill, name)
         return name
@@ -149,35 +205,21 @@ class Swarm:
             if begin <= self.now < end:
                 self.at(end, self._serve, name)
                 return
-        if source.limit and not self._grant(source):
+        queued = sum(request.length for request in source.queue)
+        if not source.allowance.may_send(queued):
             return
         request = source.queue.popleft()
-        source.granted -= request.length
+        source.allowance.on_sent(request.length)
         source.sending = True
         spent = request.length / source.rate
         if source.jitter:
             spent *= 1.0 + self.rng.uniform(-source.jitter, source.jitter)
         self.at(self.now + spent, self._sent, name, request)
 
-    def _grant(self, source: SimSource) -> bool:
-        if source.granted > 0.0:
-            return True
-        wished = sum(request.length for request in source.queue)
-        if source.quota - wished < source.limit:
-            return False
-        source.quota -= wished
-        source.granted += wished
-        return True
-
-    def _refill(self, name: int) -> None:
-        source = self.sources[name]
-        wished = sum(request.length for request in source.queue)
-        source.quota = min(source.quota + source.limit * TICK, 3.0 * source.limit)
-        grant = max(0.0, min(source.quota, wished - source.granted))
-        source.quota -= grant
-        source.granted += grant
+    def _refill(self, name: int, second: bool) -> None:
+        self.sources[name].allowance.on_tick(second)
         self._serve(name)
-        self.at(self.now + TICK, self._refill, name)
+        self.at(self.now + TICK, self._refill, name, not second)
 
     def _sent(self, name: int, request: Request) -> None:
         source = self.sources[name]

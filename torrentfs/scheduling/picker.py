@@ -299,6 +299,8 @@ class Picker(Roster):
             if candidates:
                 candidates = sharing.leave_front(self, known, candidates, now)
                 ramp = known.pace.ramp(queued + len(asked), now) - queued
+                if known.pace.bursts:
+                    ramp = min(ramp, sharing.part_of_window(self, known) - queued)
                 if ramp < room:
                     room = ramp
                     self.ramp_at = now + hedging.RAMP_TICK

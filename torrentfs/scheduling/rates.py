@@ -17,9 +17,13 @@ is its round trip, what does it deliver per second, and how much may be in fligh
 * **Depth**: slow start as in TCP: `initial` blocks, one more for every block that arrives, which
   doubles per round trip; it ends when blocks begin to wait (HyStart) or the rate stops growing.
   From then on the depth is `peak x (round trip + slack)`, and no more than the average rate brings
-  in a round trip and a gap. The slack bridges the pauses of an event
+  in a round trip and two and a half gaps. The slack bridges the pauses of an event
   loop (10 ms at 600 MB/s are 6 MB, several hundred blocks) yet is all that a seek can find queued
   ahead of it beyond what is already on the way.
+* **Pause**: a source that was silent twice of late, and is fast between, sends in bursts. What a
+  burst brings is what was asked before it, so the depth is what comes in one and a half pauses, by
+  an average over several; each burst may so be greater than the last, until the limit is reached.
+  One silence alone may be a pause of our own, and changes nothing.
 * **Ramp**: what may be asked at once of a source that was idle is less, for one round trip: asked
   now or when the line could carry it, a block arrives at the same time, but a seek finds less ahead
   of it. (A CANCEL is no help: peers put what they are asked for into their socket at once.)
@@ -53,11 +57,18 @@ ASSUMED_RATE = 1_000_000.0
 LONGEST_GAP = 1.0
 """Seconds of silence that may pass for a habit of the source."""
 
+PAUSE = 0.1
+"""Seconds of silence from which a source may be one that sends in bursts."""
+
+PAUSES = 1.5
+"""How many pauses of such a source the queue should last."""
+
 RAMP = 8
 """Blocks of read-ahead asked at once of an idle source; the rest at the pace of its line."""
 
 _INTERVAL = 0.010
 _AVERAGE_SECONDS = 1.0
+_STEADY_SECONDS = 3.0
 _GAP_SECONDS = 3.0
 
 
@@ -99,9 +110,10 @@ class Pace:
     """Round trip, rate and depth of one source. `queued` arguments are blocks in flight to it."""
 
     __slots__ = (
-        "_age", "_asked_bytes", "_busy", "_bytes", "_end", "_flat", "_previous", "_probe_until",
-        "_rtt_at", "_start", "_total", "_waiting", "_weighed", "asked", "assumed", "gap", "growing",
-        "last", "limit", "peak", "rate", "rtt", "window",
+        "_age", "_asked_bytes", "_busy", "_bytes", "_end", "_flat", "_paused", "_paused_at",
+        "_previous", "_probe_until", "_rtt_at", "_start", "_steadily_busy", "_steadily_weighed",
+        "_total", "_waiting", "_weighed", "asked", "assumed", "gap", "growing", "last", "limit",
+        "pause", "peak", "rate", "rtt", "steady", "window",
     )  # fmt: skip
 
     def __init__(self, *, initial: int, limit: int) -> None:
@@ -110,10 +122,14 @@ class Pace:
         self.rate = 0.0
         """Average bytes per second while asked; 0.0 while unknown."""
         self.peak = 0.0
+        self.steady = 0.0
+        """The same as `rate`, averaged over several pauses."""
         self.assumed = ASSUMED_RATE
         """Stands for `rate` while that is unknown; less the longer a first block is awaited."""
         self.gap = 0.0
         """Longest silence of late while asked, seconds."""
+        self.pause = 0.0
+        """The shorter of the last two long silences while asked; 0.0: it has none."""
         self.growing = True
         self.window = initial
         self.limit = limit
@@ -130,6 +146,10 @@ class Pace:
         self._age = 0.0
         self._busy = 0.0
         self._weighed = 0.0
+        self._steadily_busy = 0.0
+        self._steadily_weighed = 0.0
+        self._paused = 0.0
+        self._paused_at = float("-inf")
         self._flat = 0
         self._previous = 0.0
         self._rtt_at = 0.0
@@ -166,6 +186,11 @@ class Pace:
         silent = now - self.last
         if silent > self.gap:
             self.gap = min(silent, LONGEST_GAP)
+        if silent > PAUSE:
+            silent = min(silent, LONGEST_GAP)
+            self.pause = min(self._paused, silent)
+            self._paused = silent
+            self._paused_at = now
         self.last = now
         if now >= self._end:
             self._measure(now, latency)
@@ -205,7 +230,14 @@ class Pace:
         passed = now - self._start
         sample = self._bytes / passed
         self._age += passed
-        keep = exp(-passed / min(_AVERAGE_SECONDS, max(0.5 * self._age, passed)))
+        young = max(0.5 * self._age, passed)
+        keep = exp(-passed / min(_STEADY_SECONDS, young))
+        self._steadily_busy = self._steadily_busy * keep + passed
+        self._steadily_weighed = self._steadily_weighed * keep + self._bytes
+        self.steady = self._steadily_weighed / self._steadily_busy
+        if now - self._paused_at > _STEADY_SECONDS:
+            self.pause = self._paused = 0.0
+        keep = exp(-passed / min(_AVERAGE_SECONDS, young))
         self._busy = self._busy * keep + passed
         self._weighed = self._weighed * keep + self._bytes
         self.rate = max(self._weighed / self._busy, 1.0)
@@ -233,15 +265,23 @@ class Pace:
             self._probe_until = now + 2.0 * max(self.rtt, _INTERVAL)
         self._begin(now)
 
+    @property
+    def bursts(self) -> bool:
+        """Whether it sends in bursts: it is silent again and again, and fast between."""
+        return self.pause > PAUSE and self.peak > 2.0 * self.steady
+
     def depth(self) -> int:
         """Blocks that may be in flight now."""
         if self.growing or not self.rate:
             return min(self.window, self.limit)
         rtt = self.rtt or ASSUMED_RTT
-        most = min(
-            self.peak * (rtt + SLACK),
-            self.rate * (rtt + max(MOST_QUEUED_SECONDS, 2.5 * self.gap)),
-        )
+        if self.bursts:
+            most = PAUSES * self.steady * max(self.pause, rtt)
+        else:
+            most = min(
+                self.peak * (rtt + SLACK),
+                self.rate * (rtt + max(MOST_QUEUED_SECONDS, 2.5 * self.gap)),
+            )
         if self._probe_until:
             most = self.peak * rtt * 0.5
         return max(MIN_DEPTH, min(int(most / BLOCK_LENGTH) + 2, self.limit))
@@ -256,7 +296,8 @@ class Pace:
         return min(depth, RAMP + int(self.peak * passed / BLOCK_LENGTH))
 
     def arrival(self, queued: int, now: float) -> float:
-        """Seconds until a block asked now would be here, behind `queued` others.
+        """Seconds until a block asked now would be here, behind `queued` others; of a source that
+        sends in bursts at worst, or seeks would now and then wait for the next burst.
 
         While blocks flow, the queue drains within `queued / rate` and the round trip overlaps
         it; before the first block the round trip comes first.
@@ -269,7 +310,8 @@ class Pace:
                 drain += max(0.0, self.asked + rtt - now)
             drain = max(drain, self.silence(now))
         block = BLOCK_LENGTH / rate
-        return max(rtt, drain) + block + 0.5 * max(0.0, self.gap - block)
+        wait = self.pause if self.bursts else 0.5 * max(0.0, self.gap - block)
+        return max(rtt, drain) + block + wait
 
     def silence(self, now: float) -> float:
         """Seconds that an answer is overdue (0.0: it is not), given that something is in flight."""

@@ -1,8 +1,8 @@
 """What one source should take of what is wanted, given all the others.
 
 An urgent piece is shared by water filling (`urgency.share`); a piece whose hash failed comes from
-one source, so that blame can decide; and the front of the read-ahead is left to those who can bring
-it in time.
+one source, so that blame can decide; the front of the read-ahead is left to those who can bring
+it in time; and who sends in bursts leaves the others their part of it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
+from torrentfs.scheduling.rates import MIN_DEPTH
 from torrentfs.scheduling.urgency import line, share
 
 if TYPE_CHECKING:
     from torrentfs.scheduling.ledger import OpenPiece
     from torrentfs.scheduling.picker import Picker
     from torrentfs.scheduling.source import Source
+
+
+PART = 0.8
+"""Of an equal part of the read-ahead: the rest is for who has nothing to do."""
 
 
 def share_of(
@@ -87,3 +92,18 @@ def leave_front(picker: Picker, source: Source, candidates: int, now: float) -> 
         if other is not source and not other.snubbed and other.pace.rate > source.pace.rate:
             mine |= other.reach(picker.ledger.ahead)
     return candidates & ~mine
+
+
+def part_of_window(picker: Picker, source: Source) -> int:
+    """How many blocks of read-ahead a source that sends in bursts may hold.
+
+    The reader takes blocks in order, so it waits for the slowest of those who hold the front of the
+    window; and one whose burst has just come would take all that is free then. So each holds an
+    equal part, or less: the rates of such sources differ more by chance than in truth.
+    """
+    ledger = picker.ledger
+    sources = ledger.sources.values()
+    blocks = ledger.ahead.free.bit_count() * ledger.per_piece
+    blocks += sum(len(other.in_flight) for other in sources)
+    others = sum(other.usable and not other.snubbed for other in sources)
+    return max(MIN_DEPTH, int(PART * blocks / max(1, others)))
