@@ -15,6 +15,7 @@ from torrentfs.daemon.background import Ended
 from torrentfs.daemon.sharing import ShareConfig, ShareReport, Sharing
 from torrentfs.metainfo.magnet import parse_magnet
 from torrentfs.metainfo.torrent_file import parse_torrent
+from torrentfs.transports.webrtc.config import RtcConfig
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -74,7 +75,7 @@ def test_with_a_tracker_the_link_does_not_name_this_machine(
     lines = dict(line.split(":", 1) for line in result.stdout.splitlines())
     magnet = parse_magnet(lines["Magnet"].strip())
     assert (magnet.peers, magnet.trackers) == ((), (TRACKER,))
-    assert "Note" not in lines
+    assert lines["Note"].strip().startswith("no tracker is a WebSocket one")
     assert served[0].shared[0].metainfo.trackers == ((TRACKER,),)
 
 
@@ -92,6 +93,21 @@ def test_options_reach_the_session(run: Run, tree: Path, served: list[ShareConfi
     session = config.session
     assert (session.port, session.upload_limit, session.bind) == (5000, 1 << 20, "127.0.0.1")
     assert config.peers == (("10.0.0.1", 7),)
+    assert (session.tcp, session.rtc, session.ip_filter) == (True, RtcConfig(), None)
+
+
+def test_browsers_alone_and_none_at_all(
+    run: Run, tree: Path, served: list[ShareConfig], tmp_path: Path
+) -> None:
+    result = run("share", "--no-tcp", "--tracker", "ws://127.0.0.1:1", "--json", str(tree))
+    assert json.loads(result.stdout)["peers"] == []
+    result = run("share", "--no-webrtc", "--tracker", TRACKER, str(tree))
+    assert "Note" not in result.stdout
+    (tmp_path / "filter").write_text("192.0.2.0/24\n")
+    assert run("share", "--ip-filter", str(tmp_path / "filter"), str(tree)).exit_code == 0
+    assert [c.session.tcp for c in served] == [False, True, True]
+    assert [c.session.rtc for c in served] == [RtcConfig(), None, RtcConfig()]
+    assert served[2].session.ip_filter is not None
 
 
 def test_sharing_again_is_no_trouble(run: Run, tree: Path, served: list[ShareConfig]) -> None:

@@ -23,7 +23,7 @@ from torrentfs import __version__
 from torrentfs.cli.options import SIZE, WEB_SEED, Parsed
 from torrentfs.cli.output import complain, printable
 from torrentfs.daemon.outcome import Interrupted
-from torrentfs.daemon.quantities import format_size, parse_url
+from torrentfs.daemon.quantities import format_rate, format_size, parse_url
 from torrentfs.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -217,16 +217,25 @@ def hashing_bar(name: str, size: int) -> Iterator[Callable[[int], None]]:
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """In the units of all else here."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(format_rate(speed) if speed else "")
 
     columns = (
         TextColumn("hashing {task.description}", markup=False),
         BarColumn(),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        Speed(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torrentfs.cli.making import Made
     from torrentfs.daemon.sharing import ShareConfig, ShareReport, Sharing
     from torrentfs.engine.config import SessionConfig
+    from torrentfs.metainfo.torrent_file import Metainfo
     from torrentfs.storage.payload import Payload
 
 
@@ -75,6 +76,14 @@ if TYPE_CHECKING:
     "--bind-interface", metavar="IF", help="Use this network interface (or local address) only."
 )
 @rtc_options
+@click.option("--no-tcp", is_flag=True, help="Use no TCP peers.")
+@click.option(
+    "--ip-filter",
+    metavar="FILE",
+    type=PATH,
+    multiple=True,
+    help="Never talk to peers in these address ranges. May be repeated.",
+)
 @click.option(
     "--upload-limit", metavar="RATE", type=RATE, help="Bytes a second, like 1M.  [default: none]"
 )
@@ -152,15 +161,19 @@ def default_directory() -> Path:
 
 def make_session(options: dict[str, Any]) -> SessionConfig:
     """The session's settings; ConfigError."""
+    from torrentfs.daemon.filters import read_ip_filters
     from torrentfs.daemon.interfaces import address_of
     from torrentfs.engine.config import SessionConfig
 
     bind = address_of(options["bind_interface"]) if options["bind_interface"] else None
-    check_port(bind, options["port"])
+    if not options["no_tcp"]:
+        check_port(bind, options["port"])
     return SessionConfig(
         port=options["port"],
         bind=bind,
+        tcp=not options["no_tcp"],
         rtc=rtc_config(options),
+        ip_filter=read_ip_filters(tuple(map(absolute, options["ip_filter"]))),
         upload_limit=options["upload_limit"],
     )
 
@@ -240,12 +253,23 @@ class Announcer:
                 continue
             for line in tell(said):
                 click.echo(line)
-            click.echo(f"{'Address:':<16}{', '.join(said['peers'])}")
-            if not made.metainfo.trackers:
-                click.echo(
-                    f"{'Note:':<16}no --tracker: only those who are told this address find it"
-                )
+            if said["peers"]:
+                click.echo(f"{'Address:':<16}{', '.join(said['peers'])}")
+            note = self._note(made.metainfo)
+            if note:
+                click.echo(f"{'Note:':<16}{note}")
         sys.stdout.flush()
+
+    def _note(self, metainfo: Metainfo) -> str:
+        """Who cannot find it, and what would help."""
+        urls = [url for tier in metainfo.trackers for url in tier]
+        if not urls:
+            return "no --tracker: only those who are told this address find it"
+        if self._config.session.rtc is not None and not any(
+            url.startswith(("ws:", "wss:")) for url in urls
+        ):
+            return "no tracker is a WebSocket one (ws://, wss://): web pages do not find it"
+        return ""
 
     def _describe(self, made: Made, place: Path, sharing: Sharing) -> dict[str, Any]:
         from dataclasses import replace
@@ -254,7 +278,9 @@ class Announcer:
         from torrentfs.daemon.sharing import own_addresses
         from torrentfs.metainfo.magnet import magnet_of
 
-        peers = [(host, sharing.port) for host in own_addresses(self._config.session.bind)]
+        session = self._config.session
+        hosts = own_addresses(session.bind) if session.tcp else []
+        peers = [(host, sharing.port) for host in hosts]
         magnet = magnet_of(made.metainfo)
         if not made.metainfo.trackers:  # a public link need not name the machine
             magnet = replace(magnet, peers=tuple(peers))
