@@ -262,6 +262,8 @@ async def test_a_refusal_is_shown_and_backs_off(autojump_clock: MockClock) -> No
         await trio.sleep(2000)
         (row,) = a.announcer.statistics()
         assert (row.last_error, row.failures) == (None, 0)
+    events = [event for _, event, _ in tracker.announces()]
+    assert events[:6] == ["started"] * 6  # until one is answered
     times = [at for at, _, _ in tracker.announces()][:6]
     gaps = [after - before for before, after in itertools.pairwise(times)]
     for n, gap in enumerate(gaps[:4]):

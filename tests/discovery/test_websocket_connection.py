@@ -192,6 +192,15 @@ async def test_messages_are_capped_and_memory_with_them(autojump_clock: MockCloc
         nursery.cancel_scope.cancel()
 
 
+async def test_a_message_of_nothing_ends(autojump_clock: MockClock) -> None:
+    """Empty fragments without end: each is kept until its message is whole."""
+    async with connected() as (socket, server), trio.open_nursery() as nursery:
+        nursery.start_soon(server.stream.send_all, b"\x01\x00" + b"\x00\x00" * 10_000)
+        with pytest.raises(RemoteProtocolError, match="a message of more than"):
+            await socket.receive()
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     "raw", [b"\x89\x00", b"\x81\x00", b"\x01\x00" + b"\x00\x00" * 9 + b"\x80\x00"]
 )

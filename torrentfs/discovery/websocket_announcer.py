@@ -301,7 +301,7 @@ class Post:
         self._offers.add([offer.offer_id for offer in offers], now)
         if offers:
             self._appetite = max(1, self._appetite // 2)
-        if await self._say(socket, "" if self._told else "started", offers):
+        if await self._say(socket, "" if self._answered else "started", offers):
             self._announcer.offers_sent += len(offers)
         else:
             now = trio.current_time()

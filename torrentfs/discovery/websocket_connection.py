@@ -58,6 +58,8 @@ SEND_TIMEOUT = 20.0
 CLOSE_TIMEOUT = 0.5
 """Seconds for a polite end."""
 RECEIVE_SIZE = 16 * limits.KIB
+FRAGMENT_BYTES = 64
+"""What a fragment takes beside its text: empty ones without end are no way around the cap."""
 BURST, RATE = 4000.0, 1000.0
 """Price of a frame is 1 and 1 for each KiB: 200 messages of 4 KiB a second, 800 at once."""
 
@@ -119,7 +121,7 @@ class WebSocket:
             cost = 1.0
             if isinstance(event, TextMessage | BytesMessage):
                 parts.append(event.data if isinstance(event, TextMessage) else bytes(event.data))
-                size += len(event.data)
+                size += FRAGMENT_BYTES + len(event.data)
                 cost += len(event.data) / limits.KIB
                 if size > limits.MAX_SIGNAL_BYTES:
                     raise RemoteProtocolError(f"a message of more than {size} bytes")
