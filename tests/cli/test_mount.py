@@ -92,7 +92,7 @@ def test_what_is_not_there_yet_may_be_switched_off(
     flags = ["--no-dht", "--no-pex", "--no-lsd", "--no-utp", "--no-webrtc", "--private"]
     assert run("mount", MAGNET, str(home), *flags).exit_code == 0
     assert len(configs) == 1
-    assert "--no-dht" not in run("mount", "--help").stdout
+    assert "--no-pex" not in run("mount", "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,9 @@ def test_defaults_are_those_of_the_engine(run: Run, home: Path, configs: list[Mo
     assert run("mount", MAGNET, str(home)).exit_code == 0
     session = configs[0].session
     assert session.cache_dir == Path(mount_command.SessionConfig().cache_dir)
-    assert session == mount_command.SessionConfig(cache_dir=session.cache_dir, allow_local=False)
+    assert session == mount_command.SessionConfig(
+        cache_dir=session.cache_dir, dht=session.dht, allow_local=False
+    )
     assert os.path.isabs(session.cache_dir)
     assert run("mount", MAGNET, str(home), "--allow-local").exit_code == 0
     assert configs[1].session.allow_local

@@ -1,7 +1,7 @@
 """`torrentfs mount`: options to a `MountConfig`, then the service in the background or here.
 
 The defaults shown are the engine's own (`SessionConfig`). What the command line promises for
-later features is treated by what it asks: `--no-dht` and its like are true already and accepted,
+later features is treated by what it asks: `--no-pex` and its like are true already and accepted,
 so that a script written for tomorrow runs today; an option that asks for something that is not
 there (`--proxy`, `--encryption`) is refused, because to ignore it could betray its user.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from torrentfs.cli.dht import dht_config, dht_options
 from torrentfs.cli.options import (
     DURATION,
     ENVVAR_PREFIX,
@@ -162,6 +163,8 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
 )
 @_flag("--no-tcp", help="Use no TCP peers.")
 @rtc_options
+@dht_options
+@_flag("--private", help="Take magnets for private until their file list is known: no DHT.")
 @_flag("--no-web-seeds", help="Use no web seeds.")
 @_flag("--no-upload", help="Send nothing to other peers.")
 @_flag("--allow-local", help="Let public URLs redirect to addresses of this network.")
@@ -183,11 +186,9 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
     help="Read options from this file.  [default: ~/.config/torrentfs/config.toml]",
 )
 @click.option("-v", "--verbose", count=True, help="Log more; -vv logs everything.")
-@_already_so("--no-dht", "DHT")
 @_already_so("--no-pex", "peer exchange")
 @_already_so("--no-lsd", "local discovery")
 @_already_so("--no-utp", "uTP")
-@_already_so("--private", "DHT, peer exchange or local discovery")
 def mount(**options: Any) -> int:
     """Mount each SOURCE on the directory MOUNTPOINT, and return when it is there.
 
@@ -228,6 +229,8 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         bind=address_of(bind) if bind else None,
         tcp=not options["no_tcp"],
         rtc=rtc_config(options),
+        dht=dht_config(options),
+        private=options["private"],
         web_seeds=not options["no_web_seeds"],
         upload=not options["no_upload"],
         download_limit=options["download_limit"],
