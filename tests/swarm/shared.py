@@ -8,7 +8,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,23 @@ def shared(
     bind: str = "127.0.0.1",
     timeout: float = 60.0,
     name: str = "share",
+    before: Sequence[str] = (),
 ) -> Iterator[Share]:
-    """Share `path` on loopback and wait until peers may come; logs and home are below `work`."""
+    """Share `path` on loopback and wait until peers may come; logs and home are below `work`.
+
+    `before` is a command that runs it (setpriv).
+    """
     log = work / f"{name}.log"
-    argv = [str(TORRENTFS), "share", "--json", "--bind-interface", bind, *options, str(path)]
+    argv = [
+        *before,
+        str(TORRENTFS),
+        "share",
+        "--json",
+        "--bind-interface",
+        bind,
+        *options,
+        str(path),
+    ]
     with log.open("ab") as errors:
         process = subprocess.Popen(
             argv,
