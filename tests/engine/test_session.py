@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from tests.metainfo.torrents import PAYLOAD, VERSIONS, Version, build
 from tests.swarm.payload import write_tree
+from torrentfs.discovery import port_mapping
 from torrentfs.engine.config import SessionConfig
 from torrentfs.engine.session import Session, open_session
 from torrentfs.errors import DataUnavailable, InvalidTorrent, MetadataTimeout
@@ -19,6 +21,7 @@ from torrentfs.metainfo.torrent_file import Metainfo, build_torrent, parse_info,
 from torrentfs.storage.hashing import Recipe, builder_for, hash_payload
 from torrentfs.storage.originals import Originals, originals_of
 from torrentfs.storage.payload import list_payload
+from torrentfs.wire.port_control import Mapped, Protocol
 
 KIB = 1024
 LARGE = {("big",): hashlib.shake_128(b"big").digest(1024 * KIB)}
@@ -122,6 +125,32 @@ async def test_a_v2_torrent_without_layers_is_refused(tmp_path: Path) -> None:
     async with open_session(config(tmp_path, tcp=False)) as session:
         with pytest.raises(InvalidTorrent, match="lacks its piece layers"):
             await session.add(bare)
+
+
+@pytest.mark.real
+async def test_the_port_that_the_gateway_opened_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Way:
+        async def map(self, protocol: Protocol, port: int, external: int, lifetime: int) -> Mapped:
+            await trio.lowlevel.checkpoint()
+            return Mapped(protocol, port, 7000, lifetime, 1, "203.0.113.7")
+
+    monkeypatch.setattr(port_mapping.Gateways, "__call__", lambda self: [("test", Way())])
+    files = {("a",): b"x" * 100}
+    before, after = (parse_torrent(build("v1", files | {(n,): b"y"})) for n in ("b", "c"))
+    settings = config(tmp_path, port_mapping=True)
+    async with open_session(settings) as session:
+        early = await session.add(before, trackers=["http://127.0.0.1:1/announce"])
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        late = await session.add(after, trackers=["http://127.0.0.1:1/announce"])
+        for torrent in (early, late):
+            assert torrent.swarm.trackers is not None
+            assert torrent.swarm.trackers.announced_port == 7000
+        assert session.port != 7000
+        seen = session.statistics().mapping
+        assert seen is not None
+        assert seen.ports[0] == ("tcp", session.port, 7000)
 
 
 async def test_leaving_fails_reads_that_wait(tmp_path: Path) -> None:

@@ -20,10 +20,13 @@ from typing import Protocol as Interface
 
 import trio
 
+from torrentfs.discovery.gateway import PortControl, find_gateway
+from torrentfs.discovery.upnp import Upnp
 from torrentfs.errors import RemoteProtocolError, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from random import Random
 
     from torrentfs.wire.port_control import Mapped, Protocol
 
@@ -62,6 +65,28 @@ class PortMappingStatistics:
     address: str | None
     """The gateway's address outside, as it says."""
     last_error: str | None
+
+
+class Gateways:
+    """The ways there are now, asked from the local IPv4 address `bind` if that is given."""
+
+    def __init__(self, rng: Random, *, bind: str | None = None) -> None:
+        self._rng = rng
+        self._bind = bind
+        self._upnp = Upnp(bind=bind)
+        self._known: dict[str, PortControl] = {}
+
+    def __call__(self) -> Sequence[tuple[str, Way]]:
+        """PCP or NAT-PMP where there is a default gateway; UPnP finds its own by multicast."""
+        gateway = find_gateway()
+        if gateway is None:
+            return ()
+        control = self._known.get(gateway.address)
+        if control is None:
+            # one gateway at a time: the address of another network means nothing here
+            control = PortControl(gateway.address, self._rng, bind=self._bind)
+            self._known = {gateway.address: control}
+        return (("PCP/NAT-PMP", control), ("UPnP", self._upnp))
 
 
 class PortMapping:

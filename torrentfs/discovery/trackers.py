@@ -131,6 +131,8 @@ class TrackerTiers:
         self.on_peers: OnPeers = on_peers or (lambda addresses, url: None)
         self._info_hashes = tuple(info_hashes)
         self._peer_id = peer_id
+        self.announced_port = port
+        """Where peers reach us from outside: another than ours behind some gateways."""
         self._port = port
         self._client = client
         self._totals = totals
@@ -346,7 +348,7 @@ class TrackerTiers:
             info_hash=info_hash,
             peer_id=self._peer_id,
             # trackers refuse port 0, and nobody who does not listen is reached at port 1
-            port=self._port or 1,
+            port=self.announced_port or 1,
             uploaded=totals.uploaded,
             downloaded=totals.downloaded,
             left=totals.left,

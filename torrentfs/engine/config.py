@@ -52,6 +52,8 @@ class SessionConfig:
     """How to speak WebRTC (`bind` above holds, not its own), or None for not at all."""
     dht: DhtConfig | None = field(default_factory=DhtConfig)
     """How to take part in the DHT, or None for not at all."""
+    port_mapping: bool = False
+    """Whether the gateway is asked to let peers in (the command line does by default)."""
     private: bool = False
     """Whether a magnet is taken for private until its metadata is known (see `privacy`)."""
     web_seeds: bool = True

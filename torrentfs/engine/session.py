@@ -20,6 +20,7 @@ import trio
 from torrentfs import __version__
 from torrentfs.discovery.dht.node import DhtNode
 from torrentfs.discovery.dht.source import DhtSource
+from torrentfs.discovery.port_mapping import Gateways, Port, PortMapping
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.metadata import MetadataFetch
@@ -88,6 +89,9 @@ class Session:
         self.client = client
         self.torrents: dict[str, Torrent] = {}
         self.port = 0
+        self.announced_port = 0
+        """Where peers reach our port from outside: another one behind some gateways."""
+        self.mapping: PortMapping | None = None
         self.udp: UdpPort | None = None
         self.dht: DhtNode | None = None
         self._nursery = nursery
@@ -97,6 +101,8 @@ class Session:
         self._limits = Limits(RateLimit(config.download_limit), RateLimit(config.upload_limit))
         self._places = Places(config.max_connections)
         self._swarms: dict[bytes, Swarm] = {}
+        if rtc is not None:
+            rtc.swarms = self._swarms
         self._heard: dict[str, list[Address]] = {}
         self._adding = trio.Lock()
 
@@ -104,7 +110,7 @@ class Session:
         """Open the port for incoming peers; before anything is added."""
         listener = Listener(self.config.port, bind=self.config.bind)
         await self._nursery.start(listener.serve, self._on_incoming)
-        self.port = listener.port
+        self.port = self.announced_port = listener.port
 
     async def start_datagrams(self) -> None:
         """Open the UDP port, of the same number if that is free; after `start_listening`."""
@@ -129,6 +135,25 @@ class Session:
             blocks=ip_filter.blocks if ip_filter is not None else None,
         )
         await self._nursery.start(self.dht.run)
+
+    def start_port_mapping(self) -> None:
+        """Ask the gateway to let peers in to our ports; after these are open."""
+        ports = [Port("tcp", self.port)]
+        if self.udp is not None:
+            ports.append(Port("udp", self.udp.port))
+        ways = Gateways(self._rng, bind=self.config.bind)
+        self.mapping = PortMapping(ports, ways, self._on_port_mapped)
+        self._nursery.start_soon(self.mapping.run)
+
+    def _on_port_mapped(self, protocol: str, external: int) -> None:
+        if protocol != "tcp":
+            return
+        self.announced_port = external
+        for swarm in self._swarms.values():
+            if swarm.trackers is not None:
+                swarm.trackers.announced_port = external
+            if swarm.dht is not None:
+                swarm.dht.announced_port = external
 
     async def resolve(
         self,
@@ -157,7 +182,7 @@ class Session:
             config=self.config,
             places=self._places,
             client_version=CLIENT_VERSION,
-            listen_port=self.port,
+            listen_port=self.announced_port,
             on_progress=on_progress,
         )
         tiers = [(url,) for url in magnet.trackers]
@@ -240,7 +265,7 @@ class Session:
             added=added,
             rng=self._rng,
             client_version=CLIENT_VERSION,
-            listen_port=self.port,
+            listen_port=self.announced_port,
             select=select,
         )
         tiers = [*metainfo.trackers, *((url,) for url in trackers)]
@@ -284,6 +309,7 @@ class Session:
         return SessionStatistics(
             port=self.port,
             dht=self.dht.statistics() if self.dht is not None else None,
+            mapping=self.mapping.statistics() if self.mapping is not None else None,
             torrents=tuple(torrent.statistics() for torrent in self.torrents.values()),
         )
 
@@ -310,7 +336,7 @@ class Session:
         if not any(tiers):
             return None
         rtc = self._rtc
-        return TrackerTiers(
+        trackers = TrackerTiers(
             tiers,
             swarm.hashes.wire,
             self._peer_id,
@@ -321,6 +347,8 @@ class Session:
             on_peers=swarm.on_tracker_peers,
             beside=rtc.announcer(beside or tiers, swarm, totals) if rtc is not None else None,
         )
+        trackers.announced_port = self.announced_port
+        return trackers
 
     def _dht_source(
         self, swarm: Swarm, private: bool | None, nodes: Sequence[Address] = ()
@@ -328,13 +356,15 @@ class Session:
         """The DHT for `swarm`, unless it must not be asked; `private` None: not known yet."""
         if self.dht is None or not ways(self.config, private).dht:
             return None
-        return DhtSource(
+        source = DhtSource(
             self.dht,
             swarm.hashes.wire,
             port=self.port or None,
             on_peers=swarm.add_peers,
             nodes=nodes,
         )
+        source.announced_port = self.announced_port or None
+        return source
 
     def _register(self, hashes: InfoHashes, swarm: Swarm) -> None:
         for form in hashes.wire:
@@ -394,6 +424,8 @@ async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIt
             if config.dht is not None:
                 await session.start_datagrams()
                 await session.start_dht(config.cache_dir / DHT_NODES if cached else None)
+            if config.port_mapping:
+                session.start_port_mapping()
         try:
             yield session
         finally:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torrentfs.discovery.dht.node import DhtStatistics
+    from torrentfs.discovery.port_mapping import PortMappingStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +62,4 @@ class SessionStatistics:
     port: int
     torrents: tuple[TorrentStatistics, ...] = ()
     dht: DhtStatistics | None = None
+    mapping: PortMappingStatistics | None = None

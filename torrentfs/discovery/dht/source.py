@@ -60,6 +60,8 @@ class DhtSource:
         """Rounds that are over."""
         self._node = node
         self._info_hashes = tuple(info_hashes)
+        self.announced_port = port
+        """Where peers reach us from outside; None: nowhere."""
         self._port = port
         self._nodes = tuple(nodes)[:MAX_ROUTERS]
         self._routers: list[Address] = []
@@ -122,7 +124,7 @@ class DhtSource:
                 self._node.search(
                     info_hash,
                     on_peers,
-                    announce_port=self._port,
+                    announce_port=self.announced_port,
                     on_done=lambda search: done.set(),
                     routers=self._routers,
                     urgent=urgent,
