@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from tests.engine.kit import OUR_ID, PIECE, FakePeer, Rig, rig
 from tests.streams import MemoryStream, memory_stream_pair
 from torrentfs.engine.config import SessionConfig
-from torrentfs.engine.rtc import RtcPeers, open_rtc
+from torrentfs.engine.rtc import Rtc, RtcPeers, open_rtc
 from torrentfs.errors import DataUnavailable, TransportError
 from torrentfs.transports.webrtc.bridge import Offer as MadeOffer
 from torrentfs.wire import messages as m
@@ -94,8 +94,10 @@ class Page:
     def __init__(self, r: Rig, bridge: FakeBridge | None = None) -> None:
         self.rig = r
         self.bridge = bridge or FakeBridge()
-        self.peers = RtcPeers(cast("Any", self.bridge), r.swarm, Random(1))
+        self.rtc = Rtc(cast("Any", self.bridge), cast("Any", None), r.nursery, Random(1))
         self.info_hash = r.sample.metainfo.hashes.wire[0]
+        self.rtc.swarms = {self.info_hash: r.swarm}
+        self.peers = RtcPeers(self.rtc, r.swarm)
 
     def offers(self, peer_id: bytes = BROWSER, info_hash: bytes = b"") -> tuple[bool, list[str]]:
         """The page makes us an offer: whether we take it, and our replies to come."""
@@ -171,11 +173,11 @@ async def test_our_offer_is_answered_and_we_say_hello_first(clock: MockClock) ->
         assert not page.bridge.living
 
 
-async def test_the_form_of_the_hash_by_which_it_was_found(clock: MockClock) -> None:
+async def test_a_channel_to_a_peer_of_another_torrent(clock: MockClock) -> None:
     async with rig() as r:
-        other = Page(r)
-        other.offers(info_hash=b"x" * 20)
-        peer = await other.peer()
+        page = Page(r)
+        page.offers()
+        peer = await page.peer()
         await peer.hello(peer_id=BROWSER, info_hash=b"x" * 20)
         await peer.closed()
         assert not r.torrent.peers()
@@ -214,9 +216,10 @@ async def test_two_channels_that_cross_leave_one(clock: MockClock) -> None:
 async def test_ourselves(clock: MockClock) -> None:
     async with rig() as r:
         page = Page(r)
-        page.offers(OUR_ID)
+        assert page.offers(OUR_ID) == (False, [])
+        page.offers()
         peer = await page.peer()
-        await peer.hello(peer_id=OUR_ID)
+        await peer.hello(peer_id=OUR_ID)  # and the tracker did not say so
         await peer.closed()
         assert not r.torrent.peers()
 
@@ -233,7 +236,6 @@ async def test_no_place_no_offer_and_no_answer(clock: MockClock) -> None:
         page.answers(offers[0].offer_id)
         await trio.testing.wait_all_tasks_blocked()
         assert page.bridge.opened == []
-        assert r.swarm.free_places == 0
         for peer_id in (b"-WW0303-the first---", b"-WW0303-the second--"):
             await page.seeds(await page.peer(), peer_id)
         assert len(r.torrent.peers()) == 2
@@ -255,15 +257,14 @@ async def test_not_too_many_are_on_their_way(clock: MockClock) -> None:
 async def test_a_channel_that_does_not_open_gives_its_place_back(clock: MockClock) -> None:
     async with rig() as r:
         page = Page(r)
-        free = r.swarm.free_places
         (offer,) = await page.peers.make_offers(1)
         page.bridge.failures = 2
         page.answers(offer.offer_id)
         page.offers()
-        assert r.swarm.free_places == free - 2
+        assert repr(page.peers) == "<RtcPeers 0 offers, 2 opening>"
         await trio.sleep(1)
-        assert r.swarm.free_places == free
-        assert r.swarm.last_failure == "over WebRTC: WebRTC: the worker is gone"
+        assert repr(page.peers) == "<RtcPeers 0 offers, 0 opening>"
+        assert r.swarm.last_failure == "WebRTC: the worker is gone"
 
 
 async def test_a_peer_that_says_nothing_gives_its_place_back(clock: MockClock) -> None:
@@ -314,24 +315,35 @@ async def test_a_liar_is_banned_by_its_id_and_its_neighbours_are_not(clock: Mock
         assert await r.read(0, 10) == r.sample.space[:10]
 
 
-async def test_nothing_without_a_running_swarm(clock: MockClock) -> None:
-    async with rig() as r:
+async def test_a_channel_that_opens_late_is_for_the_torrent_that_follows(
+    clock: MockClock,
+) -> None:
+    """A metadata search is over while channels are opened: the peers would not be told."""
+    async with trio.open_nursery() as nursery, rig() as r:
         page = Page(r)
-        (offer,) = await page.peers.make_offers(1)
-        r.nursery.cancel_scope.cancel()
-    assert page.offers() == (False, [])
-    page.answers(offer.offer_id)
-    assert not page.bridge.living
-
-
-async def test_the_torrent_ends_while_channels_open(clock: MockClock) -> None:
-    async with rig() as r:
-        page = Page(r)
-        page.bridge.gate = trio.Event()
+        page.rtc.nursery = nursery
+        page.rtc.swarms = swarms = {}
         page.offers()
+        peer = await page.peer()
         await trio.sleep(1)
-        r.nursery.cancel_scope.cancel()
-    assert r.swarm.free_places == 16
+        swarms[page.info_hash] = r.swarm
+        await page.seeds(peer)
+        assert await r.read(0, 10) == r.sample.space[:10]
+
+
+async def test_a_channel_that_nobody_wants_any_more(clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        async with rig() as r:
+            page = Page(r)
+            page.rtc.nursery = nursery
+            page.bridge.gate = trio.Event()
+            page.offers()
+            page.offers(b"-WW0303-another-----")
+            await trio.sleep(1)
+            r.nursery.cancel_scope.cancel()
+        page.bridge.gate.set()
+        for _ in range(2):
+            await (await page.peer()).closed()
 
 
 async def test_who_has_nothing_says_interested_to_a_channel_too(clock: MockClock) -> None:

@@ -3,8 +3,12 @@
 Browsers cannot be dialled. A WebSocket tracker hands an offer of one peer to another and the
 answer back; then both have a data channel, which is a stream of bytes like any other. So a
 torrent has a `RtcPeers` between its trackers' signalling and its `Swarm`: it makes offers when an
-announce is due, answers those of others, and gives each channel to `Swarm.admit` to wait for,
-shake hands over and talk.
+announce is due, answers those of others, and gives each open channel to `Swarm.admit`.
+
+Channels are opened for the session, and go to the swarm that has their info-hash once they are
+open, as a stream from the listener does. A magnet's metadata search is often over while channels
+to others are on their way; they are the torrent's. If they were given up, those peers, who know
+nothing of it, would take no other offer of ours until they give up too (WebTorrent: 25 s).
 
 A peer found so has no address that anybody could dial again: it is never put in the peer book.
 How many may be on their way or connected is the swarm's to say; no offer is made or answered for
@@ -20,7 +24,7 @@ import logging
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -31,7 +35,7 @@ from torrentfs.transports.webrtc.bridge import open_webrtc
 from torrentfs.wire.ws_tracker import Offer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from random import Random
 
     from torrentfs.discovery.trackers import Totals
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
     from torrentfs.engine.swarm import Swarm
     from torrentfs.transports.base import PeerStream
     from torrentfs.transports.http import HttpClient
-    from torrentfs.transports.webrtc.bridge import Answer, WebRtc
+    from torrentfs.transports.webrtc.bridge import Answer
     from torrentfs.transports.webrtc.bridge import Offer as MadeOffer
     from torrentfs.wire.ws_tracker import PeerAnswer, PeerOffer
 
@@ -49,6 +53,9 @@ log = logging.getLogger(__name__)
 RETRY = 1.0
 """Seconds until an offer that could not be made is tried once more: a worker that died may be
 started again after half of that."""
+
+SUCCESSION = 2.0
+"""Seconds that an open channel waits for the torrent that follows a metadata search."""
 
 
 class Bridge(Protocol):
@@ -70,20 +77,26 @@ class Bridge(Protocol):
 class RtcPeers:
     """The WebRTC peers of one swarm; the `Signaller` of its trackers."""
 
-    def __init__(self, bridge: Bridge, swarm: Swarm, rng: Random) -> None:
-        self._bridge = bridge
+    def __init__(self, rtc: Rtc, swarm: Swarm) -> None:
+        self._rtc = rtc
         self._swarm = swarm
-        self._rng = rng
+        self._opening = 0
+        """Channels that are being opened."""
         self._offers: dict[bytes, int] = {}
         """Offers of ours that live, and their connections."""
 
+    def _welcomes(self, peer_id: bytes) -> bool:
+        """Whether a channel to this peer would be of use."""
+        swarm = self._swarm
+        return not swarm.is_connected(peer_id) and swarm.free_places > self._opening
+
     async def make_offers(self, count: int) -> Sequence[Offer]:
         """At most `count` offers, no more than there would be places; made at the same time."""
-        wanted = min(count, self._swarm.free_places - len(self._offers))
+        places = self._swarm.free_places - self._opening - len(self._offers)
         made: list[Offer] = []
         try:
             async with trio.open_nursery() as nursery:
-                for _ in range(wanted):
+                for _ in range(min(count, places)):
                     nursery.start_soon(self._make_offer, made)
         except BaseException:
             self.forget_offers([offer.offer_id for offer in made])
@@ -91,35 +104,40 @@ class RtcPeers:
         return made
 
     async def _make_offer(self, made: list[Offer]) -> None:
+        bridge = self._rtc.bridge
         try:
             try:
-                connection, sdp = await self._bridge.offer()
+                connection, sdp = await bridge.offer()
             except TransportError:
                 await trio.sleep(RETRY)
-                connection, sdp = await self._bridge.offer()
+                connection, sdp = await bridge.offer()
         except TransportError as error:
             log.debug("%s: no offer: %s", self._swarm.hashes, error)
             return
-        offer = Offer(self._rng.randbytes(20), sdp)
+        offer = Offer(self._rtc.rng.randbytes(20), sdp)
         self._offers[offer.offer_id] = connection
         made.append(offer)
 
     def on_answer(self, url: str, answer: PeerAnswer) -> None:
-        """A peer took an offer of ours: wait for its channel, unless we talk to it already."""
+        """A peer took an offer of ours: open its channel, unless we talk to it already."""
         connection = self._offers.pop(answer.offer_id, None)
         if connection is None:
             return
-        opening = partial(self._bridge.accept, connection, answer.sdp)
-        if not self._swarm.admit(opening, answer.info_hash, answer.peer_id, outgoing=True):
-            self._bridge.forget(connection)
+        if self._welcomes(answer.peer_id):
+            opening = partial(self._rtc.bridge.accept, connection, answer.sdp)
+            self._open(opening, answer.info_hash, outgoing=True)
+        else:
+            self._rtc.bridge.forget(connection)
 
     def on_offer(self, url: str, offer: PeerOffer, reply: Callable[[str], None]) -> bool:
         """A peer offers a connection: answer, unless we talk to it already or there is no place."""
-        opening = partial(self._answer, offer.sdp, reply)
-        return self._swarm.admit(opening, offer.info_hash, offer.peer_id, outgoing=False)
+        if not self._welcomes(offer.peer_id):
+            return False
+        self._open(partial(self._answer, offer.sdp, reply), offer.info_hash, outgoing=False)
+        return True
 
     async def _answer(self, sdp: str, reply: Callable[[str], None]) -> PeerStream:
-        answer = await self._bridge.answer(sdp)
+        answer = await self._rtc.bridge.answer(sdp)
         reply(answer.sdp)
         return await answer.stream()
 
@@ -128,18 +146,52 @@ class RtcPeers:
         for offer_id in offer_ids:
             connection = self._offers.pop(offer_id, None)
             if connection is not None:
-                self._bridge.forget(connection)
+                self._rtc.bridge.forget(connection)
+
+    def _open(
+        self, opening: Callable[[], Awaitable[PeerStream]], info_hash: bytes, *, outgoing: bool
+    ) -> None:
+        self._opening += 1
+        self._rtc.nursery.start_soon(self._until_open, opening, info_hash, outgoing)
+
+    async def _until_open(
+        self, opening: Callable[[], Awaitable[PeerStream]], info_hash: bytes, outgoing: bool
+    ) -> None:
+        """Wait for a channel and give it to the swarm that there is then."""
+        try:
+            stream = await opening()
+        except TransportError as error:
+            self._swarm.last_failure = str(error)
+            log.debug("%s: %s", self._swarm.hashes, error)
+            return
+        except Exception:  # a bug of ours must cost this peer, not the mount
+            log.exception("%s: a bug while opening a channel", self._swarm.hashes)
+            return
+        finally:
+            self._opening -= 1
+        with trio.move_on_after(SUCCESSION):
+            while info_hash not in self._rtc.swarms:  # noqa: ASYNC110
+                await trio.sleep(SUCCESSION / 100)
+        swarm = self._rtc.swarms.get(info_hash)
+        if swarm is None or not swarm.admit(stream, info_hash, outgoing=outgoing):
+            stream.abort()
 
     def __repr__(self) -> str:
-        return f"<RtcPeers {len(self._offers)} offers>"
+        return f"<RtcPeers {len(self._offers)} offers, {self._opening} opening>"
 
 
-class Rtc(NamedTuple):
+class Rtc:
     """What the torrents of a session share. Made by `open_rtc`."""
 
-    bridge: WebRtc
-    sockets: WebSocketTrackers
-    rng: Random
+    def __init__(
+        self, bridge: Bridge, sockets: WebSocketTrackers, nursery: trio.Nursery, rng: Random
+    ) -> None:
+        self.bridge = bridge
+        self.sockets = sockets
+        self.nursery = nursery
+        self.rng = rng
+        self.swarms: Mapping[bytes, Swarm] = {}
+        """The running swarms by info-hash; the session's own table."""
 
     def announcer(
         self,
@@ -153,7 +205,7 @@ class Rtc(NamedTuple):
             swarm.hashes.wire,
             swarm.peer_id,
             sockets=self.sockets,
-            signaller=RtcPeers(self.bridge, swarm, self.rng),
+            signaller=RtcPeers(self, swarm),
             totals=totals,
             rng=self.rng,
         )
@@ -171,5 +223,7 @@ async def open_rtc(
     async with (
         open_webrtc(settings) as bridge,
         open_websocket_trackers(client, rng=rng) as sockets,
+        trio.open_nursery() as nursery,
     ):
-        yield Rtc(bridge, sockets, rng)
+        yield Rtc(bridge, sockets, nursery, rng)
+        nursery.cancel_scope.cancel()

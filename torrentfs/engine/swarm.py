@@ -25,7 +25,7 @@ from torrentfs.wire.connection import Connection
 from torrentfs.wire.handshake import Handshake
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from torrentfs.discovery.dht.source import DhtSource
     from torrentfs.discovery.trackers import TrackerTiers
@@ -189,24 +189,21 @@ class Swarm:
         self._nursery.start_soon(self._welcome, stream, connection, theirs)
         return True
 
-    def admit(
-        self,
-        opening: Callable[[], Awaitable[PeerStream]],
-        info_hash: bytes,
-        peer_id: bytes,
-        *,
-        outgoing: bool,
-    ) -> bool:
-        """Take a peer found by signalling, as soon as `opening` gives its stream.
+    def admit(self, stream: PeerStream, info_hash: bytes, *, outgoing: bool) -> bool:
+        """Take a stream to a peer that was found by signalling; False when there is no place.
 
-        `info_hash` and `peer_id` are as its tracker has them; the side that made the offer says
-        hello first (`outgoing`: we did). False when there is no place, or we talk to it already.
+        `info_hash` is the one that it was found by. Who made the offer says hello first
+        (`outgoing`: we did).
         """
-        if self._nursery is None or peer_id in self._by_peer_id or self.free_places <= 0:
+        if self._nursery is None or self.free_places <= 0:
             return False
         self._meeting += 1
-        self._nursery.start_soon(self._meet, opening, info_hash, outgoing)
+        self._nursery.start_soon(self._meet, stream, info_hash, outgoing)
         return True
+
+    def is_connected(self, peer_id: bytes) -> bool:
+        """Whether we talk to the peer of this id, or are it."""
+        return peer_id in self._by_peer_id or peer_id == self.peer_id
 
     def ban(self, address: Address, reason: str) -> None:
         """Never talk to this peer again in this run.
@@ -292,14 +289,10 @@ class Swarm:
             self.book.on_closed(address, trio.current_time(), ended.reason, useful=ended.useful)
             self._wakeup.set()
 
-    async def _meet(
-        self, opening: Callable[[], Awaitable[PeerStream]], info_hash: bytes, outgoing: bool
-    ) -> None:
-        """Wait for the stream, shake hands, talk."""
+    async def _meet(self, stream: PeerStream, info_hash: bytes, outgoing: bool) -> None:
+        """Shake hands over a stream that is open, and talk."""
         ended, waiting = Ended("", False), True
-        stream: PeerStream | None = None
         try:
-            stream = await opening()
             connection = Connection()
             ours = self.our_handshake(info_hash) if outgoing else None
             theirs = await exchange_hello(stream, connection, ours)
@@ -321,8 +314,7 @@ class Swarm:
             log.exception("%s: a bug while talking over WebRTC", self.hashes)
         finally:
             self._meeting -= waiting
-            if stream is not None:
-                stream.abort()
+            stream.abort()
             self.last_failure = f"over WebRTC: {ended.reason}"
             log.debug("%s: peer %s", self.hashes, self.last_failure)
             self._wakeup.set()
