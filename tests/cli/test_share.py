@@ -11,8 +11,10 @@ import pytest
 
 from tests.swarm.payload import ODD_TREE, write_tree
 from torrentfs.cli import share as module
+from torrentfs.cli.dht import PUBLIC
 from torrentfs.daemon.background import Ended
 from torrentfs.daemon.sharing import ShareConfig, ShareReport, Sharing
+from torrentfs.engine.config import DhtConfig
 from torrentfs.metainfo.magnet import parse_magnet
 from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.transports.webrtc.config import RtcConfig
@@ -94,6 +96,21 @@ def test_options_reach_the_session(run: Run, tree: Path, served: list[ShareConfi
     assert (session.port, session.upload_limit, session.bind) == (5000, 1 << 20, "127.0.0.1")
     assert config.peers == (("10.0.0.1", 7),)
     assert (session.tcp, session.rtc, session.ip_filter) == (True, RtcConfig(), None)
+
+
+def test_the_dht_only_when_asked(run: Run, tree: Path, served: list[ShareConfig]) -> None:
+    options = ["--dht", "--dht-bootstrap", "127.0.0.1:9"]
+    said = [
+        run("share", *chosen, "--no-webrtc", str(tree)).stdout
+        for chosen in ([], ["--dht"], options, [*options, "--private"])
+    ]
+    assert ["x.pe" in text and "Note" in text for text in said] == [True, False, False, True]
+    assert [config.session.dht for config in served] == [
+        None,
+        DhtConfig(PUBLIC),
+        DhtConfig((("127.0.0.1", 9),)),
+        DhtConfig((("127.0.0.1", 9),)),
+    ]
 
 
 def test_browsers_alone_and_none_at_all(

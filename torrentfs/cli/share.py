@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from torrentfs.cli.dht import PUBLIC
 from torrentfs.cli.making import (
     Making,
     check_against,
@@ -75,7 +76,24 @@ if TYPE_CHECKING:
 @click.option(
     "--bind-interface", metavar="IF", help="Use this network interface (or local address) only."
 )
+@click.option(
+    "--dht",
+    is_flag=True,
+    help="Let whoever has the link find it through the DHT, which makes it known to the world.",
+)
+@click.option(
+    "--dht-bootstrap",
+    metavar="HOST:PORT",
+    type=HOST_PORT,
+    multiple=True,
+    help=f"Begin --dht with this node. May be repeated.  [default: {PUBLIC[0][0]} and others]",
+)
 @rtc_options
+@click.option(
+    "--no-port-mapping",
+    is_flag=True,
+    help="Do not ask the gateway (PCP, NAT-PMP, UPnP) to let peers in.",
+)
 @click.option("--no-tcp", is_flag=True, help="Use no TCP peers.")
 @click.option(
     "--ip-filter",
@@ -105,8 +123,8 @@ def share(
     """Make a torrent of each PATH and share it, from where it is, until Ctrl-C.
 
     Nothing is copied, and nothing is written but the .torrent file. The magnet link is printed
-    when others can use it. No tracker is named unless you do (--tracker), and without one others
-    must be told this machine's address, which is then in the link.
+    when others can use it. Nobody is told of it unless you say so (--tracker, --dht): without
+    these, others must know this machine's address, which is then in the link.
 
     Changing or deleting a file while it is shared is safe: what does not match is no longer sent.
     """
@@ -163,7 +181,7 @@ def make_session(options: dict[str, Any]) -> SessionConfig:
     """The session's settings; ConfigError."""
     from torrentfs.daemon.filters import read_ip_filters
     from torrentfs.daemon.interfaces import address_of
-    from torrentfs.engine.config import SessionConfig
+    from torrentfs.engine.config import DhtConfig, SessionConfig
 
     bind = address_of(options["bind_interface"]) if options["bind_interface"] else None
     if not options["no_tcp"]:
@@ -171,8 +189,10 @@ def make_session(options: dict[str, Any]) -> SessionConfig:
     return SessionConfig(
         port=options["port"],
         bind=bind,
+        port_mapping=not options["no_port_mapping"],
         tcp=not options["no_tcp"],
         rtc=rtc_config(options),
+        dht=DhtConfig(options["dht_bootstrap"] or PUBLIC) if options["dht"] else None,
         ip_filter=read_ip_filters(tuple(map(absolute, options["ip_filter"]))),
         upload_limit=options["upload_limit"],
     )
@@ -260,10 +280,15 @@ class Announcer:
                 click.echo(f"{'Note:':<16}{note}")
         sys.stdout.flush()
 
+    def _is_direct(self, metainfo: Metainfo) -> bool:
+        """Whether nothing but its address leads to it."""
+        found_in_dht = self._config.session.dht is not None and not metainfo.private
+        return not metainfo.trackers and not found_in_dht
+
     def _note(self, metainfo: Metainfo) -> str:
         """Who cannot find it, and what would help."""
         urls = [url for tier in metainfo.trackers for url in tier]
-        if not urls:
+        if self._is_direct(metainfo):
             return "no --tracker: only those who are told this address find it"
         if self._config.session.rtc is not None and not any(
             url.startswith(("ws:", "wss:")) for url in urls
@@ -282,7 +307,7 @@ class Announcer:
         hosts = own_addresses(session.bind) if session.tcp else []
         peers = [(host, sharing.port) for host in hosts]
         magnet = magnet_of(made.metainfo)
-        if not made.metainfo.trackers:  # a public link need not name the machine
+        if self._is_direct(made.metainfo):  # a public link need not name the machine
             magnet = replace(magnet, peers=tuple(peers))
         return {
             **describe(made, place, magnet.to_uri()),
