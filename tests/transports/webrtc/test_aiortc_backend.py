@@ -73,8 +73,12 @@ def is_empty(rtc: WebRtc) -> bool:
     return rtc.statistics().connections == 0
 
 
-def size(pid: int | None) -> int:
-    assert pid is not None
+def pid_of(rtc: WebRtc) -> int:
+    (pid,) = rtc.statistics().workers
+    return pid
+
+
+def size(pid: int) -> int:
     return int(psutil.Process(pid).memory_info().rss)
 
 
@@ -115,7 +119,7 @@ async def test_a_reader_that_does_not_read_stops_the_writer(
 ) -> None:
     streams = await connect(*pair)
     sender, receiver = reversed(streams) if reversed_ else streams
-    workers = [rtc.statistics().worker for rtc in pair]
+    workers = [pid_of(rtc) for rtc in pair]
     before = [size(pid) for pid in workers]
     written = 0
     block = os.urandom(65536)
@@ -167,8 +171,7 @@ async def test_names_are_not_waited_for(pair: tuple[WebRtc, WebRtc]) -> None:
 @pytest.mark.expect_log("the WebRTC worker ended with signal 9")
 async def test_the_worker_is_killed(pair: tuple[WebRtc, WebRtc]) -> None:
     one, other = await connect(*pair)
-    pid = pair[0].statistics().worker
-    assert pid is not None
+    pid = pid_of(pair[0])
     waiting = await pair[0].offer()
     async with trio.open_nursery() as nursery:
 
@@ -192,7 +195,7 @@ async def test_the_worker_is_killed(pair: tuple[WebRtc, WebRtc]) -> None:
     await again.send_all(b"hello")
     assert await read(more, 5) == b"hello"
     assert pair[0].statistics().restarts == 1
-    assert pair[0].statistics().worker != pid
+    assert pid_of(pair[0]) != pid
     for stream in (one, other, again, more):
         stream.abort()
 
@@ -205,7 +208,7 @@ from torrentfs.transports.webrtc.config import RtcConfig
 async def main():
     async with open_webrtc(RtcConfig(bind="127.0.0.1")) as rtc:
         await rtc.offer()
-        print(rtc.statistics().worker, flush=True)
+        print(*rtc.statistics().workers, flush=True)
         await trio.sleep_forever()
 
 trio.run(main)
@@ -228,7 +231,7 @@ async def test_garbage_leaves_nothing(pair: tuple[WebRtc, WebRtc]) -> None:
     worker = None
     for _ in range(20):
         offer = await one.offer()
-        worker = one.statistics().worker
+        worker = pid_of(one)
         for garbage in ("", "garbage", good.replace("m=app", "m=audio"), good * 50):
             with pytest.raises(TransportError):
                 await one.accept(offer.connection, garbage)
@@ -237,7 +240,7 @@ async def test_garbage_leaves_nothing(pair: tuple[WebRtc, WebRtc]) -> None:
         with pytest.raises(TransportError):  # an offer is no answer
             await one.accept(offer.connection, good)
     await until(lambda: is_empty(one))
-    assert one.statistics().worker == worker
+    assert pid_of(one) == worker
     assert one.statistics().restarts == 0
 
 
@@ -245,7 +248,7 @@ async def test_nothing_grows_with_connections(pair: tuple[WebRtc, WebRtc]) -> No
     def count() -> list[int]:
         found = []
         for rtc in pair:
-            process = psutil.Process(rtc.statistics().worker)
+            process = psutil.Process(pid_of(rtc))
             found += [process.num_fds(), process.num_threads()]
         return [*found, len(os.listdir("/proc/self/fd"))]
 
@@ -260,7 +263,7 @@ async def test_nothing_grows_with_connections(pair: tuple[WebRtc, WebRtc]) -> No
     for _ in range(5):
         await once()
     await all_gone(pair)
-    before, memory = count(), [size(rtc.statistics().worker) for rtc in pair]
+    before, memory = count(), [size(pid_of(rtc)) for rtc in pair]
     for _ in range(100):
         await once()
     await all_gone(pair)
@@ -268,7 +271,7 @@ async def test_nothing_grows_with_connections(pair: tuple[WebRtc, WebRtc]) -> No
         await until(lambda: count() == before)
     assert count() == before
     for rtc, was in zip(pair, memory, strict=True):
-        assert size(rtc.statistics().worker) - was < 10_000_000
+        assert size(pid_of(rtc)) - was < 10_000_000
 
 
 async def all_gone(pair: tuple[WebRtc, WebRtc]) -> None:
@@ -278,7 +281,7 @@ async def all_gone(pair: tuple[WebRtc, WebRtc]) -> None:
 async def test_an_offer_that_nobody_answers_is_freed() -> None:
     async with open_webrtc(RtcConfig(bind="127.0.0.1", max_connections=10)) as rtc:
         first = await rtc.offer()
-        process = psutil.Process(rtc.statistics().worker)
+        process = psutil.Process(pid_of(rtc))
         rtc.forget(first.connection)
         before = None
         for _ in range(5):

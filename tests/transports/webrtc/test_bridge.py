@@ -14,6 +14,7 @@ from tests.transports.webrtc.paper import SDP, PaperWorkers
 from torrentfs.errors import TransportError
 from torrentfs.transports.base import PeerStream
 from torrentfs.transports.webrtc.bridge import (
+    BUSY,
     FIRST_PAUSE,
     LONGEST_PAUSE,
     MAKE_TIME,
@@ -27,6 +28,7 @@ from torrentfs.transports.webrtc.bridge import (
 from torrentfs.transports.webrtc.config import RtcConfig
 from torrentfs.transports.webrtc.protocol import (
     AcceptAnswer,
+    AnswerOffer,
     Ended,
     Failed,
     Forget,
@@ -51,11 +53,11 @@ async def test_no_worker_before_it_is_needed(
 ) -> None:
     await trio.sleep(1000)
     assert workers.made == []
-    assert rtc.statistics().worker is None
+    assert rtc.statistics().workers == ()
     assert await rtc.offer() == Offer(1, "offer 1")
     assert await rtc.offer() == Offer(2, "offer 2")
     assert len(workers.made) == 1
-    assert rtc.statistics().worker == 42
+    assert rtc.statistics().workers == (42,)
     assert rtc.statistics().offers == 2
 
 
@@ -219,7 +221,7 @@ async def test_a_death_is_told_and_another_is_started_after_a_pause(
         await wait_all_tasks_blocked()
         workers.last.dies.set()
     assert rtc.statistics().connections == 0
-    assert rtc.statistics().worker is None
+    assert rtc.statistics().workers == ()
     with pytest.raises(TransportError, match="starts again in"):
         await rtc.offer()
     assert len(workers.made) == 1
@@ -264,6 +266,33 @@ async def test_a_long_life_forgives(
         await wait_all_tasks_blocked()
         await trio.sleep(FIRST_PAUSE)
     await rtc.offer()
+
+
+@pytest.mark.expect_log("the WebRTC worker ended with signal 9")
+async def test_more_workers_where_the_load_asks_for_them(
+    workers: PaperWorkers, autojump_clock: MockClock
+) -> None:
+    async with open_webrtc(RtcConfig(max_workers=2), workers) as rtc:
+        for _ in range(20):
+            await rtc.offer()  # offers are no load
+        assert len(workers.made) == 1
+        answers = [await rtc.answer(SDP) for _ in range(BUSY)]
+        assert len(workers.made) == 1
+        answers += [await rtc.answer(SDP) for _ in range(BUSY + 5)]
+        assert len(workers.made) == 2
+        one, other = [
+            [each.connection for each in made.asked if isinstance(each, AnswerOffer)]
+            for made in workers.made
+        ]
+        assert len(one) - len(other) in (0, 1)
+        workers.last.dies.set()
+        await wait_all_tasks_blocked()
+        assert rtc.statistics().connections == 20 + len(one)
+        await rtc.answer(SDP)  # by the one that is left
+        assert workers.made[0].asked[-1] == AnswerOffer(answers[-1].connection + 1, SDP)
+        await trio.sleep(FIRST_PAUSE)
+        await rtc.answer(SDP)
+        assert len(workers.made) == 3
 
 
 async def test_nothing_is_asked_after_the_end(

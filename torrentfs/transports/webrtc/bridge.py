@@ -8,9 +8,10 @@
         stream = await answer.stream()
 
 ICE, DTLS and SCTP are spoken by a worker process (`worker`), started when first needed and ended
-with the context. If it dies, its streams and whatever waits for it get `TransportError`, nothing
-else happens; the next request starts another, after a pause that doubles with each death. During
-the pause requests fail at once.
+with the context. One has a core's worth of work with a few busy peers (35 MB/s), so where there
+are cores, another is started when each has `BUSY` connections. If one dies, its streams and
+whatever waits for it get `TransportError`, nothing else happens; a request starts another, after a
+pause that doubles with each death. During the pause requests fail at once if no worker is left.
 
 Every connection has a record here from the request until the worker says that nothing of it is
 left, so the number of records is the number of connections, and that is limited. Nothing in a
@@ -65,6 +66,9 @@ OPEN_TIME = 30.0
 """Seconds from the answer to an open channel."""
 MAKE_TIME = 10.0
 """Seconds to make an offer or answer, with the start of the process and silent servers."""
+BUSY = 6
+"""Connections, open or opening, of a worker that is to be helped by another."""
+MOST_WORKERS = 4
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 STEADY = 60.0
@@ -82,10 +86,10 @@ class Offer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RtcStatistics:
-    """The bridge at a moment. `connections` counts everything that exists, `offers` those that
-    wait for an answer, `open` the streams."""
+    """The bridge at a moment. `workers` are process ids, `restarts` the deaths; `connections`
+    counts everything that exists, `offers` those that wait for an answer, `open` the streams."""
 
-    worker: int | None
+    workers: tuple[int, ...]
     restarts: int
     connections: int
     offers: int
@@ -193,13 +197,15 @@ class WebRtc:
         self.config = config
         self._nursery = nursery
         self._make_worker = make_worker
-        self._link: WorkerLink | None = None
+        self._links: list[WorkerLink] = []
         self._records: dict[int, _Record] = {}
         self._last_number = 0
         self._restarts = 0
         self._deaths = 0  # since the last steady run
         self._not_before = float("-inf")
         self._closed = False
+        cores = len(os.sched_getaffinity(0))
+        self._most_workers = config.max_workers or max(1, min(MOST_WORKERS, cores // 2))
 
     async def offer(self) -> Offer:
         """A new offer, for one peer. It can be accepted for `OFFER_TIME` seconds.
@@ -265,7 +271,7 @@ class WebRtc:
     def statistics(self) -> RtcStatistics:
         """The state at this moment."""
         return RtcStatistics(
-            worker=None if self._link is None else self._link.pid,
+            workers=tuple(link.pid for link in self._links if link.pid is not None),
             restarts=self._restarts,
             connections=len(self._records),
             offers=self._count(_Stage.OFFERED),
@@ -316,13 +322,26 @@ class WebRtc:
     def _worker(self) -> WorkerLink:
         if self._closed:
             raise TransportError("WebRTC: closed")
-        if self._link is None:
-            pause = self._not_before - trio.current_time()
-            if pause > 0:
-                raise TransportError(f"WebRTC: its worker died and starts again in {pause:.1f} s")
-            self._link = self._make_worker(self.config, self._on_message)
-            self._nursery.start_soon(self._run_worker, self._link)
-        return self._link
+        least = min(self._links, key=self._load, default=None)
+        if least is not None and (
+            self._load(least) < BUSY or len(self._links) >= self._most_workers
+        ):
+            return least
+        pause = self._not_before - trio.current_time()
+        if pause <= 0:
+            least = self._make_worker(self.config, self._on_message)
+            self._links.append(least)
+            self._nursery.start_soon(self._run_worker, least)
+        elif least is None:
+            raise TransportError(f"WebRTC: its worker died and starts again in {pause:.1f} s")
+        return least
+
+    def _load(self, link: WorkerLink) -> int:
+        """How many connections keep a worker busy; offers that wait do not."""
+        busy = (_Stage.MAKING, _Stage.OPENING, _Stage.OPEN)
+        return sum(
+            record.link is link and record.stage in busy for record in self._records.values()
+        )
 
     async def _run_worker(self, link: WorkerLink) -> None:
         began = trio.current_time()
@@ -332,7 +351,7 @@ class WebRtc:
             log.exception("a bug in the talk with the WebRTC worker")
             reason = "is lost"
         finally:
-            self._link = None
+            self._links.remove(link)
             for record in [each for each in self._records.values() if each.link is link]:
                 del self._records[record.number]
                 record.fail("the worker is gone")

@@ -38,7 +38,8 @@ class RtcConfig:
     `bind` is a network device or a local IP address: host candidates are of it alone and every
     socket is bound to it. `relay_only` gives peers no address of ours but the relay's.
     `max_connections` counts everything that exists at a time, offers included; `max_offers` those
-    offers of ours that nobody has answered yet.
+    offers of ours that nobody has answered yet. `max_workers` is how many processes may share the
+    work, 0 for as many as the machine's cores suggest.
     """
 
     stun: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class RtcConfig:
     bind: str | None = None
     max_connections: int = 100
     max_offers: int = 50
+    max_workers: int = 0
 
     def __post_init__(self) -> None:
         for url in self.stun:
@@ -55,7 +57,7 @@ class RtcConfig:
             check_server(server.url, ("turn", "turns"))
         if self.relay_only and not self.turn:
             raise ConfigError("WebRTC through a relay only needs a TURN server: give --turn")
-        if self.max_connections < 1 or self.max_offers < 1:
+        if self.max_connections < 1 or self.max_offers < 1 or self.max_workers < 0:
             raise ConfigError("the limits of WebRTC connections and offers start at 1")
 
 
