@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -153,5 +154,16 @@ async def test_transport_errors_count_as_refusals(autojump_clock: MockClock) -> 
             raise TransportError("network is unreachable")
 
     setting = Setting(pcp=Down(), upnp=FakeWay())
+    await setting.run(1)
+    assert setting.mapped[0] == ("tcp", 6881)
+
+
+@pytest.mark.expect_log("a bug while asking the gateway")
+async def test_a_bug_costs_one_way(autojump_clock: MockClock) -> None:
+    class Broken(FakeWay):
+        async def map(self, protocol: Protocol, port: int, external: int, lifetime: int) -> Mapped:
+            raise TypeError("readonly attribute")
+
+    setting = Setting(pcp=Broken(), upnp=FakeWay())
     await setting.run(1)
     assert setting.mapped[0] == ("tcp", 6881)

@@ -21,9 +21,8 @@ class Device:
     taken: tuple[int, ...] = ()
     permanent_only = False
 
-    def __init__(self) -> None:
-        self.discoverdelay = 0
-        self.multicastif = ""
+    def __init__(self, *, discoverdelay: int, multicastif: str = "") -> None:
+        self.multicastif = multicastif  # cannot be set later
         self.mapped: dict[tuple[int, str], Any] = {}
         devices.append(self)
 

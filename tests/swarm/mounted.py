@@ -118,13 +118,14 @@ def mounted(
     environment: Mapping[str, str] | None = None,
     timeout: float = 30.0,
     name: str = "mount",
+    before: Sequence[str] = (),
 ) -> Iterator[Mounted]:
     """Mount `sources` with ``torrentfs mount ... -f`` and wait until they can be listed.
 
     Everything lives below `work`: the mount point ``<name>``, the cache ``cache`` (shared by later
     mounts of the same `work`, unless `cache` says otherwise), the logs.  `options` are more
-    command-line arguments.  At the end the process gets SIGTERM, is killed after 10 s, and
-    whatever is still mounted is unmounted.
+    command-line arguments, `before` is a command that runs it (`network.Home.before`).  At the
+    end the process gets SIGTERM, is killed after 10 s, and whatever is still mounted is unmounted.
     """
     if isinstance(sources, (str, Path)):
         sources = [sources]
@@ -134,7 +135,16 @@ def mounted(
     cache = cache or work / "cache"
     log = work / f"{name}.log"
     output = work / f"{name}.out"
-    argv = [str(TORRENTFS), "mount", "-f", "--cache-dir", str(cache), "--log-file", str(log)]
+    argv = [
+        *before,
+        str(TORRENTFS),
+        "mount",
+        "-f",
+        "--cache-dir",
+        str(cache),
+        "--log-file",
+        str(log),
+    ]
     argv += [*options, *map(str, sources), str(mountpoint)]
     kept = quiet_environment()
     kept["XDG_CONFIG_HOME"] = str(work / "config")

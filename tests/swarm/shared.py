@@ -94,10 +94,12 @@ def shared(
     timeout: float = 60.0,
     name: str = "share",
     before: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Share]:
     """Share `path` on loopback and wait until peers may come; logs and home are below `work`.
 
-    `before` is a command that runs it (setpriv).
+    `before` is a command that runs it (setpriv, `network.Home.before`), `variables` are for its
+    environment.
     """
     log = work / f"{name}.log"
     argv = [
@@ -116,7 +118,7 @@ def shared(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment(work),
+            env=environment(work, variables),
             process_group=0,  # a Ctrl-C at the terminal is for us, and we end it
         )
     share = Share(process, log)

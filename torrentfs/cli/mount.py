@@ -161,6 +161,7 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
     help="Never talk to peers in these address ranges (eMule .dat, PeerGuardian .p2p, CIDR; "
     "also gzip). May be repeated.",
 )
+@_flag("--no-port-mapping", help="Do not ask the gateway (PCP, NAT-PMP, UPnP) to let peers in.")
 @_flag("--no-tcp", help="Use no TCP peers.")
 @rtc_options
 @dht_options
@@ -227,6 +228,7 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         read_timeout=options["read_timeout"],
         port=options["port"],
         bind=address_of(bind) if bind else None,
+        port_mapping=not options["no_port_mapping"],
         tcp=not options["no_tcp"],
         rtc=rtc_config(options),
         dht=dht_config(options),

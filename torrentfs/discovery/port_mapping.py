@@ -134,6 +134,9 @@ class PortMapping:
                 reasons.append(f"{name}: nothing within {MAP_TIME:.0f} s")
             except (TransportError, RemoteProtocolError) as error:
                 reasons.append(f"{name}: {error}")
+            except Exception as error:  # a bug must cost this way, not the mount
+                log.exception("a bug while asking the gateway")
+                reasons.append(f"{name}: {error!r}")
             else:
                 return self._on_all(name, way, found)
         self._way = None

@@ -70,10 +70,8 @@ class Upnp:
     def _find(self) -> Any:
         import miniupnpc
 
-        device = miniupnpc.UPnP()
-        device.discoverdelay = DISCOVER_MS
-        if self._bind is not None:
-            device.multicastif = self._bind
+        place = {} if self._bind is None else {"multicastif": self._bind}
+        device = miniupnpc.UPnP(discoverdelay=DISCOVER_MS, **place)
         try:
             found = device.discover()
             if found:

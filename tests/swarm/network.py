@@ -1,0 +1,142 @@
+"""A small Internet in network namespaces: homes behind NAT boxes that open ports on request.
+
+    home 1 (192.168.71.2) - box 1 - 11.0.0.1 \
+                                               a switch; nothing leads out of it
+    home 2 (192.168.72.2) - box 2 - 11.0.0.2 /
+
+A box is a router with netfilter's masquerading, which lets nothing in, and a real `miniupnpd`
+(PCP, NAT-PMP, UPnP). Its outer address is one that no real network sees: miniupnpd would not open
+ports of a documentation or private one. Needs root.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_RULES = """
+table inet filter {
+  chain miniupnpd { }
+  chain prerouting_miniupnpd { }
+  chain postrouting_miniupnpd { }
+  chain forward {
+    type filter hook forward priority 0; policy drop;
+    ct state established,related accept
+    iifname "lan" oifname "wan" accept
+    jump miniupnpd
+  }
+  chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
+  chain postrouting {
+    type nat hook postrouting priority 100; jump postrouting_miniupnpd
+    oifname "wan" masquerade
+  }
+}
+"""
+_SETTINGS = """
+ext_ifname=wan
+ext_ip={outer}
+listening_ip=lan
+enable_natpmp={pcp}
+enable_upnp={upnp}
+secure_mode=yes
+uuid=00000000-0000-0000-0000-000000000000
+allow 1024-65535 0.0.0.0/0 1024-65535
+deny 0-65535 0.0.0.0/0 0-65535
+"""
+
+
+@dataclass(frozen=True)
+class Home:
+    """A host behind a NAT box: its own address, and the box's outer one."""
+
+    namespace: str
+    address: str
+    outer: str
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """A command in front of another that runs it here. The file system stays the same."""
+        return ("nsenter", f"--net=/run/netns/{self.namespace}")
+
+
+def _run(*command: str, text: str | None = None) -> None:
+    done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+@contextmanager
+def _namespace(name: str) -> Iterator[str]:
+    _run("ip", "netns", "add", name)
+    try:
+        _run("ip", "-n", name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        _run("ip", "netns", "del", name)
+
+
+def _address(namespace: str, device: str, address: str) -> None:
+    _run("ip", "-n", namespace, "addr", "add", address, "dev", device)
+    _run("ip", "-n", namespace, "link", "set", device, "up")
+
+
+@contextmanager
+def _port_opener(box: str, outer: str, work: Path, *, pcp: bool, upnp: bool) -> Iterator[None]:
+    """miniupnpd, until it listens."""
+    settings, log = work / f"{box}.conf", work / f"{box}.log"
+    words = {True: "yes", False: "no"}
+    settings.write_text(_SETTINGS.format(outer=outer, pcp=words[pcp], upnp=words[upnp]))
+    command = ["ip", "netns", "exec", box, "miniupnpd", "-d", "-f", str(settings)]
+    command += ["-P", str(work / f"{box}.pid")]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, process_group=0)
+    try:
+        deadline = time.monotonic() + 10
+        wanted = "Listening for NAT-PMP/PCP" if pcp else "HTTP listening"
+        while wanted not in log.read_text(errors="replace"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"miniupnpd: {log.read_text(errors='replace')}")
+            time.sleep(0.02)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+
+
+@contextmanager
+def homes(
+    work: Path, count: int = 2, *, pcp: bool = True, upnp: bool = True
+) -> Iterator[list[Home]]:
+    """So many homes, each behind a box of its own that speaks `pcp` (and NAT-PMP) or `upnp`."""
+    mark = f"tfs{os.getpid()}"
+    with ExitStack() as stack:
+        middle = stack.enter_context(_namespace(f"{mark}net"))
+        _run("ip", "-n", middle, "link", "add", "switch", "type", "bridge")
+        _run("ip", "-n", middle, "link", "set", "switch", "up")
+        made = []
+        for number in range(1, count + 1):
+            home = stack.enter_context(_namespace(f"{mark}home{number}"))
+            box = stack.enter_context(_namespace(f"{mark}box{number}"))
+            inner, outer = f"192.168.{70 + number}", f"11.0.0.{number}"
+            peer = ("type", "veth", "peer", "name")
+            _run("ip", "-n", home, "link", "add", "eth0", *peer, "lan", "netns", box)
+            _run("ip", "-n", box, "link", "add", "wan", *peer, f"port{number}", "netns", middle)
+            _address(home, "eth0", f"{inner}.2/24")
+            _address(box, "lan", f"{inner}.1/24")
+            _address(box, "wan", f"{outer}/24")
+            _run("ip", "-n", middle, "link", "set", f"port{number}", "master", "switch", "up")
+            _run("ip", "-n", home, "route", "add", "default", "via", f"{inner}.1")
+            _run("ip", "netns", "exec", box, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+            _run("ip", "netns", "exec", box, "nft", "-f", "-", text=_RULES)
+            stack.enter_context(_port_opener(box, outer, work, pcp=pcp, upnp=upnp))
+            made.append(Home(home, f"{inner}.2", outer))
+        yield made
