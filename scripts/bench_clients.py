@@ -1,8 +1,9 @@
 """Recorded programs replayed on the real mount over a slow line (a scenario of `bench_latency`).
 
-Each read of a recording is done as soon as the one before is answered, on a file of the recorded
-size in 4 MiB pieces, each program on a mount of its own: when its first bytes came, how long it
-took, what the seeder sent against the pieces that were touched, and what came after the close.
+Each read of a recording is done when the one before is answered, after the pause that the program
+made there, on a file of the recorded size in 4 MiB pieces, each program on a mount of its own: when
+its first bytes came, how long it took and how much of that it waited, what the seeder sent against
+the pieces that were touched, and what came after the close.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ def bench_clients(work: Path, count: int) -> dict[str, Row]:
                     wait_connected(mounted, net)
                     before = net.uploaded()
                     begun = time.monotonic()
-                    first = 0.0
+                    first = waited = 0.0
                     covered: set[int] = set()
                     with MountReader(net, mounted) as film:
-                        for offset, length in clients[name]["reads"]:
-                            film.read(offset, length)
+                        for offset, length, pause in clients[name]["reads"]:
+                            time.sleep(pause)
+                            waited += film.read(offset, length)
                             first = first or time.monotonic() - begun
                             covered.update(range(offset // 4096, -(-(offset + length) // 4096)))
                     took = time.monotonic() - begun
@@ -57,6 +59,7 @@ def bench_clients(work: Path, count: int) -> dict[str, Row]:
                 rows[f"client {name}"] = {
                     "first_ms": first * 1e3,
                     "seconds": took,
+                    "waited_s": waited,
                     "sent_MB": sent / 1e6,
                     "pieces_read": len(pieces),
                     "sent_to_pieces_x": sent / (len(pieces) * 4 * MIB),

@@ -374,23 +374,53 @@ def test_nothing_is_fetched_after_the_last_close() -> None:
     assert before < 4 * MIB + 2 * 4 * MIB + 3 * MIB  # what was read, its window, the hints
 
 
+def recorded(client: str, *, paced: bool) -> Generator:
+    """The reads that reached the file system, with the pauses that the program made, or without."""
+    for offset, size, pause in CLIENTS[client]["reads"]:
+        if paced and pause:
+            yield ("sleep", pause)
+        yield ("read", 0, offset, size)
+
+
 @pytest.mark.parametrize(
     ("client", "most_pieces"),
     [
-        ("jf-probe-mkv-mkvmerge", 4),
-        ("jf-probe-mp4-moovend", 3),
+        ("file-mkv", 17),
         ("jf-image-mkv-cuesend", 8),
-        ("vlc-play-mkv", 6),
-        ("unzip-one", 2),
-        ("mediainfo-mkv-01", 10),
+        ("jf-image-mp4-moovend", 6),
+        ("jf-probe-mkv-mkvmerge", 4),
+        ("jf-probe-mkv-pgs-late", 25),
+        ("jf-probe-mp4-faststart", 2),
         ("jf-probe-mp4-frag", 129),
+        ("jf-probe-mp4-moovend", 3),
+        ("jf-scan-item-mkv", 8),
+        ("mediainfo-mkv-01", 10),
+        ("mpv-play-mkv-16mbps-cacheno", 88),
         ("mpv-play-seek-mkv-bw1M", 38),
+        ("pyarrow-parquet-2cols", 42),
+        ("unzip-one", 2),
+        ("vlc-play-mkv", 6),
     ],
 )
 def test_real_clients_get_what_they_read_and_little_more(client: str, most_pieces: int) -> None:
-    trace = CLIENTS[client]
-    steps = (("read", 0, offset, size) for offset, size in trace["reads"])
-    swarm = run(steps, home(), lengths=(trace["size"],))
+    swarm = run(recorded(client, paced=False), home(), lengths=(CLIENTS[client]["size"],))
     assert len(swarm.stored) <= most_pieces
     assert waits(swarm)[-1] < 2.0 * PIECE_TIME
     assert swarm.picker.wasted == 0
+
+
+PACED = [name for name, trace in CLIENTS.items() if any(pause for _, _, pause in trace["reads"])]
+
+
+@pytest.mark.parametrize("client", PACED)
+def test_real_clients_that_pause_find_what_comes_next(client: str) -> None:
+    """A player reads at its own pace once its buffer is full: the window is always ahead of it."""
+    swarm = run(recorded(client, paced=True), home(), lengths=(CLIENTS[client]["size"],))
+    assert waits(swarm)[-1] < 2.0 * PIECE_TIME
+    end = None
+    for (offset, size, pause), (_, wait) in zip(
+        CLIENTS[client]["reads"], swarm.latencies["reader"], strict=True
+    ):
+        if pause and offset == end:
+            assert wait < 0.02
+        end = offset + size
