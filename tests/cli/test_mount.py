@@ -135,7 +135,11 @@ def test_defaults_are_those_of_the_engine(run: Run, home: Path, configs: list[Mo
     session = configs[0].session
     assert session.cache_dir == Path(mount_command.SessionConfig().cache_dir)
     assert session == mount_command.SessionConfig(
-        cache_dir=session.cache_dir, dht=session.dht, allow_local=False
+        cache_dir=session.cache_dir,
+        dht=session.dht,
+        utp=True,
+        encryption="prefer",
+        allow_local=False,
     )
     assert os.path.isabs(session.cache_dir)
     assert run("mount", MAGNET, str(home), "--allow-local").exit_code == 0

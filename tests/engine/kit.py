@@ -23,8 +23,9 @@ import trio.testing
 from tests.streams import MemoryStream, memory_stream_pair
 from tests.transports.torrents import Sample, sample
 from torrentfs.engine.config import SessionConfig
+from torrentfs.engine.dialling import exchange_hello
 from torrentfs.engine.limits import Limits
-from torrentfs.engine.swarm import Places, Swarm, exchange_hello
+from torrentfs.engine.swarm import Places, Swarm
 from torrentfs.engine.torrent import Torrent
 from torrentfs.errors import TransportError
 from torrentfs.metainfo.bitfield import Bitfield

@@ -16,8 +16,9 @@ from tests.metainfo.torrents import build
 from tests.streams import memory_stream_pair
 from torrentfs.engine import metadata as metadata_module
 from torrentfs.engine.config import SessionConfig
+from torrentfs.engine.dialling import exchange_hello
 from torrentfs.engine.metadata import MetadataFetch
-from torrentfs.engine.swarm import Places, exchange_hello
+from torrentfs.engine.swarm import Places
 from torrentfs.errors import InvalidTorrent, TransportError
 from torrentfs.metainfo import bencoding
 from torrentfs.metainfo.hashes import InfoHashes

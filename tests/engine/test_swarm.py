@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from tests.engine.kit import OUR_ID, FakePeer, Rig, rig
 from tests.streams import MemoryStream, memory_stream_pair
-from torrentfs.engine import swarm as swarm_module
+from torrentfs.engine import dialling
 from torrentfs.engine.swarm import Places
 from torrentfs.errors import TransportError
 from torrentfs.scheduling.ip_filter import parse_ip_filter
@@ -26,7 +26,7 @@ class Net:
         self.refuse: set[tuple[str, int]] = set()
         self.remote: dict[tuple[str, int], tuple[str, int]] = {}
         self._arrived, self._arrivals = trio.open_memory_channel[MemoryStream](100)
-        monkeypatch.setattr(swarm_module, "open_tcp", self.open_tcp)
+        monkeypatch.setattr(dialling, "open_tcp", self.open_tcp)
 
     async def open_tcp(self, host: str, port: int, *, bind: str | None) -> MemoryStream:
         await trio.lowlevel.checkpoint()
@@ -216,7 +216,7 @@ async def test_a_stranger_that_says_nothing_is_closed(net: Net, autojump_clock: 
         stream = await net._arrivals.receive()
         before = trio.current_time()
         await FakePeer(stream, r.sample.metainfo, b"").closed()
-        assert trio.current_time() - before == pytest.approx(swarm_module.HANDSHAKE_TIMEOUT, abs=1)
+        assert trio.current_time() - before == pytest.approx(dialling.HANDSHAKE_TIMEOUT, abs=1)
 
 
 @pytest.mark.expect_log("a bug while talking to")

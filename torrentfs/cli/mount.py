@@ -3,7 +3,7 @@
 The defaults shown are the engine's own (`SessionConfig`). What the command line promises for
 later features is treated by what it asks: `--no-pex` and its like are true already and accepted,
 so that a script written for tomorrow runs today; an option that asks for something that is not
-there (`--proxy`, `--encryption`) is refused, because to ignore it could betray its user.
+there (`--proxy`) is refused, because to ignore it could betray its user.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torrentfs.cli.options import (
     WholeNumber,
 )
 from torrentfs.cli.output import ProgressLine, complain
+from torrentfs.cli.peers import peer_options, peer_settings
 from torrentfs.cli.webrtc import rtc_config, rtc_options
 from torrentfs.daemon.config import MountConfig, absolute, default_log_file
 from torrentfs.daemon.outcome import DONE
@@ -163,6 +164,7 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
 )
 @_flag("--no-port-mapping", help="Do not ask the gateway (PCP, NAT-PMP, UPnP) to let peers in.")
 @_flag("--no-tcp", help="Use no TCP peers.")
+@peer_options
 @rtc_options
 @dht_options
 @_flag("--private", help="Take magnets for private until their file list is known: no DHT.")
@@ -189,7 +191,6 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
 @click.option("-v", "--verbose", count=True, help="Log more; -vv logs everything.")
 @_already_so("--no-pex", "peer exchange")
 @_already_so("--no-lsd", "local discovery")
-@_already_so("--no-utp", "uTP")
 def mount(**options: Any) -> int:
     """Mount each SOURCE on the directory MOUNTPOINT, and return when it is there.
 
@@ -230,6 +231,7 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         bind=address_of(bind) if bind else None,
         port_mapping=not options["no_port_mapping"],
         tcp=not options["no_tcp"],
+        **peer_settings(options),
         rtc=rtc_config(options),
         dht=dht_config(options),
         private=options["private"],

@@ -12,6 +12,7 @@ from torrentfs.transports.webrtc.config import RtcConfig
 
 if TYPE_CHECKING:
     from torrentfs.scheduling.ip_filter import IpFilter
+    from torrentfs.transports.encrypted import Encryption
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -48,6 +49,10 @@ class SessionConfig:
     bind: str | None = None
     """Local address every socket is bound to, or None for any."""
     tcp: bool = True
+    utp: bool = False
+    """Whether peers are reached over uTP, too (the command line does by default)."""
+    encryption: Encryption = "off"
+    """See `transports.encrypted` (the command line prefers it by default)."""
     rtc: RtcConfig | None = field(default_factory=RtcConfig)
     """How to speak WebRTC (`bind` above holds, not its own), or None for not at all."""
     dht: DhtConfig | None = field(default_factory=DhtConfig)

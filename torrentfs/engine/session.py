@@ -22,13 +22,14 @@ from torrentfs.discovery.dht.node import DhtNode
 from torrentfs.discovery.dht.source import DhtSource
 from torrentfs.discovery.port_mapping import Gateways, Port, PortMapping
 from torrentfs.discovery.trackers import Totals, TrackerTiers
+from torrentfs.engine.dialling import HANDSHAKE_TIMEOUT, Dialler, exchange_hello
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.metadata import MetadataFetch
 from torrentfs.engine.privacy import ways
 from torrentfs.engine.regulars import Regulars
 from torrentfs.engine.rtc import open_rtc
 from torrentfs.engine.stats import SessionStatistics
-from torrentfs.engine.swarm import Places, Swarm, exchange_hello
+from torrentfs.engine.swarm import Places, Swarm
 from torrentfs.engine.torrent import Torrent
 from torrentfs.errors import (
     ConfigError,
@@ -41,9 +42,11 @@ from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.scheduling.peerbook import FORMER
 from torrentfs.storage.base import CacheConfig
 from torrentfs.storage.tiered import Cache, open_cache
+from torrentfs.transports.encrypted import accept
 from torrentfs.transports.http import HttpClient
 from torrentfs.transports.listener import Listener
 from torrentfs.transports.udp_port import UdpPort
+from torrentfs.transports.utp import Utp
 from torrentfs.transports.webseed import WebSeed
 from torrentfs.wire.connection import Connection
 from torrentfs.wire.peer_id import make_peer_id
@@ -93,6 +96,7 @@ class Session:
         """Where peers reach our port from outside: another one behind some gateways."""
         self.mapping: PortMapping | None = None
         self.udp: UdpPort | None = None
+        self.dialler = Dialler(config)
         self.dht: DhtNode | None = None
         self._nursery = nursery
         self._rtc = rtc
@@ -115,12 +119,21 @@ class Session:
     async def start_datagrams(self) -> None:
         """Open the UDP port, of the same number if that is free; after `start_listening`."""
         try:
-            self.udp = UdpPort(self.port, bind=self.config.bind)
+            self.udp = UdpPort(self.port or self.config.port, bind=self.config.bind)
         except ConfigError:
             if self.config.port:  # the user asked for this one
                 raise
             self.udp = UdpPort(0, bind=self.config.bind)
         await self._nursery.start(self.udp.serve)
+
+    async def start_utp(self) -> None:
+        """Dial and be dialled over uTP as well; after `start_datagrams`."""
+        assert self.udp is not None
+        utp = Utp(self.udp)
+        await self._nursery.start(utp.run, self._on_incoming)
+        self.dialler = Dialler(self.config, utp)
+        if not self.port:
+            self.port = self.announced_port = self.udp.port
 
     async def start_dht(self, keep: Path | None) -> None:
         """Become a node of the DHT; `keep` is where nodes are kept for the next time."""
@@ -187,6 +200,7 @@ class Session:
         )
         tiers = [(url,) for url in magnet.trackers]
         fetch.swarm.trackers = self._trackers(tiers, fetch.swarm, lambda: Totals(0, 0, 1))
+        fetch.swarm.dialler = self.dialler
         fetch.swarm.dht = self._dht_source(fetch.swarm, None)
         fetch.swarm.add_peers(magnet.peers, "user")
         self._register(magnet.hashes, fetch.swarm)
@@ -278,6 +292,7 @@ class Session:
         )
         beside = metainfo.trackers if metainfo.private and metainfo.trackers else tiers
         swarm.trackers = self._trackers(tiers, swarm, lambda: _totals(torrent), beside)
+        swarm.dialler = self.dialler
         swarm.dht = self._dht_source(swarm, metainfo.private, metainfo.nodes)
         if originals is not None:
             originals.on_regained = torrent.on_regained
@@ -378,7 +393,13 @@ class Session:
         """A peer connected to our port: read its hello and hand it to its swarm."""
         connection = Connection()
         try:
+            if self.config.encryption != "off":
+                with trio.fail_after(HANDSHAKE_TIMEOUT):
+                    stream = await accept(stream, self._swarms, policy=self.config.encryption)
             theirs = await exchange_hello(stream, connection, None)
+        except trio.TooSlowError:
+            stream.abort()
+            return
         except (RemoteProtocolError, TransportError) as error:
             log.debug("incoming %s: %s", stream.remote, error)
             stream.abort()
@@ -421,11 +442,14 @@ async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIt
         session = Session(config, cache, client, nursery, rtc)
         if config.tcp:
             await session.start_listening()
-            if config.dht is not None:
-                await session.start_datagrams()
-                await session.start_dht(config.cache_dir / DHT_NODES if cached else None)
-            if config.port_mapping:
-                session.start_port_mapping()
+        if config.utp or (config.tcp and config.dht is not None):
+            await session.start_datagrams()
+        if config.utp:
+            await session.start_utp()
+        if config.dht is not None and session.udp is not None:
+            await session.start_dht(config.cache_dir / DHT_NODES if cached else None)
+        if config.tcp and config.port_mapping:
+            session.start_port_mapping()
         try:
             yield session
         finally:

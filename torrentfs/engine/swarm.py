@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import trio
 
+from torrentfs.engine.dialling import Dialler, exchange_hello
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.scheduling.peerbook import PeerBook
-from torrentfs.transports.tcp import open_tcp, show_address
+from torrentfs.transports.tcp import show_address
 from torrentfs.wire.connection import Connection
 from torrentfs.wire.handshake import Handshake
 
@@ -42,9 +43,6 @@ Value = TypeVar("Value")
 
 MAX_REMEMBERED = 1024
 """WebRTC peers remembered by their addresses, and bans of them: a lie may come to light late."""
-
-HANDSHAKE_TIMEOUT = 10.0
-"""Seconds a peer has to say hello; a live one takes a round trip."""
 
 
 class Ended(NamedTuple):
@@ -80,24 +78,6 @@ class Places:
         return self.taken < self.total
 
 
-async def exchange_hello(
-    stream: PeerStream, connection: Connection, ours: Handshake | None
-) -> Handshake:
-    """Send `ours` if given and return theirs, in at most `HANDSHAKE_TIMEOUT` seconds."""
-    with trio.move_on_after(HANDSHAKE_TIMEOUT):
-        if ours is not None:
-            await stream.send_all(connection.send(ours))
-        while True:
-            event = connection.next_event()
-            if isinstance(event, Handshake):
-                return event
-            received = await stream.receive_into(connection.get_buffer())
-            if not received:
-                raise TransportError("closed the connection before its handshake")
-            connection.buffer_updated(received)
-    raise TransportError(f"no handshake within {HANDSHAKE_TIMEOUT:.0f} s")
-
-
 class Swarm:
     """The peers of one torrent: book, trackers, dialling, and the connections that live."""
 
@@ -115,6 +95,7 @@ class Swarm:
         self.book = PeerBook(blocks=config.ip_filter.blocks) if config.ip_filter else PeerBook()
         self.trackers = trackers
         self.dht: DhtSource | None = None
+        self.dialler = Dialler(config)
         self.connected: dict[Address, PeerStream] = {}
         self.last_failure: str | None = None
         self._by_peer_id: dict[bytes, tuple[PeerStream, bool]] = {}
@@ -230,7 +211,7 @@ class Swarm:
         while True:
             now = trio.current_time()
             while (
-                self._config.tcp
+                self.dialler.able
                 and self._half_open < self._config.max_half_open
                 and self._has_place()
             ):
@@ -250,9 +231,8 @@ class Swarm:
         ended, half_open = Ended("", False), True
         stream: PeerStream | None = None
         try:
-            stream = await open_tcp(*address, bind=self._config.bind)
-            connection = Connection()
-            theirs = await exchange_hello(stream, connection, self.our_handshake())
+            reached = await self.dialler.reach(address, self.our_handshake())
+            stream, connection, theirs = reached
             if theirs.info_hash not in self.hashes.wire:
                 raise RemoteProtocolError("answered with another info-hash")
             self._half_open -= 1

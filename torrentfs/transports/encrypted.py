@@ -145,6 +145,10 @@ async def accept(
 
 async def _finish(stream: PeerStream, role: Initiator | Responder, early: bytes) -> EncryptedStream:
     received = early
+    if isinstance(role, Initiator):
+        received = await _receive(stream, _READ_SIZE)
+        if received[: len(PREFIX)] == PREFIX:
+            raise RemoteProtocolError("it does not encrypt")
     while True:
         if received:
             answer = role.receive(received)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
@@ -55,7 +55,7 @@ class Port(Protocol):
 
     def register(
         self,
-        kind: str,
+        kind: Literal["utp"],
         handler: Callable[[memoryview, Address], None],
         after: Callable[[], None] | None = None,
         writable: Callable[[], None] | None = None,

@@ -1,0 +1,37 @@
+"""`--encryption` and the switches for ways to peers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from torrentfs.cli.peers import peer_options, peer_settings
+
+
+def settings_of(*arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    @click.command()
+    @peer_options
+    def command(**options: Any) -> None:
+        found.update(peer_settings(options))
+
+    result = CliRunner().invoke(command, arguments)
+    if result.exit_code:
+        raise ValueError(result.output)
+    return found
+
+
+def test_all_is_on_by_default() -> None:
+    assert settings_of() == {"utp": True, "encryption": "prefer"}
+
+
+def test_each_can_be_switched_off() -> None:
+    assert settings_of("--no-utp")["utp"] is False
+    for policy in ("prefer", "require", "off"):
+        assert settings_of("--encryption", policy)["encryption"] == policy
+    with pytest.raises(ValueError, match="maybe"):
+        settings_of("--encryption", "maybe")

@@ -1,0 +1,32 @@
+"""The options about how peers are found and reached, shared by the commands that meet them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--encryption`, `--no-utp`."""
+    options = (
+        click.option("--no-utp", is_flag=True, default=False, help="Reach no peer over uTP."),
+        click.option(
+            "--encryption",
+            type=click.Choice(["prefer", "require", "off"]),
+            default="prefer",
+            show_default=True,
+            help="Encrypt connections to peers (a disguise on the line, no secrecy).",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def peer_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What these options say, as fields of a `SessionConfig`."""
+    return {"utp": not options["no_utp"], "encryption": options["encryption"]}

@@ -1,0 +1,199 @@
+"""Reaching a peer: over TCP or uTP, encrypted or not, and its hello (BEP 3).
+
+*TCP and uTP race.* TCP starts, because it is faster and answers a closed port at once; uTP follows
+after `HEAD_START`, or as soon as TCP has failed. Who is connected first wins, and the other is
+dropped. Where TCP was refused the host is up, and most likely listens to nobody: uTP then has only
+`AFTER_REFUSAL` to answer, so that a dead address is known to be dead about as fast as without it.
+
+*Encryption* (MSE/PE), by `SessionConfig.encryption`. `prefer` does as libtorrent's `pe_enabled`:
+encrypted first, which passes lines and peers that want it and costs one round trip, then, if the
+peer does not answer that or hangs up, plain over a new connection. Whoever answered in plain once
+is asked in plain the next time. Peers that do not encrypt hang up at once as a rule.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.transports.encrypted import encrypt_outgoing
+from torrentfs.transports.tcp import failure, numeric_addresses, open_tcp, show_address
+from torrentfs.wire.connection import Connection
+from torrentfs.wire.handshake import Handshake
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from torrentfs.engine.config import SessionConfig
+    from torrentfs.transports.base import Address, PeerStream
+    from torrentfs.transports.utp import Utp
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds a peer has to say hello; a live one takes a round trip."""
+
+ENCRYPTED_TIMEOUT = 5.0
+"""Seconds for an encrypted hello, where a plain one is to follow."""
+
+HEAD_START = 0.25
+"""Seconds that TCP has alone, as in happy eyeballs (RFC 8305)."""
+
+AFTER_REFUSAL = 1.0
+"""Seconds that uTP has after TCP failed."""
+
+MAX_PLAIN = 1024
+"""Addresses remembered that do not encrypt."""
+
+
+class Reached(NamedTuple):
+    """A peer that said hello."""
+
+    stream: PeerStream
+    connection: Connection
+    theirs: Handshake
+
+
+async def exchange_hello(
+    stream: PeerStream,
+    connection: Connection,
+    ours: Handshake | None,
+    timeout: float = HANDSHAKE_TIMEOUT,
+) -> Handshake:
+    """Send `ours` if given and return theirs, in at most `timeout` seconds."""
+    with trio.move_on_after(timeout):
+        if ours is not None:
+            await stream.send_all(connection.send(ours))
+        while True:
+            event = connection.next_event()
+            if isinstance(event, Handshake):
+                return event
+            received = await stream.receive_into(connection.get_buffer())
+            if not received:
+                raise TransportError("closed the connection before its handshake")
+            connection.buffer_updated(received)
+    raise TransportError(f"no handshake within {timeout:.0f} s")
+
+
+class Dialler:
+    """Connects to peers as the user wants it; one for the session. `utp` None is without."""
+
+    def __init__(self, config: SessionConfig, utp: Utp | None = None) -> None:
+        self._config = config
+        self._utp = utp
+        self._plain: dict[Address, None] = {}
+
+    @property
+    def able(self) -> bool:
+        """Whether any peer can be dialled at all."""
+        return self._config.tcp or self._utp is not None
+
+    async def reach(self, address: Address, ours: Handshake) -> Reached:
+        """Connect and exchange hellos. `TransportError` or `RemoteProtocolError`: it cannot be."""
+        policy = self._config.encryption
+        if policy == "off" or (policy == "prefer" and address in self._plain):
+            return await self._greet(await self._open(address), ours)
+        stream = await self._open(address)
+        try:
+            return await self._greet_encrypted(stream, ours)
+        except (RemoteProtocolError, TransportError):
+            if policy == "require":
+                raise
+        reached = await self._greet(await self._open(address), ours)
+        self._plain[address] = None
+        if len(self._plain) > MAX_PLAIN:
+            del self._plain[next(iter(self._plain))]
+        return reached
+
+    async def _greet(self, stream: PeerStream, ours: Handshake) -> Reached:
+        try:
+            connection = Connection()
+            return Reached(stream, connection, await exchange_hello(stream, connection, ours))
+        except BaseException:
+            stream.abort()
+            raise
+
+    async def _greet_encrypted(self, stream: PeerStream, ours: Handshake) -> Reached:
+        required = self._config.encryption == "require"
+        timeout = HANDSHAKE_TIMEOUT if required else ENCRYPTED_TIMEOUT
+        try:
+            connection = Connection()
+            hello = connection.send(ours)
+            with trio.move_on_after(timeout):
+                secured = await encrypt_outgoing(
+                    stream, ours.info_hash, hello, policy=self._config.encryption
+                )
+                theirs = await exchange_hello(secured, connection, None, timeout)
+                return Reached(secured, connection, theirs)
+            raise TransportError(f"no encrypted handshake within {timeout:.0f} s")
+        except BaseException:
+            stream.abort()
+            raise
+
+    # -- TCP and uTP --------------------------------------------------------------------------
+
+    async def _open(self, address: Address) -> PeerStream:
+        config, utp = self._config, self._utp
+        if utp is None:
+            if not config.tcp:
+                raise TransportError("neither TCP nor uTP is on")
+            return await open_tcp(*address, bind=config.bind)
+        if not config.tcp:
+            return await utp.connect(await _resolved(address))
+        if not numeric_addresses(*address, socket.SOCK_DGRAM):
+            return await open_tcp(*address, bind=config.bind)
+        return await _race(
+            lambda: open_tcp(*address, bind=config.bind), lambda: utp.connect(address)
+        )
+
+
+async def _race(
+    first: Callable[[], Awaitable[PeerStream]], second: Callable[[], Awaitable[PeerStream]]
+) -> PeerStream:
+    """The stream of whoever is connected first; `second` starts later. Raises what `first` did."""
+    winners: list[PeerStream] = []
+    errors: list[TransportError] = []
+    failed = trio.Event()
+
+    async def run(connect: Callable[[], Awaitable[PeerStream]]) -> None:
+        stream = await connect()
+        if winners:  # both at the same moment
+            stream.abort()
+            return
+        winners.append(stream)
+        nursery.cancel_scope.cancel()
+
+    async def run_first() -> None:
+        try:
+            await run(first)
+        except TransportError as error:
+            errors.append(error)
+            failed.set()
+            nursery.cancel_scope.deadline = trio.current_time() + AFTER_REFUSAL
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_first)
+        with trio.move_on_after(HEAD_START):
+            await failed.wait()
+        try:
+            await run(second)
+        except TransportError as error:
+            errors.append(error)
+    if winners:
+        return winners[0]
+    if not errors:  # only when the deadline came first
+        raise TransportError("cannot be reached")
+    raise errors[0]
+
+
+async def _resolved(address: Address) -> Address:
+    """An address with the host as a number."""
+    host, port = address
+    if numeric_addresses(host, port, socket.SOCK_DGRAM):
+        return address
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
+    except (OSError, UnicodeError) as error:
+        raise failure(f"looking up {show_address(host, port)}", error) from error
+    return str(found[0][4][0]), port
