@@ -68,6 +68,8 @@ def test_what_cannot_be_written_is_refused_early(tmp_path: Path) -> None:
         check_writable(tmp_path, force=True)
     with pytest.raises(ConfigError, match="no directory"):
         check_writable(tmp_path / "none/x", force=True)
+    with pytest.raises(ConfigError, match="too long"):
+        check_writable(tmp_path / ("ä" * 125 + ".long-torrent"), force=False)
     if os.geteuid():
         tmp_path.chmod(0o500)
         with pytest.raises(ConfigError, match="permission denied"):

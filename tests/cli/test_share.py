@@ -152,6 +152,13 @@ def test_in_its_own_directory(
     assert served[0].shared[0].metainfo.name == "what"
 
 
+def test_a_long_name_is_cut(run: Run, tree: Path, served: list[ShareConfig], home: Path) -> None:
+    long = tree.rename(tree.with_name("日" * 84))
+    assert run("share", str(long)).exit_code == 0
+    (place,) = (home / ".local/share/torrentfs/shared").iterdir()
+    assert place.name.startswith("日" * 66 + " [")
+
+
 def test_the_same_twice_is_shared_once(run: Run, tree: Path, served: list[ShareConfig]) -> None:
     result = run("share", "--json", str(tree / "a"), str(tree / "b"), str(tree / "a"))
     assert result.exit_code == 0, result.stderr

@@ -25,6 +25,7 @@ from torrentfs.cli.output import complain, printable
 from torrentfs.daemon.outcome import Interrupted
 from torrentfs.daemon.quantities import format_rate, format_size, parse_url
 from torrentfs.errors import ConfigError
+from torrentfs.metainfo.limits import MAX_NAME_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -265,6 +266,8 @@ def check_writable(place: Path, *, force: bool) -> None:
         raise ConfigError(f"cannot write {place}: it is a directory")
     if os.path.lexists(place) and not force:
         raise ConfigError(f"{place} exists: --force overwrites it")
+    if len(os.fsencode(place.name)) > MAX_NAME_BYTES:
+        raise ConfigError(f"cannot write {place}: the name is too long, choose another with -o")
     folder = place.parent
     if not os.path.isdir(folder):
         raise ConfigError(f"cannot write {place}: there is no directory {folder}")

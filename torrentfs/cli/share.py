@@ -243,7 +243,8 @@ def write(made: Made, output: Path | None, many: bool, *, force: bool) -> Path:
         except OSError as error:
             raise ConfigError(f"cannot make {directory} ({error.strerror}): use -o") from error
         key = made.metainfo.hashes.key[:8]
-        place = directory / f"{made.metainfo.name[:200]} [{key}].torrent"
+        name = made.metainfo.name.encode()[:200].decode(errors="ignore")  # 255 bytes in all
+        place = directory / f"{name} [{key}].torrent"
         write_torrent(place, made.torrent, force=True)
         return place
     place = place_of(output, made.payload, many, output)
