@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torrentfs.metainfo.geometry import Geometry
 from torrentfs.scheduling.hedging import hedge, next_wakeup, to_wake
-from torrentfs.scheduling.picker import Level, Picker, SourceKind, Want
+from torrentfs.scheduling.picker import Level, Picker, Request, SourceKind, Want
 
 MIB = 1024 * 1024
 
@@ -48,3 +48,52 @@ def test_it_wakes_for_late_blocks_while_a_read_waits() -> None:
     wake = next_wakeup(picker, 0.1)
     assert wake is not None
     assert 0.1 <= wake <= 0.121
+
+
+def test_a_silent_source_does_not_hold_what_a_web_seed_could_bring() -> None:
+    """A tab was closed, which nobody tells for half a minute. A web seed hedges nothing: it takes
+    what is free; so the silent one may not take it again and again."""
+    size, step, rate = 2 * MIB, 0.02, 2_000_000
+    picker = Picker(Geometry(128 * 1024, [size]))
+    picker.add_source(1, SourceKind.PEER, 0.0, max_queue=250)
+    picker.add_source(2, SourceKind.WEB_SEED, 0.0, max_queue=2)
+    for name in (1, 2):
+        picker.on_have_all(name)
+        picker.on_unchoke(name, 0.0)
+    now, here, owed = 0.0, 0, 0.0
+    span: tuple[int, int] | None = None
+    asked: tuple[int, int] | None = None
+    queue: list[Request] = []
+    while here < size and now < 30:
+        # the reader wants the first piece that is missing, and what is behind it ahead of time
+        missing = [n for n in range(16) if n not in picker.ledger.stored]
+        wants = [Want(missing[0], Level.URGENT, now + 10)]
+        wants += [Want(n, Level.WINDOW, now + 10) for n in missing[1:]]
+        picker.set_agenda(wants, now)
+        for name in to_wake(picker, now):
+            if name == 1:
+                queue += picker.pick(1, now)
+            elif span is None:
+                span = asked = picker.pick_span(2, now)
+        blocks: list[tuple[int, Request]] = []
+        if now < 0.3:  # the peer is fast, then its tab is closed
+            blocks += [(1, request) for request in queue[:4]]
+            del queue[:4]
+        if span is not None:
+            start, length = span
+            owed += rate * step
+            while owed >= 16384 and length:
+                piece, begin = divmod(start, 128 * 1024)
+                blocks.append((2, Request(piece, begin, 16384)))
+                start, length, owed = start + 16384, length - 16384, owed - 16384
+            span = start, length
+        for name, request in blocks:
+            verdict = picker.on_block(name, *request, now)
+            here += 16384 * verdict.wanted
+            if verdict.piece_complete:
+                picker.on_stored(request.piece)
+        if span is not None and not span[1] and asked is not None:
+            picker.on_span_done(2, *asked, now)
+            span = None
+        now += step
+    assert now < 6

@@ -112,8 +112,8 @@ class Pace:
     __slots__ = (
         "_age", "_asked_bytes", "_busy", "_bytes", "_end", "_flat", "_paused", "_paused_at",
         "_previous", "_probe_until", "_rtt_at", "_start", "_steadily_busy", "_steadily_weighed",
-        "_total", "_waiting", "_weighed", "asked", "assumed", "gap", "growing", "last", "limit",
-        "pause", "peak", "rate", "rtt", "steady", "window",
+        "_told", "_total", "_waiting", "_weighed", "asked", "assumed", "gap", "growing", "last",
+        "limit", "pause", "peak", "rate", "rtt", "steady", "window",
     )  # fmt: skip
 
     def __init__(self, *, initial: int, limit: int) -> None:
@@ -138,6 +138,8 @@ class Pace:
         self.asked = 0.0
         """When it was asked after having had nothing to do."""
         self._waiting = True
+        self._told = 0.0
+        """`rate` when a block came last."""
         self._total = 0
         self._asked_bytes = 0
         self._start = 0.0
@@ -194,6 +196,7 @@ class Pace:
         self.last = now
         if now >= self._end:
             self._measure(now, latency)
+        self._told = self.rate
 
     def on_tick(self, now: float) -> None:
         """It has something to deliver: silence counts although no block came to end it."""
@@ -316,7 +319,8 @@ class Pace:
     def silence(self, now: float) -> float:
         """Seconds that an answer is overdue (0.0: it is not), given that something is in flight."""
         rtt = self.rtt or ASSUMED_RTT
-        gap = max(BLOCK_LENGTH / (self.rate or ASSUMED_RATE), self.gap)
+        # not `rate`: that falls with the silence, and the excuse would grow faster than the silence
+        gap = max(BLOCK_LENGTH / (self._told or ASSUMED_RATE), self.gap)
         return max(0.0, now - max(self.last + gap, self.asked + rtt + gap))
 
     def __repr__(self) -> str:
