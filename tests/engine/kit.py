@@ -112,10 +112,16 @@ class FakePeer:
         peer_id: bytes,
         info_hash: bytes | None = None,
         v2: bool = False,
+        dht: bool = False,
     ) -> None:
         info_hash = info_hash or self.metainfo.hashes.wire[0]
         ours = Handshake(
-            info_hash=info_hash, peer_id=peer_id, fast=fast, extensions=extensions, v2=v2
+            info_hash=info_hash,
+            peer_id=peer_id,
+            fast=fast,
+            extensions=extensions,
+            v2=v2,
+            dht=dht,
         )
         await self.stream.send_all(self.connection.send(ours))
 
@@ -242,6 +248,7 @@ class Rig:
         peer_id: bytes | None = None,
         info_hash: bytes | None = None,
         v2: bool = False,
+        dht: bool = False,
         capacity: int = 1024 * KIB,
     ) -> FakePeer:
         """An incoming peer; `have`: its pieces, None for all, False to say nothing."""
@@ -255,6 +262,7 @@ class Rig:
             peer_id=peer_id or b"-XX0000-%012d" % number,
             info_hash=info_hash,
             v2=v2,
+            dht=dht,
         )
         connection = Connection()
         hello = await exchange_hello(mine, connection, None)

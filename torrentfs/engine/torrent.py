@@ -443,7 +443,8 @@ class Torrent:
             return None
         if self.swarm.trackers is not None and (self.config.tcp or self.config.rtc is not None):
             return None
-        if self.swarm.dht is not None and self.swarm.dht.has_hope and self.config.tcp:
+        dials = self.config.tcp or self.config.utp
+        if self.swarm.dht is not None and self.swarm.dht.has_hope and dials:
             return None
         return "; ".join(filter(None, ["no peer, tracker or web seed is left", complaints(self)]))
 
