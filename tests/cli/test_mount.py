@@ -139,6 +139,7 @@ def test_defaults_are_those_of_the_engine(run: Run, home: Path, configs: list[Mo
         dht=session.dht,
         utp=True,
         encryption="prefer",
+        port_mapping=session.port_mapping,
         allow_local=False,
     )
     assert os.path.isabs(session.cache_dir)
