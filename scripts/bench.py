@@ -23,6 +23,7 @@ from typing import Any
 
 from scripts import bench_latency
 from scripts.bench_btfs import why_not
+from scripts.bench_growth import SECTIONS as GROWTH_SECTIONS
 from scripts.bench_mount import SECTIONS as MOUNT_SECTIONS
 from scripts.bench_rounds import (
     PRIMED,
@@ -36,7 +37,7 @@ from scripts.bench_rounds import (
 )
 from scripts.bench_swarm import CONTENDERS, SWARM
 
-SECTIONS: dict[str, Section] = {"swarm": SWARM, **MOUNT_SECTIONS}
+SECTIONS: dict[str, Section] = {"swarm": SWARM, **MOUNT_SECTIONS, **GROWTH_SECTIONS}
 
 
 def parse() -> argparse.Namespace:

@@ -46,6 +46,10 @@ COLUMNS = {
     "anon_mb": "anonymous MB",
     "peak_mb": "peak MB",
     "cpu_s_per_gb": "CPU s/GB",
+    "cpu_ms": "CPU ms",
+    "idle_ms_per_s": "idle CPU ms/s",
+    "waited_ms": "waited ms",
+    "longest_ms": "longest ms",
 }
 
 

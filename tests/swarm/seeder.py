@@ -105,17 +105,18 @@ def seed(
     upload_limit: int = 0,
     trackers: Sequence[str] = (),
     check: bool = False,
+    hosts: Sequence[str] = (),
 ) -> Iterator[LibtorrentPeer]:
     """Seed the file or directory `payload` of the torrent file `torrent`.
 
     `work` gets the log.  `announce_port` is what trackers are told instead
     of the port (that of a proxy); `upload_limit` in bytes per second; `check` hashes the payload
-    first instead of trusting it.
+    first instead of trusting it; `hosts` are the addresses of loopback to listen on instead.
     """
     config = {
         "torrent": str(torrent),
         "save_path": str(payload.parent),
-        "listen": _interfaces(ipv4, ipv6, port),
+        "listen": ",".join(f"{host}:{port}" for host in hosts) or _interfaces(ipv4, ipv6, port),
         "utp": utp,
         "upload_limit": upload_limit,
         "trackers": list(trackers),
