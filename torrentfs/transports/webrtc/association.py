@@ -186,7 +186,11 @@ class Association(RTCSctpTransport):
             for message in messages:
                 self._deliver(*message)
         self._last_received_tsn = inbound.cumulative % sctp.WRAP
-        if self._reconfig_deferred is not None:
+        reset = self._reconfig_deferred
+        if (
+            reset is not None
+            and sctp.unwrap(reset.last_tsn, inbound.cumulative) <= inbound.cumulative
+        ):
             self._later(self._reset_deferred_streams)
         if inbound.sack_due_at_rest:
             self._send_now([inbound.sack()])
@@ -298,7 +302,7 @@ class Association(RTCSctpTransport):
                 self._timer = self._clock.call_at(outbound.deadline, self._on_timer)
         finally:
             self._pumping = False
-        if self._reconfig_queue and not self._reconfig_request:
+        if self._reconfig_queue and not self._reconfig_request and not self._data_channel_queue:
             self._later(self._transmit_reconfig)
 
     def _fill(self, outbound: Outbound) -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Address = tuple[Any, ...]
 
-BATCH = 64
-"""Datagrams for each turn: 1 to 2 ms of work; others want their turn, too."""
+BATCH = 32
+"""Datagrams for each turn: less than a millisecond of work; others want their turn, too."""
 MAX_DATAGRAM = 2048
 """WebRTC's packets are of 1200 bytes; what is longer is cut off, and thrown away by DTLS."""
 MAX_PENDING = 512
