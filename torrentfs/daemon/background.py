@@ -100,9 +100,11 @@ def run_in_background(
     *,
     open_log: Callable[[], TextIO],
     on_progress: Callable[[str], None],
+    left: str = "nothing is mounted",
 ) -> Ended:
     """Run `serve(report)` in a child process; return once it is ready or has failed.
 
+    `left` is what a user who interrupts it is told of what is left behind.
     `open_log()` runs in the child and starts its logging; it returns the open log file,
     for stderr. The child never returns from here.
     """
@@ -114,7 +116,7 @@ def run_in_background(
         os.close(reader)
         _be_the_child(serve, open_log, PipeReport(writer), blocked)
     os.close(writer)
-    with _passing_on(blocked):
+    with _passing_on(blocked, left):
         try:
             return _wait(reader, child, on_progress)
         except Interrupted as exc:
@@ -166,11 +168,11 @@ def _redirect(log_fd: int) -> None:
 
 
 @contextmanager
-def _passing_on(mask: set[int | signal.Signals]) -> Iterator[None]:
+def _passing_on(mask: set[int | signal.Signals], left: str) -> Iterator[None]:
     """Turn the signals that end a program into `Interrupted`, and back afterwards."""
 
     def interrupt(signum: int, _frame: object) -> None:
-        raise Interrupted(signum)
+        raise Interrupted(signum, left)
 
     before = {signum: signal.signal(signum, interrupt) for signum in _PASSED_ON}
     try:
