@@ -97,3 +97,14 @@ def test_a_silent_source_does_not_hold_what_a_web_seed_could_bring() -> None:
             span = None
         now += step
     assert now < 6
+
+
+def test_a_waiting_read_is_looked_after_though_nothing_is_in_flight() -> None:
+    """What a source asks for when it is woken is told to nobody."""
+    picker = make()
+    picker.set_agenda([Want(0, Level.URGENT, 9.0)], 0.0)
+    to_wake(picker, 0.0)
+    assert next_wakeup(picker, 0.0) is not None
+    picker.set_agenda([], 0.1)
+    to_wake(picker, 0.1)
+    assert next_wakeup(picker, 0.1) is None

@@ -64,3 +64,27 @@ def test_who_sends_in_bursts_leaves_the_others_their_part() -> None:
     assert len(asked) + len(picker.pick(2, 1.0)) + len(picker.pick(3, 1.0)) <= 3 * 64
     picker.ledger.sources[2].snubbed = True
     assert part_of_window(picker, first) > int(PART * 64)
+
+
+def test_a_silent_source_is_tried_with_what_nobody_waits_for() -> None:
+    """Or it would take a block away from others again and again, and hold it each time."""
+    picker = make(1e6, 1e6)
+    picker.ledger.sources[1].snubbed = True
+    picker.set_agenda(
+        [Want(0, Level.URGENT, 9.0), *(Want(piece, Level.WINDOW, 9.0) for piece in range(1, 9))],
+        0.0,
+    )
+    (request,) = picker.pick(1, 1.0)
+    assert request.piece == 8
+    picker.ledger.sources[2].snubbed = True
+    picker.remove_source(2, 1.0)
+    picker.on_block(1, *request, 1.1)
+    assert picker.pick(1, 1.2)[0].piece == 0
+
+
+def test_a_silent_source_gives_what_only_it_has() -> None:
+    picker = make(1e6, 1e6)
+    picker.ledger.sources[1].snubbed = True
+    picker.on_dont_have(2, 3)
+    picker.set_agenda([Want(piece, Level.WINDOW, 9.0) for piece in range(1, 9)], 0.0)
+    assert [request.piece for request in picker.pick(1, 1.0)] == [3]

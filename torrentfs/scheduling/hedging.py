@@ -145,7 +145,9 @@ def next_wakeup(picker: Picker, now: float) -> float | None:
         return now
     sources = ledger.sources.values()
     avoiding = any(source.avoid for source in sources)
-    if not avoiding and (len(sources) < 2 or not any(source.in_flight for source in sources)):
+    # what a source asks for when it is woken is no fact, so a waiting read is looked after
+    busy = ledger.urgent.pieces or any(source.in_flight for source in sources)
+    if not avoiding and (len(sources) < 2 or not busy):
         return None if picker.ramp_at == float("inf") else max(now, picker.ramp_at)
     wait = TICK if ledger.urgent.pieces else IDLE_TICK
     return max(now, min(picker.hedge_at, picker.ramp_at, now + wait))

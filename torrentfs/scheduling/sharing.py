@@ -37,6 +37,8 @@ def share_of(
         for other in picker.ledger.sources.values()
         if other is not source and not other.snubbed and other.serves(piece.number)
     ]
+    if others and source.snubbed:
+        return 0
     if not others:
         pace = source.pace
         if pace.growing and not source.snubbed:
@@ -66,7 +68,17 @@ def may_serve(picker: Picker, source: Source, piece: OpenPiece) -> bool:
 
 
 def leave_front(picker: Picker, source: Source, candidates: int, now: float) -> int:
-    """Without what a far slower source would deliver later than it is needed."""
+    """Without what a far slower source would deliver later than it is needed.
+
+    To a silent one is left what others do not have, or else the very last: should it stay silent,
+    nobody waits for that.
+    """
+    if source.snubbed:
+        theirs = 0
+        for other in picker.ledger.sources.values():
+            if other is not source and not other.snubbed:
+                theirs |= other.reach(picker.ledger.ahead)
+        return candidates & ~theirs or 1 << (candidates.bit_length() - 1)
     best, speed, until = picker.front_speed
     if now >= until:
         lines = [
