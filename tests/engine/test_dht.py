@@ -136,10 +136,17 @@ async def test_public_torrents_are_looked_up_and_private_ones_are_not(tmp_path: 
         torrent = await session.add(PUBLIC)
         assert torrent.swarm.dht is not None
         assert torrent.swarm.our_handshake().dht
-    async with open_session(config(tmp_path / "b")) as session:
-        torrent = await session.add(private)
-        assert torrent.swarm.dht is None
-        assert not torrent.swarm.our_handshake().dht
+    async with open_session(config(tmp_path / "router")) as router:
+        async with open_session(config(tmp_path / "b", dht=bootstrap_of(router))) as session:
+            torrent = await session.add(private)
+            assert torrent.swarm.dht is None
+            assert not torrent.swarm.our_handshake().dht
+            await trio.sleep(0.3)  # not for a fact, but for the lack of one
+        async with open_session(config(tmp_path / "d", dht=bootstrap_of(router))) as session:
+            assert router.udp is not None
+            assert router.udp.received == 0  # not one packet, of any kind
+            await session.add(PUBLIC)
+            await until(lambda: router.udp is not None and router.udp.received)
     async with open_session(config(tmp_path / "c", dht=None)) as session:
         assert session.dht is None
         assert (await session.add(PUBLIC)).swarm.dht is None
@@ -176,4 +183,13 @@ async def test_two_sessions_find_each_other_and_keep_nodes(tmp_path: Path) -> No
             statistics = reader.statistics().dht
             assert statistics is not None
             assert statistics.nodes >= 1
+        # the next start begins with the nodes of the last one
+        async with (
+            open_session(replace(first, dht=DhtConfig())) as seeder,
+            open_session(replace(second, dht=DhtConfig())) as reader,
+        ):
+            torrent = await seeder.add(PUBLIC)
+            await until(lambda: torrent.swarm.dht is not None and torrent.swarm.dht.announced)
+            metainfo = await reader.resolve(magnet_of(PUBLIC), timeout=20)
+            assert metainfo.hashes == PUBLIC.hashes
     assert (tmp_path / "b" / DHT_NODES).stat().st_size > 26

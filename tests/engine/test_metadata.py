@@ -261,3 +261,34 @@ async def test_words_tell_what_is_in_the_way(autojump_clock: MockClock) -> None:
         assert "no tracker and no peer is known" in this.fetch.words()
         await this.join(silent)
         assert "1 of 0 known peers connected" in this.fetch.words()
+
+
+class _Wanted:
+    """A DHT that counts how often peers are wanted."""
+
+    has_hope = True
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+    def search_soon(self) -> None:
+        self.times.append(trio.current_time())
+
+    def words(self) -> str:
+        return "DHT: 3 nodes, no peers"
+
+
+async def test_others_are_wanted_while_nobody_is_connected(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    search = Search(V1.hashes, nursery)
+    wanted = _Wanted()
+    search.fetch.swarm.dht = wanted  # type: ignore[assignment]
+    nursery.start_soon(search.run)
+    await trio.sleep(7)
+    assert len(wanted.times) == 3
+    assert search.fetch.words() == "0 of 0 known peers connected; DHT: 3 nodes, no peers"
+    nursery.cancel_scope.cancel()

@@ -52,6 +52,9 @@ STALL = 20.0
 SLOWEST = 32 * 1024
 """Bytes a second that a large attempt has to deliver while others wait for their turn."""
 
+WANT = 2.0
+"""Seconds without a connected peer after which others are wanted; who is asked keeps his pace."""
+
 WAKE = 1.0
 """Seconds between two looks of an attempt at the clock and at whether it is its turn."""
 
@@ -95,6 +98,7 @@ class MetadataFetch:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.swarm.run)
+            nursery.start_soon(self._want_peers)
             if self._on_progress is not None:
                 nursery.start_soon(self._report)
             await self._done.wait()
@@ -123,6 +127,13 @@ class MetadataFetch:
         if not hopeful and not known and not connected:
             return "no tracker and no peer is known: name one with --tracker or --peer"
         return "; ".join([f"{connected} of {known} known peers connected", *complaints])
+
+    async def _want_peers(self) -> None:
+        """The peers that were named may all be gone: ask again while nobody is connected."""
+        while True:
+            await trio.sleep(WANT)
+            if not self.swarm.connected:
+                self.swarm.want_peers()
 
     async def _report(self) -> None:
         assert self._on_progress is not None

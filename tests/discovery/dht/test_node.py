@@ -84,12 +84,34 @@ def make(port: FakePort, **options: object) -> DhtNode:
     return DhtNode(port, rng=Random(1), resolve=resolve, **options)  # type: ignore[arg-type]
 
 
+async def begin(nursery: trio.Nursery, node: DhtNode) -> None:
+    """Run a node that a torrent wants."""
+    await nursery.start(node.run)
+    node.take_part()
+
+
+async def test_nobody_is_asked_before_a_torrent_needs_it(
+    autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    kept = tmp_path / "dht"
+    kept.write_bytes(pack_kept([Contact(b"k" * 20, ("10.0.1.1", 5))]))
+    port = FakePort()
+    node = make(port, bootstrap=[("10.0.0.1", 5)], keep=kept)
+    await nursery.start(node.run)
+    await trio.sleep(10_000)
+    assert port.sent == []
+    node.take_part()
+    await trio.sleep(10)
+    assert port.asked() == {("10.0.1.1", 5), ("10.0.0.1", 5)}
+
+
 async def test_names_are_looked_up_and_one_address_of_each_family_asked(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     port = FakePort()
     node = make(port, bootstrap=[("gone.example", 1), ("router.example", 2)])
     await nursery.start(node.run)
+    node.take_part()
     await trio.sleep(1)
     assert port.asked() == {("10.0.0.9", 2), ("fd00::9", 2)}
 
@@ -99,6 +121,7 @@ async def test_a_search(autojump_clock: MockClock, nursery: trio.Nursery) -> Non
     port.nodes["10.0.0.1", 5] = b"n" * 20
     node = make(port, bootstrap=[("10.0.0.1", 5)])
     await nursery.start(node.run)
+    node.take_part()
     await trio.sleep(1)
     assert node.statistics().nodes == 1
     told: list[Address] = []
@@ -113,6 +136,7 @@ async def test_silence_is_noticed_in_time(autojump_clock: MockClock, nursery: tr
     port = FakePort()
     node = make(port)
     await nursery.start(node.run)
+    node.take_part()
     await trio.sleep(1.7)
     done: list[float] = []
     node.search(
@@ -135,9 +159,10 @@ async def test_a_port_message_makes_a_node(
     calls: list[int] = []
     node.on_nodes.add(lambda: calls.append(node.dht.nodes))
     await nursery.start(node.run)
+    node.take_part()
     node.on_told(("10.0.0.1", 5))
     await trio.sleep(1)
-    assert calls == [1]
+    assert calls == [1]  # one node was known when it was told
     assert any(query.call == Ping() for _, query, _ in port.sent)
 
 
@@ -148,14 +173,14 @@ async def test_nodes_are_kept_at_the_end_and_asked_first_at_the_start(
     port = FakePort()
     port.nodes["10.0.0.1", 5] = b"n" * 20
     async with trio.open_nursery() as inner:
-        await inner.start(make(port, bootstrap=[("10.0.0.1", 5)], keep=kept).run)
+        await begin(inner, make(port, bootstrap=[("10.0.0.1", 5)], keep=kept))
         await trio.sleep(1)
         inner.cancel_scope.cancel()
     assert unpack_kept(kept.read_bytes()) == [Contact(b"n" * 20, ("10.0.0.1", 5))]
     assert os.listdir(tmp_path) == ["dht"]
 
     port = FakePort()
-    await nursery.start(make(port, bootstrap=[("router.example", 2)], keep=kept).run)
+    await begin(nursery, make(port, bootstrap=[("router.example", 2)], keep=kept))
     await trio.sleep(0.5)
     assert port.asked() == {("10.0.0.1", 5)}
     await trio.sleep(1.0)  # silent: now the routers
@@ -170,7 +195,7 @@ async def test_routers_are_not_asked_when_kept_nodes_do(
     kept.write_bytes(pack_kept(contacts))
     port = FakePort()
     port.nodes = {contact.address: contact.id for contact in contacts}
-    await nursery.start(make(port, bootstrap=[("router.example", 2)], keep=kept).run)
+    await begin(nursery, make(port, bootstrap=[("router.example", 2)], keep=kept))
     await trio.sleep(100)
     assert len(port.asked()) >= 8
     assert ("10.0.0.9", 2) not in port.asked()
@@ -181,7 +206,7 @@ async def test_nodes_are_kept_now_and_then(
 ) -> None:
     port = FakePort()
     port.nodes["10.0.0.1", 5] = b"n" * 20
-    await nursery.start(make(port, bootstrap=[("10.0.0.1", 5)], keep=tmp_path / "dht").run)
+    await begin(nursery, make(port, bootstrap=[("10.0.0.1", 5)], keep=tmp_path / "dht"))
     await trio.sleep(SAVE_EVERY + 1)
     assert unpack_kept((tmp_path / "dht").read_bytes())
 
@@ -193,12 +218,12 @@ async def test_a_directory_that_is_gone_harms_nothing(
     port.nodes["10.0.0.1", 5] = b"n" * 20
     async with trio.open_nursery() as inner:
         keep = tmp_path / "gone" / "dht"
-        await inner.start(make(port, bootstrap=[("10.0.0.1", 5)], keep=keep).run)
+        await begin(inner, make(port, bootstrap=[("10.0.0.1", 5)], keep=keep))
         await trio.sleep(1)
         inner.cancel_scope.cancel()
     (tmp_path / "dht").mkdir()
     async with trio.open_nursery() as inner:
-        await inner.start(make(port, bootstrap=[("10.0.0.1", 5)], keep=tmp_path / "dht").run)
+        await begin(inner, make(port, bootstrap=[("10.0.0.1", 5)], keep=tmp_path / "dht"))
         await trio.sleep(1)
         inner.cancel_scope.cancel()
     assert os.listdir(tmp_path) == ["dht"]
@@ -211,6 +236,7 @@ async def test_a_bug_costs_a_datagram(
     port = FakePort()
     node = make(port)
     await nursery.start(node.run)
+    node.take_part()
 
     def broken(*args: object) -> None:
         raise ZeroDivisionError
@@ -233,6 +259,7 @@ async def test_without_a_line_names_are_tried_again(
 
     node = DhtNode(FakePort(), bootstrap=[("a.example", 1)], resolve=failing)
     await nursery.start(node.run)
+    node.take_part()
     await trio.sleep(4000)
     assert tries[1] - tries[0] == node_module.FIRST_RETRY
     assert 6 <= len(tries) <= 14

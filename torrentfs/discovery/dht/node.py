@@ -4,6 +4,7 @@ All torrents share it. Datagrams come and go through the session's UDP port, whi
 uTP. Nodes that answered are kept in a file for the next start, written now and then and at the end,
 whole or not at all; several processes may share the file, the last one to end wins.
 
+Nobody is asked before a torrent needs it: a session whose torrents are all private takes no part.
 Names of bootstrap nodes are looked up only when the kept nodes are not enough to begin with, and
 again, ever more rarely, while no node is known: a laptop may be without a line for a while.
 """
@@ -106,9 +107,10 @@ class DhtNode:
         self._resolve = resolve
         self._due_at = float("-inf")
         self._due = trio.Event()
-        self._has_kept = False
+        self._kept: list[Contact] = []
+        self._needed = trio.Event()
         self.on_nodes: set[Callable[[], None]] = set()
-        """Called when the first node is known."""
+        """Called when there is somebody to ask: bootstrap nodes, or a first node."""
         self.dht = Dht(
             rng=rng or SystemRandom(),
             now=trio.current_time(),
@@ -126,20 +128,18 @@ class DhtNode:
     @property
     def has_bootstrap(self) -> bool:
         """Whether there are nodes to begin with, from the last time or the user."""
-        return bool(self._bootstrap) or self._has_kept
+        return bool(self._bootstrap or self._kept)
 
     # -- life ---------------------------------------------------------------------------------
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live until cancelled; what is known then is kept."""
-        kept = await trio.to_thread.run_sync(self._read_kept)
-        self._has_kept = bool(kept)
-        self.dht.remember(kept, trio.current_time())
+        self._kept = await trio.to_thread.run_sync(self._read_kept)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._timer_loop)
                 nursery.start_soon(self._save_loop)
-                nursery.start_soon(self._bootstrap_loop, bool(kept))
+                nursery.start_soon(self._bootstrap_loop)
                 task_status.started()
         finally:
             self._save()
@@ -154,8 +154,9 @@ class DhtNode:
                 await self._due.wait()
             self._due = trio.Event()
 
-    async def _bootstrap_loop(self, has_kept: bool) -> None:
-        if has_kept:
+    async def _bootstrap_loop(self) -> None:
+        await self._needed.wait()
+        if self._kept:
             await trio.sleep(PATIENCE)
         retry = FIRST_RETRY
         while self.dht.nodes < BUCKET_SIZE:
@@ -171,6 +172,7 @@ class DhtNode:
         addresses = await self.addresses_of([(host, port)])
         self.dht.add_routers(addresses, trio.current_time())
         self._flush()
+        self._tell_nodes()
 
     async def addresses_of(self, places: Iterable[Address]) -> list[Address]:
         """The IP addresses of hosts, one of each family; none of those that have no name."""
@@ -199,8 +201,11 @@ class DhtNode:
             log.exception("a bug in the DHT")
         self._flush()
         if not had_nodes and self.dht.nodes:
-            for call in tuple(self.on_nodes):
-                call()
+            self._tell_nodes()
+
+    def _tell_nodes(self) -> None:
+        for call in tuple(self.on_nodes):
+            call()
 
     def _flush(self) -> None:
         for datagram, address in self.dht.take_datagrams():
@@ -221,6 +226,7 @@ class DhtNode:
         urgent: bool = False,
     ) -> Search:
         """See `protocol.Dht.search`."""
+        self.take_part()
         search = self.dht.search(
             info_hash,
             on_peers,
@@ -235,8 +241,16 @@ class DhtNode:
 
     def on_told(self, address: Address) -> None:
         """Somebody says that there is a node at this address (PORT message)."""
+        self.take_part()
         self.dht.ping(address, trio.current_time())
         self._flush()
+
+    def take_part(self) -> None:
+        """A torrent wants the DHT: from now on we ask others."""
+        if not self._needed.is_set():
+            self._needed.set()
+            self.dht.remember(self._kept, trio.current_time())
+            self._flush()
 
     # -- the file -----------------------------------------------------------------------------
 

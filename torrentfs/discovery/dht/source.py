@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 REGULAR = 15 * 60.0
 """Seconds between announces, as libtorrent."""
 
-FIRST_PAUSE, LEAST_PAUSE = 5.0, 15.0
+FIRST_PAUSE, LEAST_PAUSE = 5.0, 10.0
 """Seconds after the first search in vain (doubles up to `REGULAR`); the least when asked for."""
 
 MAX_ROUTERS = 8
