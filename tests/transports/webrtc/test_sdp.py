@@ -106,7 +106,7 @@ DESCRIPTIONS = st.builds(
     candidates=st.lists(CANDIDATES, unique_by=lambda each: (each.host, each.port)).map(tuple),
     mid=st.from_regex(r"[a-z0-9]{1,16}", fullmatch=True),
     sctp_port=st.integers(1, 65535),
-    max_message_size=st.integers(0, 2**40),
+    max_message_size=st.just(0) | st.integers(1024, 2**40),
 )
 
 
@@ -141,6 +141,7 @@ def test_only_so_many_candidates_are_tried() -> None:
         ("a=sctp-port:5000", "a=sctp-port:0"),
         ("a=sctp-port:5000", "a=sctp-port:٥"),
         ("a=max-message-size:262144", "a=max-message-size:-1"),
+        ("a=max-message-size:262144", "a=max-message-size:1"),
         ("a=max-message-size:262144", "a=max-message-size:" + "9" * 5000),
         ("a=mid:0", "a=mid:0 0"),
     ],

@@ -25,6 +25,8 @@ address of the peer's choice (RFC 8445 section 19.5.1 wants a limit, 100 by defa
 MAX_FINGERPRINTS = 8
 DEFAULT_MESSAGE_SIZE = 65536
 """Bytes a peer takes in a message if it says nothing (RFC 8841 section 6.1)."""
+LEAST_MESSAGE_SIZE = 1024
+"""A peer that takes less in a message (and is no browser) would have us send in crumbs."""
 DEFAULT_SCTP_PORT = 5000
 
 _DIGESTS = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
@@ -123,6 +125,11 @@ def parse(text: str) -> Description:
     def last(name: str, otherwise: str = "") -> str:
         return attributes.get(name, [otherwise])[-1]
 
+    size = _number(
+        last("max-message-size", str(DEFAULT_MESSAGE_SIZE)), 0, 2**64, "max-message-size"
+    )
+    if 0 < size < LEAST_MESSAGE_SIZE:
+        raise RemoteProtocolError(f"a peer that takes messages of at most {size} bytes")
     return Description(
         ufrag=_matching(_CREDENTIAL, last("ice-ufrag"), "ICE user name"),
         password=_matching(_CREDENTIAL, last("ice-pwd"), "ICE password"),
@@ -131,9 +138,7 @@ def parse(text: str) -> Description:
         candidates=_candidates(attributes.get("candidate", [])),
         mid=_matching(_TOKEN, last("mid", "0"), "mid"),
         sctp_port=_number(last("sctp-port", str(DEFAULT_SCTP_PORT)), 1, 65535, "SCTP port"),
-        max_message_size=_number(
-            last("max-message-size", str(DEFAULT_MESSAGE_SIZE)), 0, 2**64, "max-message-size"
-        ),
+        max_message_size=size,
         ice_lite="ice-lite" in attributes,
     )
 
