@@ -79,6 +79,43 @@ async def test_binds_to_the_given_address() -> None:
             await open_tcp("127.0.0.1", port, bind="::1")
 
 
+def resolving_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    async def getaddrinfo(host: str, port: int, **_: object) -> list[object]:
+        await trio.lowlevel.checkpoint()
+        return [
+            (socket.AF_INET6 if ":" in each else socket.AF_INET, 1, 6, "", (each, port))
+            for each in hosts
+        ]
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("hosts", "bind", "reached"),
+    [
+        (("127.0.0.9", "127.0.0.1"), None, True),  # the first refuses
+        (("::1", "127.0.0.1"), "127.0.0.1%lo", True),  # the first is of another family
+        (("127.0.0.9", "127.0.0.8"), None, False),
+        (("::1",), "127.0.0.1", False),
+        ((), None, False),
+    ],
+)
+async def test_the_addresses_of_a_name_are_tried_in_turn(
+    monkeypatch: pytest.MonkeyPatch, hosts: tuple[str, ...], bind: str | None, reached: bool
+) -> None:
+    resolving_to(monkeypatch, *hosts)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        opening = open_tcp("seedbox.example", server.getsockname()[1], bind=bind, timeout=5)
+        if reached:
+            stream = await opening
+            assert stream.remote == server.getsockname()
+            stream.abort()
+        else:
+            with pytest.raises(TransportError, match=r"connecting to seedbox\.example"):
+                await opening
+
+
 @pytest.mark.real
 async def test_refusals_and_nonsense_are_transport_errors() -> None:
     with socket.socket() as closed:

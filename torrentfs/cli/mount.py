@@ -216,7 +216,7 @@ def mount(**options: Any) -> int:
 
 def make_config(options: dict[str, Any]) -> MountConfig:
     """The options as click gives them, as one frozen and absolute value; ConfigError."""
-    from torrentfs.daemon.interfaces import address_of
+    from torrentfs.daemon.interfaces import binding_of
     from torrentfs.daemon.sources import parse_source
 
     bind = options["bind_interface"]
@@ -228,7 +228,7 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         readahead=options["readahead"],
         read_timeout=options["read_timeout"],
         port=options["port"],
-        bind=address_of(bind) if bind else None,
+        bind=binding_of(bind) if bind else None,
         port_mapping=not options["no_port_mapping"],
         tcp=not options["no_tcp"],
         **peer_settings(options),

@@ -30,6 +30,7 @@ from torrentfs.cli.making import (
 )
 from torrentfs.cli.options import HOST_PORT, PATH, RATE, WholeNumber
 from torrentfs.cli.output import complain
+from torrentfs.cli.peers import peer_options, peer_settings
 from torrentfs.cli.webrtc import rtc_config, rtc_options
 from torrentfs.daemon.config import absolute
 from torrentfs.daemon.outcome import DONE
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     multiple=True,
     help=f"Begin --dht with this node. May be repeated.  [default: {PUBLIC[0][0]} and others]",
 )
+@peer_options
 @rtc_options
 @click.option(
     "--no-port-mapping",
@@ -180,10 +182,10 @@ def default_directory() -> Path:
 def make_session(options: dict[str, Any]) -> SessionConfig:
     """The session's settings; ConfigError."""
     from torrentfs.daemon.filters import read_ip_filters
-    from torrentfs.daemon.interfaces import address_of
+    from torrentfs.daemon.interfaces import binding_of
     from torrentfs.engine.config import DhtConfig, SessionConfig
 
-    bind = address_of(options["bind_interface"]) if options["bind_interface"] else None
+    bind = binding_of(options["bind_interface"]) if options["bind_interface"] else None
     if not options["no_tcp"]:
         check_port(bind, options["port"])
     return SessionConfig(
@@ -191,6 +193,7 @@ def make_session(options: dict[str, Any]) -> SessionConfig:
         bind=bind,
         port_mapping=not options["no_port_mapping"],
         tcp=not options["no_tcp"],
+        **peer_settings(options),
         rtc=rtc_config(options),
         dht=DhtConfig(options["dht_bootstrap"] or PUBLIC) if options["dht"] else None,
         ip_filter=read_ip_filters(tuple(map(absolute, options["ip_filter"]))),
@@ -203,6 +206,9 @@ def check_port(bind: str | None, port: int) -> None:
     import os
     import socket
 
+    from torrentfs.transports.binding import split
+
+    bind = split(bind).address if bind else None
     family = socket.AF_INET6 if bind and ":" in bind else socket.AF_INET
     try:
         with socket.create_server((bind or "", port), family=family):
@@ -360,7 +366,10 @@ def run_in_background(config: ShareConfig, announcer: Announcer, options: dict[s
         return handler.stream
 
     ended = background.run_in_background(
-        lambda report: _serve(config, report), open_log=open_log, on_progress=lambda text: None
+        lambda report: _serve(config, report),
+        open_log=open_log,
+        on_progress=lambda text: None,
+        left="nothing is shared",
     )
     if ended.code != DONE:
         complain(ended.text)

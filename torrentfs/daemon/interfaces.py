@@ -1,6 +1,7 @@
 """`--bind-interface`: the local address that a network interface (or an address) stands for.
 
-Sockets are bound to an address, not to a device, since binding to a device takes a privilege.
+An interface given by name holds every socket (see `transports.binding`); an address only says
+where connections come from.
 An interface's IPv4 address is preferred, as most peers have one; an interface with IPv6 alone
 gives its first global address.
 """
@@ -9,17 +10,43 @@ from __future__ import annotations
 
 import fcntl
 import ipaddress
+import os
 import socket
 import struct
 from pathlib import Path
 
 from torrentfs.errors import ConfigError
+from torrentfs.transports.binding import hold
 
 _SIOCGIFADDR = 0x8915
 """ioctl of netdevice(7): an interface's IPv4 address."""
 _IPV6_TABLE = Path("/proc/net/if_inet6")
 _LINK_LOCAL = 0x20
 """Scope of an address in `_IPV6_TABLE` that is useless without its interface."""
+
+
+def binding_of(name: str) -> str:
+    """What to hold every socket to, as `transports.binding` has it: an interface with its name.
+
+    `ConfigError` also where the system lets nobody but root hold a socket to a device.
+    """
+    address = address_of(name)
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        pass
+    else:
+        return address
+    bound = f"{address.partition('%')[0]}%{name}"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            hold(probe, bound)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot hold connections to {name} ({os.strerror(error.errno or 0).lower()}): "
+                f"give its address, {address}, which does not stop them from leaving another way"
+            ) from error
+    return bound
 
 
 def address_of(name: str) -> str:

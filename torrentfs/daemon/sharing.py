@@ -26,6 +26,7 @@ from torrentfs.daemon.outcome import cause_of
 from torrentfs.engine.config import SessionConfig
 from torrentfs.errors import ConfigError
 from torrentfs.storage.originals import Originals
+from torrentfs.transports.binding import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,7 +94,7 @@ class ShareReport(Protocol):
 def own_addresses(bind: str | None) -> list[str]:
     """Where this machine can be reached, as far as it knows itself; loopback if nowhere else."""
     if bind is not None:
-        return [bind]
+        return [split(bind).address]
     found = []
     for _, name in socket.if_nameindex():
         with contextlib.suppress(ConfigError):  # an interface without an address

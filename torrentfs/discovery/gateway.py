@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.transports.binding import hold, split
 from torrentfs.transports.tcp import failure
 from torrentfs.wire.port_control import (
     FIRST_TIMEOUT,
@@ -67,7 +68,7 @@ def find_gateway(interface: str | None = None, routes: Path = ROUTES) -> Gateway
 
 
 class PortControl:
-    """Ports of one gateway. `bind` is the local IPv4 address to ask from."""
+    """Ports of one gateway. `bind` is what to ask from (see `binding`)."""
 
     def __init__(self, gateway: str, rng: Random, *, bind: str | None = None) -> None:
         self._gateway = gateway
@@ -86,8 +87,9 @@ class PortControl:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as raw:
             try:
                 raw.setblocking(False)
+                hold(raw, self._bind)
                 if self._bind is not None:
-                    raw.bind((self._bind, 0))
+                    raw.bind((split(self._bind).address, 0))
                 raw.connect((self._gateway, PORT))
                 return await self._map(raw, protocol, port, external, lifetime)
             except OSError as error:

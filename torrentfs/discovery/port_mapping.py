@@ -23,6 +23,7 @@ import trio
 from torrentfs.discovery.gateway import PortControl, find_gateway
 from torrentfs.discovery.upnp import Upnp
 from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.transports.binding import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,17 +69,19 @@ class PortMappingStatistics:
 
 
 class Gateways:
-    """The ways there are now, asked from the local IPv4 address `bind` if that is given."""
+    """The ways there are now, asked from `bind` if that is given (see `binding`)."""
 
     def __init__(self, rng: Random, *, bind: str | None = None) -> None:
         self._rng = rng
         self._bind = bind
-        self._upnp = Upnp(bind=bind)
+        self._device = split(bind).device if bind is not None else None
+        # a library that opens sockets of its own can be held to an address, not to a device
+        self._upnp = Upnp(bind=bind) if self._device is None else None
         self._known: dict[str, PortControl] = {}
 
     def __call__(self) -> Sequence[tuple[str, Way]]:
         """PCP or NAT-PMP where there is a default gateway; UPnP finds its own by multicast."""
-        gateway = find_gateway()
+        gateway = find_gateway(self._device)
         if gateway is None:
             return ()
         control = self._known.get(gateway.address)
@@ -86,7 +89,10 @@ class Gateways:
             # one gateway at a time: the address of another network means nothing here
             control = PortControl(gateway.address, self._rng, bind=self._bind)
             self._known = {gateway.address: control}
-        return (("PCP/NAT-PMP", control), ("UPnP", self._upnp))
+        ways: list[tuple[str, Way]] = [("PCP/NAT-PMP", control)]
+        if self._upnp is not None:
+            ways.append(("UPnP", self._upnp))
+        return ways
 
 
 class PortMapping:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ import trio
 
 from torrentfs.discovery.base import ask_all
 from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.transports.binding import hold, split
 from torrentfs.transports.tcp import failure, numeric_addresses
 from torrentfs.wire.udp_tracker import (
     CONNECTION_LIFETIME,
@@ -234,7 +236,7 @@ async def open_udp_trackers(
     open_socket: Callable[[int], Awaitable[DatagramSocket]] | None = None,
     resolve: Callable[[str, int], Awaitable[list[tuple[int, Place]]]] | None = None,
 ) -> AsyncIterator[UdpTrackers]:
-    """Sockets are opened when needed and closed on leaving. `bind` is a local IP address.
+    """Sockets are opened when needed and closed on leaving. `bind`: see `binding`.
 
     `open_socket(family)` and `resolve(host, port)` replace the network (tests).
     """
@@ -254,17 +256,18 @@ async def _open_bound(family: int, bind: str | None) -> DatagramSocket:
     if bind is None:
         place: Place = ("::" if family == _IPV6 else "0.0.0.0", 0)
     else:
-        sources = numeric_addresses(bind, 0, trio.socket.SOCK_DGRAM)
+        sources = numeric_addresses(split(bind).address, 0, trio.socket.SOCK_DGRAM)
         if not sources or sources[0][0] != family:
             raise TransportError(f"the tracker cannot be reached from {bind}")
         place = sources[0][1]
-    link = trio.socket.socket(family, trio.socket.SOCK_DGRAM)
+    raw = socket.socket(family, socket.SOCK_DGRAM)
     try:
-        await link.bind(place)
+        hold(raw, bind)
+        raw.bind(place)
     except BaseException:
-        link.close()
+        raw.close()
         raise
-    return link
+    return trio.socket.from_stdlib_socket(raw)
 
 
 async def resolve_datagram(host: str, port: int) -> list[tuple[int, Place]]:

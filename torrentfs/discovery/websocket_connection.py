@@ -40,7 +40,7 @@ from wsproto.utilities import ProtocolError
 from torrentfs.discovery.websocket_allowance import Allowance
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.http import USER_AGENT, reason_of
-from torrentfs.transports.tcp import failure, root_cause
+from torrentfs.transports.tcp import connect, failure, root_cause
 from torrentfs.wire import limits
 from torrentfs.wire.text import printable
 from torrentfs.wire.ws_tracker import is_websocket
@@ -240,7 +240,8 @@ def direct(bind: str | None) -> StreamOpener:
     """Connections from the local address `bind`, if one is given."""
 
     async def open_stream(host: str, port: int) -> trio.abc.Stream:
-        return await trio.open_tcp_stream(host, port, local_address=bind)
+        connected = await connect(host, port, bind)
+        return trio.SocketStream(trio.socket.from_stdlib_socket(connected))
 
     return open_stream
 

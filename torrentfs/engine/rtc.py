@@ -31,6 +31,7 @@ import trio
 from torrentfs.discovery.websocket import open_websocket_trackers
 from torrentfs.discovery.websocket_announcer import RtcAnnouncer
 from torrentfs.errors import TransportError
+from torrentfs.transports.binding import split
 from torrentfs.transports.webrtc.bridge import open_webrtc
 from torrentfs.wire.ws_tracker import Offer
 
@@ -219,7 +220,9 @@ async def open_rtc(
     if config.rtc is None:
         yield None
         return
-    settings = replace(config.rtc, bind=config.bind)
+    # ICE holds to a device by its name, and gathers that one's addresses itself
+    bind = split(config.bind) if config.bind is not None else None
+    settings = replace(config.rtc, bind=(bind.device or bind.address) if bind else None)
     async with (
         open_webrtc(settings) as bridge,
         open_websocket_trackers(client, rng=rng) as sockets,

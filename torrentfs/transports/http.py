@@ -35,6 +35,7 @@ import trio
 
 from torrentfs import __version__
 from torrentfs.errors import TransportError
+from torrentfs.transports.binding import split
 from torrentfs.transports.tcp import numeric_addresses, root_cause
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ class HttpClient:
         import httpx
 
         assert self._tls is not None
-        local = self.bind
+        local = split(self.bind).address if self.bind is not None else None
         if local is None and family is not None:
             local = _ANY_ADDRESS[family]  # binding to the wildcard of one family excludes the other
         return httpx.AsyncHTTPTransport(

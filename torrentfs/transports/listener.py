@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from torrentfs.errors import ConfigError, TransportError
+from torrentfs.transports.binding import hold, split
 from torrentfs.transports.tcp import TcpStream, numeric_addresses, show_address
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _PAUSE = 0.1
 class Listener:
     """A listening TCP port. Binding happens at construction; `serve` accepts.
 
-    `bind` is a local IP address, None for every address of the machine. Raises `ConfigError`.
+    `bind` is where (see `binding`), None for every address of the machine. Raises `ConfigError`.
     """
 
     def __init__(self, port: int = 0, *, bind: str | None = None, max_strangers: int = 64) -> None:
@@ -144,13 +145,13 @@ def _bind_all(port: int, bind: str | None) -> list[socket.socket]:
     """One listening socket per family, all on one port."""
     if bind is None:
         hosts = ["0.0.0.0", "::"]
-    elif numeric_addresses(bind, port, socket.SOCK_STREAM):
-        hosts = [bind]
+    elif numeric_addresses(split(bind).address, port, socket.SOCK_STREAM):
+        hosts = [split(bind).address]
     else:
         raise ConfigError(f"cannot listen on {bind}: not an IP address")
     for _ in range(_PORT_TRIES):
         try:
-            return _bind_hosts(hosts, port)
+            return _bind_hosts(hosts, port, bind)
         except OSError as error:
             if port or error.errno != errno.EADDRINUSE:
                 where = show_address(bind or "*", port)
@@ -159,12 +160,12 @@ def _bind_all(port: int, bind: str | None) -> list[socket.socket]:
     raise ConfigError("cannot listen: no port is free in both IPv4 and IPv6")
 
 
-def _bind_hosts(hosts: list[str], port: int) -> list[socket.socket]:
+def _bind_hosts(hosts: list[str], port: int, bind: str | None) -> list[socket.socket]:
     bound: list[socket.socket] = []
     try:
         for host in hosts:
             try:
-                listening = _bind_one(host, port)
+                listening = _bind_one(host, port, bind)
             except OSError as error:
                 absent = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
                 if host == "::" and bound and error.errno in absent:
@@ -179,11 +180,12 @@ def _bind_hosts(hosts: list[str], port: int) -> list[socket.socket]:
     return bound
 
 
-def _bind_one(host: str, port: int) -> socket.socket:
+def _bind_one(host: str, port: int, bind: str | None) -> socket.socket:
     family, place = numeric_addresses(host, port, socket.SOCK_STREAM)[0]
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setblocking(False)
+        hold(listening, bind)
         # so that a restart need not wait for the old connections' TIME_WAIT
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

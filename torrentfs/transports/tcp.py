@@ -4,8 +4,9 @@ The stream works on a plain non-blocking socket, not on `trio.SocketStream`: tha
 `bytes` per receive, while this one fills the codec's own buffer. Each call tries the system call
 first and waits for readiness only when the kernel has nothing, then gives other tasks one turn.
 
-Peers are nearly always IP literals, which are connected to directly; a host name
-(`--peer seedbox.example:6881`) goes through trio's happy eyeballs.
+Peers are nearly always IP literals, which are connected to directly; of a host name
+(`--peer seedbox.example:6881`) the addresses are tried as RFC 8305 has it (happy eyeballs). Not by
+trio, whose sockets could not be held to a device before they connect (see `binding`).
 
 Socket buffers are left to the kernel: setting SO_RCVBUF turns its autotuning off, and on
 loopback a fixed size of 1 MiB was no faster. NODELAY is on because requests are small and late
@@ -19,17 +20,20 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
 from torrentfs.errors import TransportError
+from torrentfs.transports.binding import hold, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torrentfs.transports.base import Address, Buffer
 
+NEXT_ADDRESS = 0.25
+"""Seconds until the next address of a name is tried too (RFC 8305)."""
 CONNECT_TIMEOUT = 10.0
 """Seconds to connect. A peer that needs longer is of no use to a reader."""
 
@@ -170,16 +174,12 @@ async def open_tcp(
 ) -> TcpStream:
     """Connect to a peer within `timeout` seconds; `TransportError` says why it could not.
 
-    `host` is an IP address or a name; `bind` the local IP address to connect from.
+    `host` is an IP address or a name; `bind` is what to connect from (see `binding`).
     """
     action = f"connecting to {show_address(host, port)}"
     try:
         with trio.fail_after(timeout):
-            places = numeric_addresses(host, port, socket.SOCK_STREAM)
-            if places:
-                connected = await _connect(*places[0], bind)
-            else:
-                connected = await _connect_by_name(host, port, bind)
+            connected = await connect(host, port, bind)
     except (OSError, trio.TooSlowError, OverflowError, ValueError) as error:
         raise failure(action, error) from error
     try:
@@ -188,6 +188,17 @@ async def open_tcp(
         connected.close()
         raise failure(action, error) from error
     return TcpStream(connected, cast("Address", remote))
+
+
+async def connect(host: str, port: int, bind: str | None = None) -> socket.socket:
+    """A connected, non-blocking socket, from `bind` if that is given; `OSError` if there is none.
+
+    The one place where TCP connections of torrentfs begin.
+    """
+    places = numeric_addresses(host, port, socket.SOCK_STREAM)
+    if places:
+        return await _connect(*places[0], bind)
+    return await _connect_by_name(host, port, bind)
 
 
 def numeric_addresses(
@@ -213,8 +224,9 @@ async def _connect(
     connecting = socket.socket(family, socket.SOCK_STREAM)
     try:
         connecting.setblocking(False)
+        hold(connecting, bind)
         if bind is not None:
-            sources = numeric_addresses(bind, 0, socket.SOCK_STREAM)
+            sources = numeric_addresses(split(bind).address, 0, socket.SOCK_STREAM)
             if not sources or sources[0][0] != family:
                 raise OSError(None, f"cannot be reached from {bind}")
             connecting.bind(sources[0][1])
@@ -234,6 +246,33 @@ async def _connect(
 
 
 async def _connect_by_name(host: str, port: int, bind: str | None) -> socket.socket:
-    stream = await trio.open_tcp_stream(host, port, local_address=bind)
-    # the same open socket without trio's wrapper, which knows no recv_into a slice of ours
-    return socket.socket(fileno=stream.socket.detach())
+    """The addresses of the name in turn, the next one `NEXT_ADDRESS` after the last (RFC 8305)."""
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if bind is not None:  # the other family cannot be reached, and need not be tried
+        family = numeric_addresses(split(bind).address, 0, socket.SOCK_STREAM)[:1]
+        found = [place for place in found if not family or place[0] == family[0][0]] or found
+    winner: list[socket.socket] = []
+    errors: list[OSError] = []
+
+    async def attempt(place: Any, failed: trio.Event, scope: trio.CancelScope) -> None:
+        try:
+            connected = await _connect(place[0], place[4], bind)
+        except OSError as error:
+            errors.append(error)
+            failed.set()
+            return
+        if winner:
+            connected.close()
+        else:
+            winner.append(connected)
+            scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for place in found:
+            failed = trio.Event()
+            nursery.start_soon(attempt, place, failed, nursery.cancel_scope)
+            with trio.move_on_after(NEXT_ADDRESS):
+                await failed.wait()
+    if not winner:
+        raise errors[0] if errors else OSError(None, "the name has no address")
+    return winner[0]

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import trio
 
 from torrentfs.errors import ConfigError
+from torrentfs.transports.binding import hold, split
 from torrentfs.transports.tcp import numeric_addresses, show_address
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class _Link:
 class UdpPort:
     """A bound UDP port; the module says how it is shared. Binds at construction: `ConfigError`.
 
-    `bind` is a local IP address, None for every address of the machine.
+    `bind` is where (see `binding`), None for every address of the machine.
     """
 
     def __init__(self, port: int = 0, *, bind: str | None = None) -> None:
@@ -266,13 +267,13 @@ def _bind_all(port: int, bind: str | None) -> list[socket.socket]:
     """One socket per family, all on one port."""
     if bind is None:
         hosts = ["0.0.0.0", "::"]
-    elif numeric_addresses(bind, port, socket.SOCK_DGRAM):
-        hosts = [bind]
+    elif numeric_addresses(split(bind).address, port, socket.SOCK_DGRAM):
+        hosts = [split(bind).address]
     else:
         raise ConfigError(f"cannot receive at {bind}: not an IP address")
     for _ in range(_PORT_TRIES):
         try:
-            return _bind_hosts(hosts, port)
+            return _bind_hosts(hosts, port, bind)
         except OSError as error:
             if port or error.errno != errno.EADDRINUSE:
                 where = show_address(bind or "*", port)
@@ -281,12 +282,12 @@ def _bind_all(port: int, bind: str | None) -> list[socket.socket]:
     raise ConfigError("cannot receive datagrams: no port is free in both IPv4 and IPv6")
 
 
-def _bind_hosts(hosts: list[str], port: int) -> list[socket.socket]:
+def _bind_hosts(hosts: list[str], port: int, bind: str | None) -> list[socket.socket]:
     bound: list[socket.socket] = []
     try:
         for host in hosts:
             try:
-                one = _bind_one(host, port)
+                one = _bind_one(host, port, bind)
             except OSError as error:
                 absent = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
                 if host == "::" and bound and error.errno in absent:
@@ -301,11 +302,12 @@ def _bind_hosts(hosts: list[str], port: int) -> list[socket.socket]:
     return bound
 
 
-def _bind_one(host: str, port: int) -> socket.socket:
+def _bind_one(host: str, port: int, bind: str | None) -> socket.socket:
     family, place = numeric_addresses(host, port, socket.SOCK_DGRAM)[0]
     one = socket.socket(family, socket.SOCK_DGRAM)
     try:
         one.setblocking(False)
+        hold(one, bind)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         else:
