@@ -36,8 +36,14 @@ from scripts.bench_rounds import (
     run_rounds,
 )
 from scripts.bench_swarm import CONTENDERS, SWARM
+from scripts.bench_webrtc import WEBRTC
 
-SECTIONS: dict[str, Section] = {"swarm": SWARM, **MOUNT_SECTIONS, **GROWTH_SECTIONS}
+SECTIONS: dict[str, Section] = {
+    "swarm": SWARM,
+    **MOUNT_SECTIONS,
+    **GROWTH_SECTIONS,
+    "webrtc": WEBRTC,
+}
 
 
 def parse() -> argparse.Namespace:
