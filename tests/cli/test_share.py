@@ -96,6 +96,7 @@ def test_options_reach_the_session(run: Run, tree: Path, served: list[ShareConfi
     assert (session.port, session.upload_limit, session.bind) == (5000, 1 << 20, "127.0.0.1")
     assert config.peers == (("10.0.0.1", 7),)
     assert (session.tcp, session.rtc, session.ip_filter) == (True, RtcConfig(), None)
+    assert (session.utp, session.encryption) == (True, "prefer")
 
 
 def test_the_dht_only_when_asked(run: Run, tree: Path, served: list[ShareConfig]) -> None:
