@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -77,6 +78,16 @@ async def test_how_it_ended(nursery: trio.Nursery) -> None:
     run = Run("raise ImportError('no module named aiortc')")
     await run.run()
     assert run.reason == "ended with status 1 (ImportError: no module named aiortc)"
+
+
+async def test_imports_what_we_do(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "not_installed.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = Run("import not_installed; assert os.getcwd() == '/'")
+    await run.run()
+    assert run.reason == "ended with status 0"
 
 
 async def test_no_such_program() -> None:

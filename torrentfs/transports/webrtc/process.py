@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -80,6 +81,7 @@ class WorkerProcess:
                         stderr=subprocess.PIPE,
                         pass_fds=[theirs.fileno()],
                         cwd="/",  # keep no directory busy
+                        env=_environment(),
                     )
                 except OSError as error:
                     return f"cannot be started: {error.strerror}"
@@ -168,6 +170,11 @@ class WorkerProcess:
 
     def __repr__(self) -> str:
         return f"<WorkerProcess {self.pid}>"
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with our own places to import from: a checkout that is not installed is one, too."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 async def _end(process: trio.Process) -> None:
