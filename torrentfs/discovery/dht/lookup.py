@@ -15,7 +15,7 @@ looked up beside the others, in a count of their own: a gang of them hides nobod
 `addresses.may_name` keeps strangers from naming our neighbours.
 
 Routers (bootstrap nodes, whose id is not known) are asked when there are too few candidates, or
-they seem to be dead; routers are no candidates themselves.
+they seem to be dead; one that answers is a node like any other.
 """
 
 from __future__ import annotations
@@ -194,6 +194,8 @@ class Lookup:
         if not self._end(address, _State.ANSWERED):
             return
         self.answers += 1
+        if address not in self._by_address:  # a router: by now we know where it is
+            self._add(Contact(node, address), _State.ANSWERED)
         candidate = self._by_address.get(address)
         if candidate is not None:
             candidate.token = token
@@ -242,7 +244,7 @@ class Lookup:
         candidate.state = state
         return True
 
-    def _add(self, contact: Contact) -> None:
+    def _add(self, contact: Contact, state: _State = _State.FRESH) -> None:
         address = contact.address
         if (
             contact.id == self._own_id
@@ -253,6 +255,7 @@ class Lookup:
         ):
             return
         candidate = _Candidate(contact, self.target)
+        candidate.state = state
         if len(self._candidates) >= MAX_CANDIDATES and not self._drop_farthest(candidate):
             return
         self._owners.add(owner(address))

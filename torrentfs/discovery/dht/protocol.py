@@ -298,7 +298,9 @@ class Dht:
         table = self.tables[ipv6]
         if not len(table):
             self._bootstrap_at[ipv6] = min(self._bootstrap_at[ipv6], now + UPKEEP)
-        table.on_answer(Contact(reply.id, sender), now)
+        if sender not in self._routers or len(table) < BUCKET_SIZE:
+            # public routers have millions of beginners: no need to ask them for good
+            table.on_answer(Contact(reply.id, sender), now)
         if reply.seen_as is not None and is_ipv6(reply.seen_as) is ipv6:
             self._on_seen_as(reply.seen_as[0], sender, now)
         waiting.on_answer(reply, now)
