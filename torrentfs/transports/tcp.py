@@ -18,6 +18,7 @@ Every `OSError` becomes a `TransportError` in `failure`, with the words of the C
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +29,7 @@ from torrentfs.errors import TransportError
 from torrentfs.transports.binding import hold, split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torrentfs.transports.base import Address, Buffer
 
@@ -190,15 +191,25 @@ async def open_tcp(
     return TcpStream(connected, cast("Address", remote))
 
 
-async def connect(host: str, port: int, bind: str | None = None) -> socket.socket:
+async def connect(
+    host: str,
+    port: int,
+    bind: str | None = None,
+    *,
+    usable: Callable[[str], bool] = lambda address: True,
+) -> socket.socket:
     """A connected, non-blocking socket, from `bind` if that is given; `OSError` if there is none.
 
-    The one place where TCP connections of torrentfs begin.
+    The one place where TCP connections of torrentfs begin. Only those addresses of the host that
+    are `usable` are connected to; `PermissionError` where none is.
     """
     places = numeric_addresses(host, port, socket.SOCK_STREAM)
-    if places:
-        return await _connect(*places[0], bind)
-    return await _connect_by_name(host, port, bind)
+    if not places:
+        return await _connect_by_name(host, port, bind, usable)
+    family, place = places[0]
+    if not usable(place[0]):
+        raise PermissionError(errno.EACCES, "not to be connected to")
+    return await _connect(family, place, bind)
 
 
 def numeric_addresses(
@@ -245,9 +256,14 @@ async def _connect(
     return connecting
 
 
-async def _connect_by_name(host: str, port: int, bind: str | None) -> socket.socket:
+async def _connect_by_name(
+    host: str, port: int, bind: str | None, usable: Callable[[str], bool]
+) -> socket.socket:
     """The addresses of the name in turn, the next one `NEXT_ADDRESS` after the last (RFC 8305)."""
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = [place for place in found if usable(str(place[4][0]))]
+    if not found:
+        raise PermissionError(errno.EACCES, "not to be connected to")
     if bind is not None:  # the other family cannot be reached, and need not be tried
         family = numeric_addresses(split(bind).address, 0, socket.SOCK_STREAM)[:1]
         found = [place for place in found if not family or place[0] == family[0][0]] or found
