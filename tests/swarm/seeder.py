@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,10 @@ class LibtorrentPeer:
     def status(self) -> dict[str, Any]:
         """state, progress (0..1), uploaded, downloaded (payload bytes), peers, seeding."""
         return self.child.ask({"do": "status"})
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Of each connected peer: its port, whether rc4, encrypted (the handshake); sources."""
+        return list(self.child.ask({"do": "peers"})["peers"])
 
     def connect(self, host: str, port: int) -> None:
         """Connect to a peer."""
@@ -104,6 +108,7 @@ def seed(
     utp: bool = False,
     upload_limit: int = 0,
     trackers: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
     check: bool = False,
     hosts: Sequence[str] = (),
 ) -> Iterator[LibtorrentPeer]:
@@ -120,6 +125,7 @@ def seed(
         "utp": utp,
         "upload_limit": upload_limit,
         "trackers": list(trackers),
+        "settings": dict(settings or {}),
         "announce_port": announce_port,
         "seed": not check,
         "wait_seeding": True,
@@ -139,6 +145,7 @@ def download(
     port: int = 0,
     utp: bool = False,
     trackers: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[LibtorrentPeer]:
     """Download a torrent (a file's path, or a magnet) into the directory `into`."""
     into.mkdir(parents=True, exist_ok=True)
@@ -149,6 +156,7 @@ def download(
         "utp": utp,
         "upload_limit": 0,
         "trackers": list(trackers),
+        "settings": dict(settings or {}),
         "seed": False,
         "wait_seeding": False,
         "peers": [list(peer) for peer in peers],
@@ -205,6 +213,7 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
         tracker_backoff=1,
         stop_tracker_timeout=1,
     )
+    settings.update(config.get("settings", {}))
     return settings
 
 
@@ -266,6 +275,19 @@ class _Peer:
             "peers": status.num_peers,
             "trouble": status.errc.message() if status.errc.value() else "",
         }
+
+    def do_peers(self, request: dict[str, Any]) -> dict[str, Any]:
+        lt = self.lt.peer_info
+        peers = [
+            {
+                "port": peer.ip[1],
+                "rc4": bool(peer.flags & lt.rc4_encrypted),
+                "encrypted": bool(peer.flags & (lt.rc4_encrypted | lt.plaintext_encrypted)),
+                "sources": int(peer.source),
+            }
+            for peer in self.handle.get_peer_info()
+        ]
+        return {"peers": peers}
 
     def do_connect(self, request: dict[str, Any]) -> dict[str, Any]:
         host, port = request["peer"]

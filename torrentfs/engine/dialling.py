@@ -4,6 +4,8 @@
 after `HEAD_START`, or as soon as TCP has failed. Who is connected first wins, and the other is
 dropped. Where TCP was refused the host is up, and most likely listens to nobody: uTP then has only
 `AFTER_REFUSAL` to answer, so that a dead address is known to be dead about as fast as without it.
+A peer that takes the TCP connection and hangs up (libtorrent with TCP switched off) gets one try
+by uTP as well.
 
 *Encryption* (MSE/PE), by `SessionConfig.encryption`. `prefer` does as libtorrent's `pe_enabled`:
 encrypted first, which passes lines and peers that want it and costs one round trip, then, if the
@@ -91,20 +93,44 @@ class Dialler:
 
     async def reach(self, address: Address, ours: Handshake) -> Reached:
         """Connect and exchange hellos. `TransportError` or `RemoteProtocolError`: it cannot be."""
-        policy = self._config.encryption
-        if policy == "off" or (policy == "prefer" and address in self._plain):
-            return await self._greet(await self._open(address), ours)
         stream = await self._open(address)
+        kind = stream.kind
+        try:
+            return await self._agree(stream, address, ours)
+        except (RemoteProtocolError, TransportError):
+            if kind != "tcp" or self._utp is None or not _is_number(address):
+                raise
+            # a port that takes TCP connections and drops them may still mean uTP
+            with trio.move_on_after(AFTER_REFUSAL):
+                stream = await self._utp.connect(address)
+            if stream.kind == "tcp":
+                raise
+        return await self._greet_as_wanted(stream, address, ours)
+
+    async def _agree(self, stream: PeerStream, address: Address, ours: Handshake) -> Reached:
+        """Exchange hellos, in plain over a new connection if that is what the peer wants."""
+        if not self._may_encrypt(address):
+            return await self._greet(stream, ours)
         try:
             return await self._greet_encrypted(stream, ours)
         except (RemoteProtocolError, TransportError):
-            if policy == "require":
+            if self._config.encryption == "require":
                 raise
         reached = await self._greet(await self._open(address), ours)
         self._plain[address] = None
         if len(self._plain) > MAX_PLAIN:
             del self._plain[next(iter(self._plain))]
         return reached
+
+    async def _greet_as_wanted(
+        self, stream: PeerStream, address: Address, ours: Handshake
+    ) -> Reached:
+        greet = self._greet_encrypted if self._may_encrypt(address) else self._greet
+        return await greet(stream, ours)
+
+    def _may_encrypt(self, address: Address) -> bool:
+        policy = self._config.encryption
+        return policy == "require" or (policy == "prefer" and address not in self._plain)
 
     async def _greet(self, stream: PeerStream, ours: Handshake) -> Reached:
         try:
@@ -141,7 +167,7 @@ class Dialler:
             return await open_tcp(*address, bind=config.bind)
         if not config.tcp:
             return await utp.connect(await _resolved(address))
-        if not numeric_addresses(*address, socket.SOCK_DGRAM):
+        if not _is_number(address):
             return await open_tcp(*address, bind=config.bind)
         return await _race(
             lambda: open_tcp(*address, bind=config.bind), lambda: utp.connect(address)
@@ -187,10 +213,14 @@ async def _race(
     raise errors[0]
 
 
+def _is_number(address: Address) -> bool:
+    return bool(numeric_addresses(*address, socket.SOCK_DGRAM))
+
+
 async def _resolved(address: Address) -> Address:
     """An address with the host as a number."""
     host, port = address
-    if numeric_addresses(host, port, socket.SOCK_DGRAM):
+    if _is_number(address):
         return address
     try:
         found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)

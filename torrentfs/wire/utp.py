@@ -66,8 +66,7 @@ def parse_packet(data: memoryview) -> Packet:
         if len(data) < at + 2 + size:
             raise RemoteProtocolError("a uTP extension is cut short")
         if extension == _SELECTIVE_ACK:
-            if not size or size % 4:
-                raise RemoteProtocolError(f"a selective acknowledgement of {size} bytes")
+            # BEP 29 wants a multiple of 4; libtorrent sends what it has to say
             selective = bytes(data[at + 2 : at + 2 + size])
         extension = following
         at += 2 + size
