@@ -107,3 +107,16 @@ def test_choose_piece_length() -> None:
     assert choose_piece_length(0) == 16384
     assert choose_piece_length(1 << 30) == 512 * limits.KIB
     assert choose_piece_length(1 << 50) == 16 * limits.MIB
+
+
+def test_padding_adds_a_tenth_at_most_where_that_can_be() -> None:
+    mib = limits.MIB
+    for sizes in ([mib + 1] * 5000, [200_000] * 20_000, [1 << 34, *[70_000] * 1000]):
+        length = choose_piece_length(sum(sizes), sizes)
+        padding = sum(-size % length for size in sizes)
+        assert padding <= sum(sizes) / 10
+        assert sum(sizes) / length <= 1 << 18
+    assert choose_piece_length(1 << 34, [1 << 34]) == choose_piece_length(1 << 34)
+    assert choose_piece_length(1000 * 10_000, [1000] * 10_000) == 16384  # cannot be
+    huge = [mib] * 1_000_000
+    assert choose_piece_length(sum(huge), [size + 1 for size in huge]) == 4 * mib

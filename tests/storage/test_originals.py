@@ -15,7 +15,13 @@ from torrentfs.metainfo.torrent_file import Metainfo, build_torrent, parse_torre
 from torrentfs.storage import originals as module
 from torrentfs.storage.base import PieceLost
 from torrentfs.storage.hashing import Recipe, builder_for, hash_payload
-from torrentfs.storage.originals import WATCH_SECONDS, WATCH_SHARE, Originals, originals_of
+from torrentfs.storage.originals import (
+    CHECK_SHARE,
+    WATCH_SECONDS,
+    WATCH_SHARE,
+    Originals,
+    originals_of,
+)
 from torrentfs.storage.payload import list_payload
 
 PIECE = 65536
@@ -243,14 +249,36 @@ async def test_it_looks_again_and_again(
 ) -> None:
     begun: list[float] = []
 
-    async def look(self: Originals) -> None:
+    async def look(self: Originals) -> float:
         begun.append(trio.current_time())
-        await trio.sleep(len(begun) - 1)  # a look that takes long makes the next one wait
+        return 10.0 * len(begun)
 
     monkeypatch.setattr(Originals, "look", look)
-    with trio.move_on_after(200):
+    with trio.move_on_after(45):
         await kit.store.watch()
-    assert begun[:3] == [0, WATCH_SECONDS, WATCH_SECONDS + 1 + WATCH_SHARE]
+    assert begun == [0, 10, 30]
+
+
+async def test_looking_and_checking_take_their_share_of_the_time(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    seconds = 1.0
+
+    async def look(*_: object, **__: object) -> set[int]:
+        await trio.sleep(seconds)
+        return set()
+
+    async def check(self: Originals, file: int, *, say_so: bool) -> None:
+        await trio.sleep(100)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", look)
+    monkeypatch.setattr(Originals, "_check_file", check)
+    assert await kit.store.look() == WATCH_SHARE * seconds
+    kit.store._unreadable.add(kit.number(LARGE))
+    assert await kit.store.look() == 100 * CHECK_SHARE
+    kit.store._unreadable.clear()
+    seconds = 0.01
+    assert await kit.store.look() == WATCH_SECONDS
 
 
 async def test_files_are_open_a_few_at_a_time(

@@ -34,16 +34,28 @@ Path = tuple[str, ...]
 Version = Literal["v1", "v2", "hybrid"]
 
 _WANTED_PIECES = 2048
+_MOST_PIECES = 1 << 18
 _MAX_CHOSEN_PIECE_LENGTH = 16 * limits.MIB
 _ZEROS = bytes(64 * limits.KIB)
 _PROGRAM = b"4:attr1:x"
 
 
-def choose_piece_length(total: int) -> int:
-    """A power of two from 16 KiB to 16 MiB that gives `total` bytes about 2000 pieces at most."""
+def choose_piece_length(total: int, padded: Iterable[int] = ()) -> int:
+    """A power of two from 16 KiB to 16 MiB that gives `total` bytes about 2000 pieces at most.
+
+    `padded` are the sizes of files that are filled up to whole pieces (hybrid): pieces are smaller
+    then, so that this adds a tenth at most, within `_MOST_PIECES`.
+    """
     length = limits.MIN_V2_PIECE_LENGTH
     while length < _MAX_CHOSEN_PIECE_LENGTH and total > length * _WANTED_PIECES:
         length *= 2
+    sizes = tuple(padded)
+    while (
+        length > limits.MIN_V2_PIECE_LENGTH
+        and 2 * total <= length * _MOST_PIECES
+        and 10 * sum(-size % length for size in sizes) > total
+    ):
+        length //= 2
     return length
 
 

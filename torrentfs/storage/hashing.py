@@ -56,7 +56,8 @@ class Recipe:
 
 def builder_for(payload: Payload, recipe: Recipe) -> TorrentBuilder:
     """The builder of the torrent of `payload`; `ConfigError` when it would be over a limit."""
-    length = recipe.piece_length or choose_piece_length(payload.size)
+    padded = [file.length for file in payload.files] if recipe.version == "hybrid" else []
+    length = recipe.piece_length or choose_piece_length(payload.size, padded)
     files = [(file.path, file.length) for file in payload.files]
     programs = [number for number, file in enumerate(payload.files) if file.executable]
     try:

@@ -46,6 +46,8 @@ WATCH_SECONDS = 10.0
 """Between two looks at all files; longer where a look takes long (`WATCH_SHARE`)."""
 WATCH_SHARE = 50
 """A look takes at most one part in so many of the time: 100,000 files take about 0.4 s."""
+CHECK_SHARE = 4
+"""So do checks of what changed: a large file may be written to all the time."""
 
 _THREADS = 8
 _ATTEMPTS = 4
@@ -91,8 +93,6 @@ class Originals:
         """Called in the trio thread with pieces that are no longer in `have`."""
         self.on_regained: Callable[[Sequence[int]], None] = lambda pieces: None
         """Called in the trio thread with pieces that are in `have` again."""
-        self.changes = 0
-        """How often a file was found to have another stamp."""
         self._layout = Layout(metainfo)
         self._places = {number: original.place for number, original in places.items()}
         self._stamps = {number: original.stamp for number, original in places.items()}
@@ -188,7 +188,6 @@ class Originals:
 
     def _suspect(self, file: int) -> None:
         """Ask for a check of each piece of a file before it is given out."""
-        self.changes += 1
         self._open.discard((0, file))
         for piece in self.metainfo.geometry.pieces_of_file(file):
             if piece in self.have:
@@ -264,16 +263,18 @@ class Originals:
     async def watch(self) -> None:
         """Look at all files now and then, for ever."""
         while True:
-            begun = trio.current_time()
-            await self.look()
-            took = trio.current_time() - begun
-            await trio.sleep(max(WATCH_SECONDS, took * WATCH_SHARE))
+            rest = await self.look()
+            await trio.sleep(rest)
 
-    async def look(self) -> None:
-        """Look at all files, and check those that changed, piece by piece."""
+    async def look(self) -> float:
+        """Look at all files, check those that changed piece by piece; seconds to rest then."""
+        begun = trio.current_time()
         found = await trio.to_thread.run_sync(self._differing, abandon_on_cancel=True)
+        looked = trio.current_time()
         for file in sorted(found | self._unreadable):
             await self._check_file(file, say_so=file in found)
+        checked = trio.current_time()
+        return max(WATCH_SECONDS, (looked - begun) * WATCH_SHARE, (checked - looked) * CHECK_SHARE)
 
     def _differing(self) -> set[int]:
         """In a thread: files that look otherwise than at the last look."""
