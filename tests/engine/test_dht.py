@@ -193,3 +193,20 @@ async def test_two_sessions_find_each_other_and_keep_nodes(tmp_path: Path) -> No
             metainfo = await reader.resolve(magnet_of(PUBLIC), timeout=20)
             assert metainfo.hashes == PUBLIC.hashes
     assert (tmp_path / "b" / DHT_NODES).stat().st_size > 26
+
+
+@pytest.mark.real
+async def test_a_port_message_is_enough_to_begin_with(tmp_path: Path) -> None:
+    """No bootstrap at all: one peer of one torrent leads to the peers of another."""
+    other = parse_torrent(build("v1", {("other",): b"x" * 40_000}))
+    async with (
+        open_session(config(tmp_path / "a")) as seeder,
+        open_session(config(tmp_path / "b")) as reader,
+    ):
+        await seeder.add(PUBLIC)
+        added = await seeder.add(other)
+        await reader.add(PUBLIC, peers=[("127.0.0.1", seeder.port)])
+        await until(lambda: seeder.dht is not None and seeder.dht.dht.nodes)
+        await until(lambda: added.swarm.dht is not None and added.swarm.dht.announced)
+        metainfo = await reader.resolve(magnet_of(other), timeout=20)
+        assert metainfo.hashes == other.hashes

@@ -99,9 +99,9 @@ def churn(network: Network, addresses: list[Address], seconds: float, every: flo
 
 
 def test_churn() -> None:
-    """A seventh of all nodes is replaced within a minute; lookups stay short and right."""
+    """A seventh of all nodes is replaced within half a minute; lookups stay short and right."""
     network, addresses = world(3)
-    churn(network, addresses, 60.0, 0.4)
+    churn(network, addresses, 30.0, 0.2)
     hashes = announced(network, addresses, 15)
     found = [newcomer(network, network.rng.sample(addresses, 2), h) for h in hashes]
     finish(network, *found)

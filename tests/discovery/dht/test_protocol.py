@@ -131,6 +131,16 @@ def test_a_search_by_a_router_to_the_peers_and_the_announce() -> None:
     assert dht.searching == 0
 
 
+def test_peers_that_were_announced_to_us_are_told_at_once() -> None:
+    dht = make()
+    peers = [("10.0.0.7", 7), ("fd00::7", 7)]
+    for peer in peers:
+        dht.answers.storage.add(HASH, peer, dht.tables[False].own_id, 0.0)
+    told: list[Address] = []
+    dht.search(HASH, told.extend, 1.0)
+    assert sorted(told) == sorted(peers)
+
+
 def test_a_refusal_ends_the_question() -> None:
     dht = make(families=[False])
     dht.add_routers([THERE], 0.0)

@@ -72,6 +72,9 @@ MAX_REMEMBERED = 200
 MAX_KEPT = 100
 """Nodes of each family for the next run."""
 
+MAX_LOCAL = 100
+"""Peers of a search that were announced to ourselves, of each family."""
+
 STARTING_POINTS = 16
 """Nodes that a lookup begins with, where the closest ones are not proved."""
 
@@ -161,6 +164,10 @@ class Dht:
         search = Search(
             info_hash, self, on_peers=on_peers, on_done=on_done, announce_port=announce_port
         )
+        for ipv6 in self.tables:  # what was announced to us is no farther than what others know
+            peers = self.answers.storage.sample(info_hash, MAX_LOCAL, ipv6=ipv6, now=now)
+            if peers:
+                on_peers(peers)
         more = [router for router in routers if self._is_askable(router)]
         if len(self._waiting) >= MAX_WAITING:
             search.start({}, now)
