@@ -55,7 +55,7 @@ def test_what_is_printed(run: Run, tree: Path, served: list[ShareConfig], home: 
     magnet = parse_magnet(lines["Magnet"].strip())
     assert magnet.peers == (("127.0.0.1", 4711),)
     assert lines["Address"].strip() == "127.0.0.1:4711"
-    assert "no --tracker: only those who are told this address" in lines["Note"]
+    assert "neither --tracker nor --dht: only those who are told this address" in lines["Note"]
     place = Path(lines["Torrent"].strip())
     key = magnet.hashes.key[:8]
     assert place == home / f".local/share/torrentfs/shared/what [{key}].torrent"

@@ -296,7 +296,7 @@ class Announcer:
         """Who cannot find it, and what would help."""
         urls = [url for tier in metainfo.trackers for url in tier]
         if self._is_direct(metainfo):
-            return "no --tracker: only those who are told this address find it"
+            return "neither --tracker nor --dht: only those who are told this address find it"
         if self._config.session.rtc is not None and not any(
             url.startswith(("ws:", "wss:")) for url in urls
         ):
