@@ -103,7 +103,9 @@ DESCRIPTIONS = st.builds(
     password=st.from_regex(r"[A-Za-z0-9+/]{22,40}", fullmatch=True),
     fingerprints=st.just((("sha-256", DIGEST),)),
     setup=st.sampled_from(["active", "passive", "actpass"]),
-    candidates=st.lists(CANDIDATES, unique_by=lambda each: (each.host, each.port)).map(tuple),
+    candidates=st.lists(
+        CANDIDATES, unique_by=lambda each: (each.host, each.port), max_size=MAX_CANDIDATES
+    ).map(tuple),
     mid=st.from_regex(r"[a-z0-9]{1,16}", fullmatch=True),
     sctp_port=st.integers(1, 65535),
     max_message_size=st.just(0) | st.integers(1024, 2**40),
