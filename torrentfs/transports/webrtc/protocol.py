@@ -132,10 +132,15 @@ _TYPES = {"int": int, "str": str, "bool": bool}
 
 def is_sdp(text: str) -> bool:
     """Whether a stranger's text may be put into a message at all: encodable, and of a size."""
+    return 0 < len(text) <= MAX_SDP and _is_text(text) and len(text.encode()) <= MAX_SDP
+
+
+def _is_text(text: str) -> bool:
     try:
-        return 0 < len(text) <= MAX_SDP and len(text.encode()) <= MAX_SDP
+        text.encode()
     except UnicodeEncodeError:  # JSON can carry half of a surrogate pair
         return False
+    return True
 
 
 def encode(message: Message) -> bytes:
@@ -178,6 +183,8 @@ def decode(data: bytes) -> Message:
             raise RemoteProtocolError(f"{kind.__name__}.{field.name} of a wrong type")
         if isinstance(value, int) and not 0 <= value <= MAX_CONNECTION:
             raise RemoteProtocolError(f"{kind.__name__}.{field.name} out of range")
+        if isinstance(value, str) and not _is_text(value):
+            raise RemoteProtocolError(f"{kind.__name__}.{field.name} is no text")
     return kind(*values)
 
 
@@ -193,6 +200,16 @@ def _config_from_plain(values: list[object]) -> RtcConfig:
         (plain,) = values
         assert isinstance(plain, dict)
         turn = tuple(TurnServer(*server) for server in plain.pop("turn"))
-        return RtcConfig(turn=turn, stun=tuple(plain.pop("stun")), **plain)
-    except (AssertionError, ValueError, TypeError, KeyError, ConfigError) as error:
+        config = RtcConfig(turn=turn, stun=tuple(plain.pop("stun")), **plain)
+        encode(Configure(config))  # its texts are texts
+        return config
+    except (
+        AssertionError,
+        AttributeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        ConfigError,
+        LocalProtocolError,
+    ) as error:
         raise RemoteProtocolError(f"a wrong configuration: {error}") from error
