@@ -215,7 +215,9 @@ class Session:
         finally:
             self._unregister(fetch.swarm)
         # peers of a torrent that turns out to be private came from who must not know of it
-        heard = fetch.peers if fetch.swarm.dht is None or not metainfo.private else magnet.peers
+        told = ways(self.config, None)
+        asked = fetch.swarm.dht is not None or told.peer_exchange or told.local_discovery
+        heard = magnet.peers if metainfo.private and asked else fetch.peers
         self._heard[metainfo.hashes.key] = list(heard[:MAX_HEARD])
         return metainfo
 
@@ -377,6 +379,7 @@ class Session:
             port=self.port or None,
             on_peers=swarm.add_peers,
             nodes=nodes,
+            urgent=private is None,  # a magnet, which somebody waits for
         )
         source.announced_port = self.announced_port or None
         return source

@@ -5,6 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from random import Random
 
+import pytest
+
+from torrentfs.discovery.dht import protocol
 from torrentfs.discovery.dht.calls import LOST
 from torrentfs.discovery.dht.ids import may_be_at
 from torrentfs.discovery.dht.protocol import MAX_SEARCHES, UPKEEP, Dht
@@ -205,6 +208,16 @@ def test_searches_take_turns_and_urgent_ones_go_first() -> None:
     for query, _ in asked[1:]:
         reply(dht, query, THERE, 0.2)
     assert {query.call for query, _ in queries(dht)} == {GetPeers(h) for h in hashes[MAX_SEARCHES:]}
+
+
+def test_of_too_many_searches_the_last_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_WAITING", 3)
+    dht = make(families=[False])
+    dht.add_routers([THERE], 0.0)
+    searches = [dht.search(bytes([n]) * 20, lambda p: None, 0.0) for n in range(MAX_SEARCHES + 4)]
+    urgent = dht.search(b"u" * 20, lambda p: None, 0.0, urgent=True)
+    assert not urgent.is_over
+    assert [search.is_over for search in searches[-4:]] == [False, False, True, True]
 
 
 def test_our_id_follows_our_address() -> None:

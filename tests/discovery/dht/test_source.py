@@ -110,6 +110,16 @@ async def test_in_vain_it_comes_again_ever_more_rarely(
     assert times[:3] == [0.0, 1 + FIRST_PAUSE, 2 + 3 * FIRST_PAUSE]
     assert 8 <= len(times) <= 13
     assert run.source.words() == "DHT: 12 nodes, no peers"
+    assert not any(options["urgent"] for _, _, options in node.searches)
+
+
+async def test_the_first_search_for_a_magnet_is_urgent(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node = FakeNode()
+    run = Run(node, urgent=True)
+    nursery.start_soon(run.source.run)
+    await trio.sleep(20)
     assert [options["urgent"] for _, _, options in node.searches[:2]] == [True, False]
 
 

@@ -169,12 +169,13 @@ class Dht:
             if peers:
                 on_peers(peers)
         more = [router for router in routers if self._is_askable(router)]
-        if len(self._waiting) >= MAX_WAITING:
-            search.start({}, now)
-        elif urgent:
+        if urgent:
             self._waiting.appendleft((search, more))
         else:
             self._waiting.append((search, more))
+        if len(self._waiting) > MAX_WAITING:
+            last, _ = self._waiting.pop()
+            last.start({}, now)
         self._start_searches(now)
         return search
 

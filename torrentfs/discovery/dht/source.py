@@ -41,7 +41,8 @@ class DhtSource:
     """Searches for one torrent. `info_hashes` are its 20-byte forms; `run` until cancelled.
 
     `port` is where we accept peers, None where we do not; `nodes` are those of the torrent file.
-    `on_peers(addresses, "dht")` is told of peers as they come.
+    `on_peers(addresses, "dht")` is told of peers as they come. An `urgent` one does not wait for
+    the searches of others, because somebody waits for it.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class DhtSource:
         port: int | None,
         on_peers: OnPeers,
         nodes: Sequence[Address] = (),
+        urgent: bool = False,
     ) -> None:
         self.on_peers = on_peers
         self.peers = 0
@@ -67,7 +69,7 @@ class DhtSource:
         self._routers: list[Address] = []
         self._searches: list[Search] = []
         self._wakeup = trio.Event()
-        self._is_wanted = False
+        self._is_wanted = urgent
 
     async def run(self) -> None:
         """Search until cancelled."""
@@ -108,7 +110,7 @@ class DhtSource:
     async def _round(self) -> int:
         """Search for every form of the info-hash at once; returns how many nodes answered."""
         self._wakeup = trio.Event()
-        urgent, self._is_wanted = self._is_wanted or not self.rounds, False
+        urgent, self._is_wanted = self._is_wanted, False
         found: dict[Address, None] = {}
 
         def on_peers(peers: Sequence[Address]) -> None:
