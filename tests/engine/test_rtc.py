@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from tests.engine.kit import OUR_ID, PIECE, FakePeer, Rig, rig
 from tests.streams import MemoryStream, memory_stream_pair
 from torrentfs.engine.config import SessionConfig
-from torrentfs.engine.rtc import Rtc, RtcPeers, open_rtc
+from torrentfs.engine.rtc import MAX_OPENING, Rtc, RtcPeers, open_rtc
 from torrentfs.errors import DataUnavailable, TransportError
 from torrentfs.transports.webrtc.bridge import Offer as MadeOffer
 from torrentfs.wire import messages as m
@@ -99,11 +99,13 @@ class Page:
         self.rtc.swarms = {self.info_hash: r.swarm}
         self.peers = RtcPeers(self.rtc, r.swarm)
 
-    def offers(self, peer_id: bytes = BROWSER, info_hash: bytes = b"") -> tuple[bool, list[str]]:
+    def offers(
+        self, peer_id: bytes = BROWSER, info_hash: bytes = b"", url: str = URL
+    ) -> tuple[bool, list[str]]:
         """The page makes us an offer: whether we take it, and our replies to come."""
         replies: list[str] = []
         offer = PeerOffer(info_hash or self.info_hash, peer_id, bytes(20), "their offer")
-        return self.peers.on_offer(URL, offer, replies.append), replies
+        return self.peers.on_offer(url, offer, replies.append), replies
 
     def answers(self, offer_id: bytes, peer_id: bytes = BROWSER) -> None:
         """The page takes an offer of ours."""
@@ -252,6 +254,15 @@ async def test_not_too_many_are_on_their_way(clock: MockClock) -> None:
         for number in range(3):
             await page.seeds(await page.peer(), b"-WW0303-%012d" % number)
         assert r.swarm.free_places == 3
+
+
+async def test_a_tracker_that_makes_up_peers_leaves_places_to_others(clock: MockClock) -> None:
+    async with rig() as r:
+        page = Page(r)
+        page.bridge.gate = trio.Event()
+        taken = [page.offers(b"-WW0303-%012d" % number)[0] for number in range(10)]
+        assert taken == [True] * MAX_OPENING + [False] * 2
+        assert page.offers(url="wss://another.example")[0]
 
 
 async def test_a_channel_that_does_not_open_gives_its_place_back(clock: MockClock) -> None:

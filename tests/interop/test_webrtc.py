@@ -196,8 +196,9 @@ def test_a_bridge_between_two_worlds(tmp_path: Path, chromium: Browser) -> None:
         assert page.wait("done")["wires"][0]["client"].startswith("torrentfs")
         assert page.digests() == {made.path.name: sha256_file(made.path)}
         found = numbers(mount / made.path.name)
-        assert (found["downloaded"], found["wasted"]) == (size, 0)
-        assert seeder.status()["uploaded"] == size
+        assert found["downloaded"] == size
+        assert found["wasted"] < size / 8  # blocks whose request was taken back too late
+        assert seeder.status()["uploaded"] == found["tcp"]
 
 
 def test_the_worker_is_killed_and_comes_back(tmp_path: Path, chromium: Browser) -> None:
@@ -242,8 +243,9 @@ def resident(mount: Mounted) -> tuple[float, float]:
 
 @pytest.mark.timeout(120)
 def test_a_hundred_visits_leave_nothing(tmp_path: Path, chromium: Browser) -> None:
-    """Over several torrents: offers of strangers are taken once a second when many came."""
-    with tracker(tmp_path) as server, chromium.page() as page:
+    """Over several torrents: offers of strangers are taken once a second when many came; from
+    several tabs, since one may make 500 connections, and a visitor makes five offers."""
+    with tracker(tmp_path) as server:
         made = []
         for number in range(6):
             file = write_file(tmp_path / "payload" / f"{number}.bin", number, 100_000)
@@ -252,16 +254,18 @@ def test_a_hundred_visits_leave_nothing(tmp_path: Path, chromium: Browser) -> No
         with mounted([one.torrent for one in made], tmp_path, *LOCAL) as mount:
 
             def visit(count: int) -> None:
-                for number in range(count):
-                    page.visit(made[number % len(made)].magnet(tr=server.websocket))
+                for start in range(0, count, 35):
+                    with chromium.page() as page:
+                        for number in range(start, min(count, start + 35)):
+                            page.visit(made[number % len(made)].magnet(tr=server.websocket))
 
             def is_quiet() -> bool:
                 return all(numbers(mount / one.path.name)["peers"] == 0 for one in made)
 
-            visit(30)
+            visit(35)
             wait_until(is_quiet)
             things, memory = open_things(mount), resident(mount)
-            visit(70)
+            visit(65)
             wait_until(is_quiet)
             wait_until(lambda: open_things(mount) <= things)
             for before, after in zip(memory, resident(mount), strict=True):

@@ -135,7 +135,6 @@ class RtcAnnouncer:
         self.signaller = signaller
         self.totals = totals
         self.rng = rng
-        self.unanswered = TheirOffers()
         self.offers_sent = self.answers_received = self.offers_received = 0
         self.answers_sent = self.dropped = 0
         urls: dict[str, int] = {}
@@ -184,6 +183,11 @@ class RtcAnnouncer:
             dropped=self.dropped,
         )
 
+    @property
+    def unanswered(self) -> int:
+        """Offers of others that wait for our answer."""
+        return sum(len(post.unanswered) for post in self._all())
+
     def _all(self) -> list[Post]:
         return [post for posts in self._posts.values() for post in posts]
 
@@ -208,6 +212,8 @@ class Post:
         self._url = url
         self._info_hash = info_hash
         self._offers = OurOffers()
+        self.unanswered = TheirOffers()
+        """Of this tracker alone: one that floods us takes nothing from the others."""
         self._sent_at = float("-inf")
         self._not_before = float("-inf")
         self._soon = False
@@ -414,7 +420,7 @@ class Post:
         if offer.peer_id == announcer.peer_id:
             return
         key = (offer.info_hash, offer.peer_id, offer.offer_id)
-        if not announcer.unanswered.admit(key, now):
+        if not self.unanswered.admit(key, now):
             announcer.dropped += 1
             return
         announcer.offers_received += 1
@@ -424,12 +430,12 @@ class Post:
             self._reply(key, sdp)
 
         if not announcer.signaller.on_offer(self._url, offer, reply):
-            announcer.unanswered.end(key, now)
+            self.unanswered.end(key, now)
 
     def _reply(self, key: tuple[bytes, bytes, bytes], sdp: str) -> None:
         info_hash, to_peer_id, offer_id = key
         announcer = self._announcer
-        if not announcer.unanswered.end(key, trio.current_time()) or self.socket is None:
+        if not self.unanswered.end(key, trio.current_time()) or self.socket is None:
             return
         answer = Answer(info_hash, announcer.peer_id, to_peer_id, offer_id, sdp)
         if self.socket.send_nowait(encode_request(answer)):

@@ -22,9 +22,10 @@ OFFER_TIME = 50.0
 ANSWER_TIME = 30.0
 """Seconds after which an answer of ours would find nobody waiting."""
 MAX_UNANSWERED = 8
-"""Offers of others in work at a time, for one torrent: each is a connection being made."""
+"""Offers of others in work at a time, for one torrent at one tracker: each is a connection being
+made."""
 BURST, RATE = 20.0, 1.0
-"""Offers of others taken for one torrent: 20 at once, then one a second."""
+"""Offers of others taken for one torrent at one tracker: 20 at once, then one a second."""
 
 
 class OurOffers:
@@ -68,7 +69,7 @@ class OurOffers:
 
 
 class TheirOffers:
-    """The offers of others that wait for our answer, for one torrent."""
+    """The offers of others that wait for our answer, for one torrent at one tracker."""
 
     def __init__(self) -> None:
         self._ends: dict[tuple[bytes, bytes, bytes], float] = {}

@@ -21,6 +21,7 @@ Nothing is started, and no packet sent, before a torrent with a WebSocket tracke
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -49,11 +50,17 @@ if TYPE_CHECKING:
     from torrentfs.transports.webrtc.bridge import Offer as MadeOffer
     from torrentfs.wire.ws_tracker import PeerAnswer, PeerOffer
 
+    Opening = Callable[[], Awaitable[PeerStream]]
+
 log = logging.getLogger(__name__)
 
 RETRY = 1.0
 """Seconds until an offer that could not be made is tried once more: a worker that died may be
 started again after half of that."""
+
+MAX_OPENING = 8
+"""Channels that are being opened at once by way of one tracker: who makes up peers by the dozen
+takes no place from those that another tracker knows."""
 
 SUCCESSION = 2.0
 """Seconds that an open channel waits for the torrent that follows a metadata search."""
@@ -81,19 +88,22 @@ class RtcPeers:
     def __init__(self, rtc: Rtc, swarm: Swarm) -> None:
         self._rtc = rtc
         self._swarm = swarm
-        self._opening = 0
-        """Channels that are being opened."""
+        self._opening: Counter[str] = Counter()
+        """Channels that are being opened, by tracker."""
         self._offers: dict[bytes, int] = {}
         """Offers of ours that live, and their connections."""
 
-    def _welcomes(self, peer_id: bytes) -> bool:
-        """Whether a channel to this peer would be of use."""
-        swarm = self._swarm
-        return not swarm.is_connected(peer_id) and swarm.free_places > self._opening
+    def _welcomes(self, url: str, peer_id: bytes) -> bool:
+        """Whether a channel to this peer would be of use, and there is a place for it."""
+        return (
+            not self._swarm.is_connected(peer_id)
+            and self._opening[url] < MAX_OPENING
+            and self._opening.total() < self._swarm.free_places
+        )
 
     async def make_offers(self, count: int) -> Sequence[Offer]:
         """At most `count` offers, no more than there would be places; made at the same time."""
-        places = self._swarm.free_places - self._opening - len(self._offers)
+        places = self._swarm.free_places - self._opening.total() - len(self._offers)
         made: list[Offer] = []
         try:
             async with trio.open_nursery() as nursery:
@@ -124,17 +134,18 @@ class RtcPeers:
         connection = self._offers.pop(answer.offer_id, None)
         if connection is None:
             return
-        if self._welcomes(answer.peer_id):
+        if self._welcomes(url, answer.peer_id):
             opening = partial(self._rtc.bridge.accept, connection, answer.sdp)
-            self._open(opening, answer.info_hash, outgoing=True)
+            self._open(url, opening, answer.info_hash, outgoing=True)
         else:
             self._rtc.bridge.forget(connection)
 
     def on_offer(self, url: str, offer: PeerOffer, reply: Callable[[str], None]) -> bool:
         """A peer offers a connection: answer, unless we talk to it already or there is no place."""
-        if not self._welcomes(offer.peer_id):
+        if not self._welcomes(url, offer.peer_id):
             return False
-        self._open(partial(self._answer, offer.sdp, reply), offer.info_hash, outgoing=False)
+        opening = partial(self._answer, offer.sdp, reply)
+        self._open(url, opening, offer.info_hash, outgoing=False)
         return True
 
     async def _answer(self, sdp: str, reply: Callable[[str], None]) -> PeerStream:
@@ -149,14 +160,12 @@ class RtcPeers:
             if connection is not None:
                 self._rtc.bridge.forget(connection)
 
-    def _open(
-        self, opening: Callable[[], Awaitable[PeerStream]], info_hash: bytes, *, outgoing: bool
-    ) -> None:
-        self._opening += 1
-        self._rtc.nursery.start_soon(self._until_open, opening, info_hash, outgoing)
+    def _open(self, url: str, opening: Opening, info_hash: bytes, *, outgoing: bool) -> None:
+        self._opening[url] += 1
+        self._rtc.nursery.start_soon(self._until_open, url, opening, info_hash, outgoing)
 
     async def _until_open(
-        self, opening: Callable[[], Awaitable[PeerStream]], info_hash: bytes, outgoing: bool
+        self, url: str, opening: Opening, info_hash: bytes, outgoing: bool
     ) -> None:
         """Wait for a channel and give it to the swarm that there is then."""
         try:
@@ -169,7 +178,7 @@ class RtcPeers:
             log.exception("%s: a bug while opening a channel", self._swarm.hashes)
             return
         finally:
-            self._opening -= 1
+            self._opening[url] -= 1
         with trio.move_on_after(SUCCESSION):
             while info_hash not in self._rtc.swarms:  # noqa: ASYNC110
                 await trio.sleep(SUCCESSION / 100)
@@ -178,7 +187,7 @@ class RtcPeers:
             stream.abort()
 
     def __repr__(self) -> str:
-        return f"<RtcPeers {len(self._offers)} offers, {self._opening} opening>"
+        return f"<RtcPeers {len(self._offers)} offers, {self._opening.total()} opening>"
 
 
 class Rtc:
