@@ -72,7 +72,7 @@ class Wire:
         self.other: Wire | None = None
         self.sent = 0
         self.dropped: Callable[[bytes], bool] = lambda packet: False
-        self._arrived: list[bytes] = []
+        self._coming: dict[float, list[bytes]] = {}
         self._giving: set[asyncio.Task[None]] = set()
         if fast:
             self.send_packets = self._send_packets
@@ -95,18 +95,16 @@ class Wire:
             for _ in range(1 + (self.random.random() < weather.copies)):
                 delay = weather.delay + self.random.random() * weather.jitter
                 loop = asyncio.get_running_loop()
-                # Steps of a millisecond: several arrive at the same time.
+                # Steps of a millisecond: several arrive at the same time, in order.
                 when = round(loop.time() + delay, 3)
                 assert self.other is not None
-                loop.call_at(when, self.other._arrive, packet)
+                if when not in self.other._coming:
+                    self.other._coming[when] = []
+                    loop.call_at(when, self.other._give, when)
+                self.other._coming[when].append(packet)
 
-    def _arrive(self, packet: bytes) -> None:
-        self._arrived.append(packet)
-        if len(self._arrived) == 1:
-            asyncio.get_running_loop().call_soon(self._give)
-
-    def _give(self) -> None:
-        packets, self._arrived = self._arrived, []
+    def _give(self, when: float) -> None:
+        packets = self._coming.pop(when)
         if self._receiver is None:
             return
         if self.weather.batch and hasattr(self._receiver, "packets_received"):

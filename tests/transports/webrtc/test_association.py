@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.transports.webrtc.lossy import Weather, Wire, run, wires
-from torrentfs.transports.webrtc import sctp
+from torrentfs.transports.webrtc import sctp, sctp_receive
 from torrentfs.transports.webrtc.association import MAX_CHANNELS, WINDOW, Association
 from torrentfs.transports.webrtc.sctp_receive import SLACK
 
@@ -144,7 +144,9 @@ def test_text_and_empty_messages() -> None:
     run(scene())
 
 
-def test_an_acknowledgement_for_every_fourth_packet() -> None:
+def test_fewer_acknowledgements_than_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sctp_receive, "EARLY", 0)
+
     async def scene() -> None:
         one, other = wires(Weather())
         ends = Ends(one, other, KINDS["both ours"])
@@ -153,8 +155,7 @@ def test_an_acknowledgement_for_every_fourth_packet() -> None:
         for data in messages(3, 100, 16_000):
             ends.channel.send(data)
         await until(lambda: len(ends.to_other) == 100)
-        assert other.sent < one.sent / 2
-        assert ends.one.idle is False or isinstance(ends.one, Association)
+        assert other.sent < one.sent * 0.3
         await ends.stop()
 
     run(scene())

@@ -79,8 +79,7 @@ def test_any_order_and_copies(sizes: list[int], initial: int, random: Random) ->
         for first, last in gaps:
             said |= set(range(first - initial, last - initial + 1))
         assert said == came
-    assert [data for _, _, data in inbound.messages] == messages
-    assert all(ppid == BINARY for _, ppid, _ in inbound.messages)
+    assert inbound.take_messages() == [(0, BINARY, message) for message in messages]
     assert inbound.window == CAPACITY
 
 
@@ -95,7 +94,7 @@ def test_what_is_given_up_is_skipped(sizes: list[int], random: Random) -> None:
             give(inbound, chunk)
     inbound.on_forward(random.randrange(len(chunks)))
     inbound.on_forward(len(chunks) - 1)
-    got = [messages.index(data) for _, _, data in inbound.messages]
+    got = [messages.index(data) for _, _, data in inbound.take_messages()]
     assert got == sorted(got)
     assert inbound.window == CAPACITY
     assert inbound.cumulative == len(chunks) - 1
@@ -103,7 +102,8 @@ def test_what_is_given_up_is_skipped(sizes: list[int], random: Random) -> None:
     assert inbound.cumulative == max(3, len(chunks) - 1)
 
 
-def test_when_to_acknowledge() -> None:
+def test_when_to_acknowledge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sctp_receive, "EARLY", 0)
     chunks = chunks_of([message_of(20_000)], 0)
     inbound = Inbound(0)
     give(inbound, chunks[0])
@@ -132,6 +132,21 @@ def test_when_to_acknowledge() -> None:
     assert inbound.sack_due_at_rest
 
 
+def test_a_young_association_acknowledges_each_second_packet() -> None:
+    inbound = Inbound(0)
+    said = []
+    for tsn in range(sctp_receive.EARLY + 100):
+        inbound.on_data(3, tsn, 0, BINARY, b"x")
+        inbound.on_packet()
+        if inbound.sack_due:
+            inbound.sack()
+            said.append(tsn)
+    steps = [later - sooner for sooner, later in zip(said, said[1:], strict=False)]
+    assert steps[0] == 2
+    assert steps[-1] == 4
+    assert set(steps) == {2, 4}
+
+
 def test_a_peer_may_ask_for_a_sack() -> None:
     inbound = Inbound(0)
     inbound.sack()
@@ -145,7 +160,7 @@ def test_the_window_closes_and_opens() -> None:
     while inbound.window:
         inbound.on_data(3, tsn, 0, BINARY, bytes(1000))
         tsn += 1
-        inbound.held += len(inbound.messages.pop()[2])
+        inbound.held += sum(len(data) for _, _, data in inbound.take_messages())
         inbound.sack()
     assert CAPACITY - inbound.held < SILLY
     assert not inbound.release(CAPACITY // 8)
@@ -159,13 +174,12 @@ def test_a_peer_that_ignores_the_window() -> None:
     inbound = Inbound(0)
     for tsn in range(3000):
         inbound.on_data(3, tsn, 0, BINARY, bytes(1000))
-        while inbound.messages:
-            inbound.held += len(inbound.messages.pop()[2])
+        inbound.held += sum(len(data) for _, _, data in inbound.take_messages())
     assert inbound.held <= CAPACITY + SLACK
     assert inbound.cumulative == inbound.held // 1000 - 1  # the rest was not acknowledged
     for tsn in range(5000, 9000):
         inbound.on_data(3, tsn, 0, BINARY, bytes(1000))
-    assert not inbound.messages
+    assert not inbound.take_messages()
     assert "ahead 0" in repr(inbound)
 
 

@@ -98,7 +98,7 @@ def test_all_arrives(
         if random.random() >= loss:
             answer(outbound, inbound, now)
     assert outbound.is_idle, outbound
-    assert [data for _, _, data in inbound.messages] == messages
+    assert [data for _, _, data in inbound.take_messages()] == messages
     assert outbound.in_flight == 0
     assert outbound.deadline is None
 
@@ -119,6 +119,43 @@ def test_slow_start_and_bursts() -> None:
         packets = sent
     assert outbound.congestion_window > 20 * MAX_PAYLOAD
     assert outbound.smoothed_round_trip == pytest.approx(0.01)
+
+
+def test_more_than_a_burst_goes_out_in_pieces() -> None:
+    outbound, inbound = Outbound(0, WIDE), Inbound(0)
+    outbound.push(1, 53, bytes(200 * MAX_PAYLOAD))
+    for packet in outbound.take(0.0):
+        deliver(inbound, packet)
+    assert outbound.pause is None
+    answer(outbound, inbound, 0.1)
+    outbound.congestion_window = 4 * BURST * MAX_PAYLOAD
+    assert len(outbound.take(0.1)) == BURST
+    assert outbound.pause == pytest.approx(0.1 / 4 / 2)
+    for _ in range(3):
+        assert len(outbound.take(0.1)) == BURST
+    assert outbound.take(0.1) == []
+    assert outbound.pause is None
+
+
+def test_acknowledgements_in_a_clump_grow_the_window_like_single_ones() -> None:
+    outbound, inbound = Outbound(0, WIDE), Inbound(0)
+    outbound.push(1, 53, bytes(100 * MAX_PAYLOAD))
+    packets = outbound.take(0.0)
+    assert outbound.take(0.0) == []
+    for packet in packets:
+        deliver(inbound, packet)
+        answer(outbound, inbound, 0.1)
+    assert outbound.congestion_window == 2 * INITIAL_PACKETS * MAX_PAYLOAD
+
+
+def test_a_window_that_is_not_used_does_not_grow() -> None:
+    outbound, inbound = Outbound(0, WIDE), Inbound(0)
+    for number in range(30):
+        outbound.push(1, 53, bytes(3 * MAX_PAYLOAD))
+        for packet in outbound.take(number * 0.1):
+            deliver(inbound, packet)
+            answer(outbound, inbound, number * 0.1)
+    assert outbound.congestion_window == INITIAL_PACKETS * MAX_PAYLOAD
 
 
 def test_one_loss_halves_once_and_is_mended_at_once() -> None:

@@ -79,6 +79,7 @@ class Association(RTCSctpTransport):
         self._sending: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._sack_timer: asyncio.TimerHandle | None = None
+        self._pace_timer: asyncio.TimerHandle | None = None
         self._pumping = False
 
     def __repr__(self) -> str:
@@ -181,10 +182,8 @@ class Association(RTCSctpTransport):
         inbound = self._get_inbound()
         if inbound is None:
             return
-        if inbound.messages:
-            messages, inbound.messages = inbound.messages, []
-            for message in messages:
-                self._deliver(*message)
+        for message in inbound.take_messages():
+            self._deliver(*message)
         self._last_received_tsn = inbound.cumulative % sctp.WRAP
         reset = self._reconfig_deferred
         if (
@@ -300,6 +299,8 @@ class Association(RTCSctpTransport):
                 self._send_now(packets)
             if outbound.deadline is not None and self._timer is None:
                 self._timer = self._clock.call_at(outbound.deadline, self._on_timer)
+            if self._pace_timer is None and (pause := outbound.pause) is not None:
+                self._pace_timer = self._clock.call_later(pause, self._on_pace_timer)
         finally:
             self._pumping = False
         if self._reconfig_queue and not self._reconfig_request and not self._data_channel_queue:
@@ -365,9 +366,13 @@ class Association(RTCSctpTransport):
         outbound.on_deadline(now)
         self._pump()
 
+    def _on_pace_timer(self) -> None:
+        self._pace_timer = None
+        self._pump()
+
     def _t3_cancel(self) -> None:
         """Called by aiortc when the association ends."""
-        for timer in (self._timer, self._sack_timer):
+        for timer in (self._timer, self._sack_timer, self._pace_timer):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._sack_timer = None
+        self._timer = self._sack_timer = self._pace_timer = None

@@ -11,7 +11,9 @@ it (RFC 9002, 6.1.1): every transmission has a number, and one that was overtake
 later ones is lost; so the loss of a chunk sent again is seen as well, which counting reports
 misses. When nothing comes back for the retransmission time-out, everything in flight is lost.
 
-**Bursts.** At most `BURST` packets go out at once: what Chromium's socket buffer (64 KiB) takes.
+**Bursts.** At most `BURST` packets go out at once: Chromium's socket buffer is of 64 KiB. If more
+may go, `pause` says when: at twice the pace at which the window lasts for a round trip. Without
+that, acknowledgements that come in a clump let out one burst for each round trip.
 
 All is reliable and ordered, whatever the peer's channel asks: more than asked, never less.
 """
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 INITIAL_PACKETS = 10
 LEAST_PACKETS = 4
 """Of the congestion window after a loss (RFC 9260, 7.2.3)."""
+GROWTH = 2
+"""Packets that slow start adds for a SACK, at most (RFC 9260, 7.2.1, its L; RFC 3465)."""
 BURST = 16
 OVERTAKEN = 3
 RTO_INITIAL = 1.0
@@ -93,6 +97,8 @@ class Outbound:
         self._rescue = False
         self._sequences = {} if sequences is None else sequences
         self._deadline: float | None = None
+        self._cut_short = False
+        self._limited = False
 
     def __repr__(self) -> str:
         return (
@@ -125,6 +131,14 @@ class Outbound:
         """When `on_deadline` is due; moves without notice."""
         return self._deadline
 
+    @property
+    def pause(self) -> float | None:
+        """Seconds until more may be taken, if only the length of a burst ended the last one."""
+        if not self._cut_short:
+            return None
+        round_trip = self.smoothed_round_trip or 0.0
+        return round_trip * BURST * MAX_PAYLOAD / self.congestion_window / 2
+
     # -- messages ---------------------------------------------------------------------------------
 
     def push(self, stream: int, ppid: int, message: bytes) -> None:
@@ -149,6 +163,7 @@ class Outbound:
         packets: list[bytes] = []
         bodies: list[bytes] = []
         room = MAX_CHUNKS
+        self._cut_short = self._limited = False
         allowed = min(self.congestion_window, self.window)
         queues = (self._lost, self._waiting) if self._lost else (self._waiting,)
         for queue in queues:
@@ -158,6 +173,7 @@ class Outbound:
                     queue.popleft()  # it was not lost after all
                     continue
                 if self.in_flight >= allowed and not self._rescue:
+                    self._limited = True
                     break
                 length = len(chunk.body)
                 if length > room:
@@ -165,6 +181,7 @@ class Outbound:
                     bodies = []
                     room = MAX_CHUNKS
                     if len(packets) >= BURST:
+                        self._cut_short = self._limited = True
                         return packets
                 queue.popleft()
                 self._rescue = False
@@ -200,14 +217,14 @@ class Outbound:
         if not self._cumulative <= cumulative < self._next - len(self._waiting):
             return  # out of order, or of what was never sent
         self.window = window
-        is_full = self.in_flight + MAX_PAYLOAD >= self.congestion_window
         acknowledged = self._acknowledge(cumulative, now)
         moved = bool(acknowledged)
         if gaps:
             acknowledged += self._report(gaps)
         if self._recovery is not None and cumulative >= self._recovery:
             self._recovery = None
-        if moved and is_full and self._recovery is None:
+        # Only a window that was used may grow; several SACKs may come before more is taken.
+        if moved and self._limited and self._recovery is None:
             self._grow(acknowledged)
         if gaps and self._find_lost():
             self._shrink()
@@ -294,7 +311,7 @@ class Outbound:
 
     def _grow(self, acknowledged: int) -> None:
         if self.congestion_window <= self.threshold:
-            self.congestion_window += min(acknowledged, MAX_PAYLOAD)
+            self.congestion_window += min(acknowledged, GROWTH * MAX_PAYLOAD)
             return
         self._partial += acknowledged
         if self._partial >= self.congestion_window:
