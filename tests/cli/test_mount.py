@@ -92,7 +92,7 @@ def test_what_is_not_there_yet_may_be_switched_off(
     flags = ["--no-dht", "--no-pex", "--no-lsd", "--no-utp", "--no-webrtc", "--private"]
     assert run("mount", MAGNET, str(home), *flags).exit_code == 0
     assert len(configs) == 1
-    assert "--no-pex" not in run("mount", "--help").stdout
+    assert "--no-lsd" not in run("mount", "--help").stdout
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torrentfs.engine.privacy import Ways, is_private, ways
 
 @pytest.mark.parametrize("user", [False, True])
 def test_what_the_metadata_says_counts(user: bool) -> None:
-    config = SessionConfig(private=user)
+    config = SessionConfig(private=user, lsd=True)
     assert ways(config, True) == Ways(dht=False, peer_exchange=False, local_discovery=False)
     assert ways(config, False) == Ways(dht=True, peer_exchange=True, local_discovery=True)
 
@@ -22,4 +22,5 @@ def test_before_it_is_known_the_user_decides() -> None:
 
 
 def test_what_is_off_is_off() -> None:
-    assert not ways(SessionConfig(dht=None), False).dht
+    config = SessionConfig(dht=None, pex=False, lsd=False)
+    assert ways(config, False) == Ways(dht=False, peer_exchange=False, local_discovery=False)

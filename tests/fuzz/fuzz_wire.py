@@ -21,6 +21,7 @@ MODULES = [
     "torrentfs.wire.connection",
     "torrentfs.wire.extension",
     "torrentfs.wire.handshake",
+    "torrentfs.wire.pex",
     "torrentfs.wire.reading",
     "torrentfs.wire.receive_buffer",
     "torrentfs.wire.writing",

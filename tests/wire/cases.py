@@ -38,6 +38,7 @@ EVERY_MESSAGE: list[m.Message] = [
     m.MetadataData(1, 20000, b"d" * 3616),
     m.MetadataReject(2),
     m.DontHave(5),
+    m.PeerExchange({("192.0.2.1", 6881): 2, ("2001:db8::1", 51413): 16}, (("192.0.2.9", 1),)),
     m.UnknownExtension(99, b"whatever"),
     m.HashRequest(ROOT, 3, 512, 512, 4),
     m.Hashes(ROOT, 3, 0, 2, 1, b"n" * 96),

@@ -189,7 +189,6 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
     help="Read options from this file.  [default: ~/.config/torrentfs/config.toml]",
 )
 @click.option("-v", "--verbose", count=True, help="Log more; -vv logs everything.")
-@_already_so("--no-pex", "peer exchange")
 @_already_so("--no-lsd", "local discovery")
 def mount(**options: Any) -> int:
     """Mount each SOURCE on the directory MOUNTPOINT, and return when it is there.

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--encryption`, `--no-utp`."""
+    """`--encryption`, `--no-utp`, `--no-pex`, `--no-lsd`."""
     options = (
         click.option("--no-utp", is_flag=True, default=False, help="Reach no peer over uTP."),
+        click.option("--no-pex", is_flag=True, default=False, help="Do not exchange peers."),
         click.option(
             "--encryption",
             type=click.Choice(["prefer", "require", "off"]),
@@ -29,4 +30,8 @@ def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def peer_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """What these options say, as fields of a `SessionConfig`."""
-    return {"utp": not options["no_utp"], "encryption": options["encryption"]}
+    return {
+        "utp": not options["no_utp"],
+        "pex": not options["no_pex"],
+        "encryption": options["encryption"],
+    }

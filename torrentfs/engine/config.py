@@ -51,6 +51,10 @@ class SessionConfig:
     tcp: bool = True
     utp: bool = False
     """Whether peers are reached over uTP, too (the command line does by default)."""
+    pex: bool = True
+    """Whether peers are told of each other (BEP 11)."""
+    lsd: bool = False
+    """Whether torrents are told to the local network (the command line does by default)."""
     encryption: Encryption = "off"
     """See `transports.encrypted` (the command line prefers it by default)."""
     rtc: RtcConfig | None = field(default_factory=RtcConfig)

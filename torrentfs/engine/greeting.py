@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torrentfs.engine.exchange import extensions
 from torrentfs.engine.uploads import MAX_REQUESTS
 from torrentfs.wire import messages as m
-from torrentfs.wire.extension import OUR_EXTENSIONS
 from torrentfs.wire.fast import allowed_fast_set
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def greeting(torrent: Torrent, connection: Connection, host: str) -> list[m.Mess
     if connection.extensions:
         messages.append(
             m.ExtensionHandshake(
-                extensions=OUR_EXTENSIONS,
+                extensions=extensions(exchange=torrent.ways.peer_exchange),
                 version=torrent.client_version,
                 port=torrent.listen_port or None,
                 request_queue=MAX_REQUESTS,

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from torrentfs.engine import exchange
+from torrentfs.engine.privacy import ways
 from torrentfs.engine.swarm import Ended, Swarm
 from torrentfs.errors import InvalidTorrent, RemoteProtocolError
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
 from torrentfs.metainfo.torrent_file import parse_info
 from torrentfs.wire import messages as m
-from torrentfs.wire.extension import OUR_EXTENSIONS
 from torrentfs.wire.hash_exchange import LayerFetch
 from torrentfs.wire.metadata import MetadataAssembler
 
@@ -82,6 +83,7 @@ class MetadataFetch:
         """Large attempts under way."""
         self.queued = 0
         """Large attempts that wait for their turn."""
+        self._exchange = ways(config, None).peer_exchange
         self._client_version = client_version
         self._listen_port = listen_port
         self._on_progress = on_progress
@@ -135,6 +137,11 @@ class MetadataFetch:
             if not self.swarm.connected:
                 self.swarm.want_peers()
 
+    def on_exchange(self, event: m.PeerExchange, host: str) -> None:
+        """The peer at `host` names others."""
+        if self._exchange:
+            exchange.take(event, (host, 0), self.swarm, self._listen_port)
+
     async def _report(self) -> None:
         assert self._on_progress is not None
         while True:
@@ -148,7 +155,7 @@ class MetadataFetch:
             raise RemoteProtocolError("cannot give metadata (no BEP 10)")
         hello = [connection.send(m.HaveNone())] if connection.fast else []
         ours = m.ExtensionHandshake(
-            extensions=OUR_EXTENSIONS,
+            extensions=exchange.extensions(exchange=self._exchange),
             version=self._client_version,
             port=self._listen_port or None,
         )
@@ -215,6 +222,8 @@ class _Attempt:
             if isinstance(event, m.ExtensionHandshake):
                 if event.metadata_size and "ut_metadata" in event.extensions:
                     self._offer = self._offer or event.metadata_size
+            elif isinstance(event, m.PeerExchange):
+                self._fetch.on_exchange(event, self._host)
             elif isinstance(event, m.MetadataData):
                 self._on_data(event, now)
             elif isinstance(event, m.MetadataRequest):

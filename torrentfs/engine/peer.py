@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from torrentfs.engine import exchange
 from torrentfs.engine.greeting import greeting
 from torrentfs.engine.sender import Sender
 from torrentfs.engine.swarm import Ended
@@ -30,9 +31,10 @@ from torrentfs.metainfo.geometry import BLOCK_LENGTH
 from torrentfs.scheduling.picker import Request as BlockRequest
 from torrentfs.scheduling.rates import Rate
 from torrentfs.wire import messages as m
+from torrentfs.wire.pex import Gossip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torrentfs.engine.torrent import Torrent
     from torrentfs.scheduling.picker import SourceId
@@ -75,6 +77,9 @@ class Peer:
         """As it was dialled: the host may be a name."""
         self.remote = stream.remote[:2]
         self.kind = stream.kind
+        self.outgoing = False
+        """Whether we dialled."""
+        self.gossip = Gossip()
         self.pieces = Bitfield(torrent.metainfo.geometry.num_pieces)
         self.sender = Sender(torrent, stream, connection, source, now)
         self.choked = True
@@ -188,6 +193,21 @@ class Peer:
             return
         if "lt_donthave" in self._connection.their_extensions:
             self.sender.send(m.DontHave(piece))
+
+    def wants_peers(self, now: float) -> bool:
+        """Whether it speaks peer exchange, and may be told of others now."""
+        return "ut_pex" in self._connection.their_extensions and self.gossip.is_due(now)
+
+    def tell_peers(self, known: Mapping[tuple[str, int], int], now: float) -> None:
+        """Tell what changed among `known` peers (addresses with flags) since it was told last."""
+        message = self.gossip.next_message(known, now)
+        if message is not None:
+            self.sender.send(message)
+
+    def _on_peer_exchange(self, event: m.PeerExchange, now: float) -> None:
+        torrent = self.torrent
+        if torrent.ways.peer_exchange and self.gossip.is_welcome(now):
+            exchange.take(event, self.remote, torrent.swarm, torrent.listen_port)
 
     def flush(self, now: float) -> None:
         """Once a second: send queued HAVEs, keep the connection alive, notice a dead one."""
@@ -354,6 +374,7 @@ _HANDLERS: dict[type, Callable[[Peer, Any, float], None]] = {
     m.MetadataRequest: Peer._on_question,
     m.HashRequest: Peer._on_question,
     m.Hashes: Peer._on_hashes,
+    m.PeerExchange: Peer._on_peer_exchange,
     m.HashReject: Peer._on_hash_reject,
 }
 """What happens on each message; one not listed (suggest, unknown) needs nothing."""

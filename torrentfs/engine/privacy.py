@@ -37,6 +37,6 @@ def ways(config: SessionConfig, private: bool | None) -> Ways:
     public = not is_private(config, private)
     return Ways(
         dht=public and config.dht is not None,
-        peer_exchange=public,
-        local_discovery=public,
+        peer_exchange=public and config.pex,
+        local_discovery=public and config.lsd,
     )

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from torrentfs.engine import exchange
 from torrentfs.engine.assembly import Assembly
 from torrentfs.engine.layers import Layers
 from torrentfs.engine.leaves import Leaves
 from torrentfs.engine.peer import Peer
+from torrentfs.engine.privacy import ways
 from torrentfs.engine.reader import Reader
 from torrentfs.engine.report import complaints, statistics_of, why_missing
 from torrentfs.engine.serving import Serving
@@ -80,6 +82,7 @@ class Torrent:
         self.select = tuple(select)
         self.client_version = client_version
         self.listen_port = listen_port
+        self.ways = ways(config, metainfo.private)
         self.swarm: Swarm
         self.downloaded = 0
         self.picker = Picker(metainfo.geometry, stored=store.have)
@@ -164,6 +167,7 @@ class Torrent:
     ) -> Ended:
         """The swarm connected a peer: make it a source until it goes (see `swarm.Talk`)."""
         peer = Peer(self, stream, connection, next(self._ids), address, trio.current_time())
+        peer.outgoing = outgoing
         self._attach(peer, SourceKind.PEER)
         self._remember(peer.source, address)
         log.debug("%s: %r connected", self.metainfo.name, peer)
@@ -398,6 +402,8 @@ class Torrent:
                     peer.flush(now)
                 self.serving.tick(now)
                 self.leaves.tick(self.peers(), now)
+                if self.ways.peer_exchange:
+                    exchange.tell(self.peers(), now)
                 if self.layers is not None:
                     self.layers.tick(self.peers(), now)
                 if self._lost:

@@ -20,6 +20,7 @@ from torrentfs.metainfo.bencoding import BencodingError, decode_prefix, encode
 from torrentfs.metainfo.limits import MAX_METADATA_BYTES
 from torrentfs.wire import limits
 from torrentfs.wire import messages as m
+from torrentfs.wire.pex import read_pex, write_pex
 from torrentfs.wire.text import printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 HANDSHAKE_ID = 0
 
-OUR_EXTENSIONS: Mapping[str, int] = {"ut_metadata": 2, "lt_donthave": 7}
+OUR_EXTENSIONS: Mapping[str, int] = {"ut_pex": 1, "ut_metadata": 2, "lt_donthave": 7}
 """The extensions that we speak, and the ids under which we want their messages."""
 
 _REQUEST, _DATA, _REJECT = range(3)
@@ -61,7 +62,7 @@ def write_extended(message: m.ExtensionMessage, their_ids: Mapping[str, int]) ->
     writer = _WRITERS.get(type(message))
     if writer is None:
         raise LocalProtocolError(f"{type(message).__name__} is not a message of the peer protocol")
-    name = "lt_donthave" if isinstance(message, m.DontHave) else "ut_metadata"
+    name = _NAMES.get(type(message), "ut_metadata")
     identifier = their_ids.get(name)
     if identifier is None:
         raise LocalProtocolError(f"the peer does not speak {name}")
@@ -185,11 +186,16 @@ _READERS: dict[int, Callable[[memoryview], m.ExtensionMessage]] = {
     HANDSHAKE_ID: _read_handshake,
     OUR_EXTENSIONS["ut_metadata"]: _read_metadata,
     OUR_EXTENSIONS["lt_donthave"]: _read_dont_have,
+    OUR_EXTENSIONS["ut_pex"]: read_pex,
 }
+
+_NAMES: dict[type, str] = {m.DontHave: "lt_donthave", m.PeerExchange: "ut_pex"}
+"""The extension of a message, where it is not ut_metadata."""
 
 _WRITERS: dict[type, Callable[[Any], bytes]] = {
     m.MetadataRequest: _write_metadata_request,
     m.MetadataData: _write_metadata_data,
     m.MetadataReject: _write_metadata_reject,
     m.DontHave: _write_dont_have,
+    m.PeerExchange: write_pex,
 }

@@ -191,6 +191,14 @@ class DontHave:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerExchange:
+    """Peers of the sender that came, with flags, and that went, since its last one (BEP 11)."""
+
+    added: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    dropped: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownExtension:
     """A BEP 10 message of an id that we did not give out, or a kind we do not know."""
 
@@ -245,6 +253,7 @@ ExtensionMessage = (
     | MetadataData
     | MetadataReject
     | DontHave
+    | PeerExchange
     | UnknownExtension
 )
 
