@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -141,7 +142,7 @@ def test_a_young_association_acknowledges_each_second_packet() -> None:
         if inbound.sack_due:
             inbound.sack()
             said.append(tsn)
-    steps = [later - sooner for sooner, later in zip(said, said[1:], strict=False)]
+    steps = [later - sooner for sooner, later in pairwise(said)]
     assert steps[0] == 2
     assert steps[-1] == 4
     assert set(steps) == {2, 4}

@@ -44,8 +44,8 @@ SACK_EVERY = 4
 """Packets in order; see above."""
 SACK_EVERY_EARLY = 2
 EARLY = 500
-"""Packets of an association that is young: its peer's window grows with each SACK (slow start). Over
-loopback, four times as many made Chromium overshoot, and send a fifth of its packets twice."""
+"""Packets of a young association: its peer's window grows with each SACK (slow start). With four
+times as many Chromium overshot on loopback, and sent a fifth of its packets twice."""
 SACK_EVERY_LOSS = 2
 """Packets while some are missing. Each, says the RFC; the peer needs three to send again."""
 SILLY = 1 << 13
