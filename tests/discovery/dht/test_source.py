@@ -141,6 +141,19 @@ async def test_wanted_sooner_but_not_at_once(
     assert node.times()[2:] == [103.0]
 
 
+async def test_wanted_in_vain_again_and_again_it_keeps_its_pace(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node = FakeNode()
+    node.answers = 0
+    run = Run(node)
+    nursery.start_soon(run.source.run)
+    for _ in range(60):
+        await trio.sleep(0.5)
+        run.source.search_soon()
+    assert node.times() == [0.0, 6.0, 12.0, 18.0, 24.0]
+
+
 async def test_the_first_node_ends_the_wait(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

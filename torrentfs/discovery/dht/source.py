@@ -2,7 +2,8 @@
 
 The first search begins at once. While it finds nobody it is repeated soon and then ever more
 rarely; when it found somebody, every `REGULAR` seconds, because that also renews our own entry. A
-reader who waits in vain may have it sooner (`search_soon`), but never within `LEAST_PAUSE`.
+reader who waits in vain may have it sooner (`search_soon`), but never within `LEAST_PAUSE` of one
+that found somebody, or `FIRST_PAUSE` of one that did not.
 While the node knows nobody to ask, a search waits for the first node.
 """
 
@@ -29,7 +30,7 @@ REGULAR = 15 * 60.0
 """Seconds between announces, as libtorrent."""
 
 FIRST_PAUSE, LEAST_PAUSE = 5.0, 10.0
-"""Seconds after the first search in vain (doubles up to `REGULAR`); the least when asked for."""
+"""Seconds after the first search in vain (doubles up to `REGULAR`), and the least after another."""
 
 MAX_ROUTERS = 8
 """Nodes of a torrent file that are used."""
@@ -69,6 +70,7 @@ class DhtSource:
         self._routers: list[Address] = []
         self._searches: list[Search] = []
         self._wakeup = trio.Event()
+        self._earliest = float("-inf")
         self._is_wanted = urgent
 
     async def run(self) -> None:
@@ -79,12 +81,12 @@ class DhtSource:
                 self._routers = await self._node.addresses_of(self._nodes)
             pause = FIRST_PAUSE
             while True:
-                answers = await self._round()
+                await self._round()
                 if self.peers:
                     pause = FIRST_PAUSE
                     await self._rest(REGULAR, LEAST_PAUSE)
                 else:
-                    await self._rest(pause, LEAST_PAUSE if answers else 0.0)
+                    await self._rest(pause, FIRST_PAUSE)
                     pause = min(2 * pause, REGULAR)
         finally:
             self._node.on_nodes.discard(self._on_nodes)
@@ -99,17 +101,21 @@ class DhtSource:
     def _on_nodes(self) -> None:
         """The node has just become able to search: if we failed before, this is the moment."""
         if self.rounds and not self.peers:
+            self._is_wanted = True
+            self._earliest = float("-inf")
             self._wakeup.set()
 
     async def _rest(self, pause: float, least: float) -> None:
+        """Wait so long; where more is wanted, at least so long."""
         ended = trio.current_time()
-        with trio.move_on_at(ended + pause):
-            await self._wakeup.wait()
-            await trio.sleep_until(ended + least)
+        self._earliest = ended + least
+        while (due := self._earliest if self._is_wanted else ended + pause) > trio.current_time():
+            self._wakeup = trio.Event()
+            with trio.move_on_at(due):
+                await self._wakeup.wait()
 
-    async def _round(self) -> int:
-        """Search for every form of the info-hash at once; returns how many nodes answered."""
-        self._wakeup = trio.Event()
+    async def _round(self) -> None:
+        """Search for every form of the info-hash at once."""
         urgent, self._is_wanted = self._is_wanted, False
         found: dict[Address, None] = {}
 
@@ -140,7 +146,6 @@ class DhtSource:
                 nursery.start_soon(search, info_hash)
         self.rounds += 1
         self.peers = len(found)
-        return sum(search.answers for search in self._searches)
 
     @property
     def announced(self) -> int:
