@@ -10,7 +10,8 @@ import pytest
 from tests.swarm.dht import dht_network
 from tests.swarm.mounted import mounted
 from tests.swarm.payload import sha256_tree, write_tree
-from tests.swarm.torrents import make_torrent
+from tests.swarm.ports import free_port
+from tests.swarm.torrents import Version, make_torrent
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
@@ -34,10 +35,44 @@ def test_a_magnet_without_trackers(tmp_path: Path, ipv6: bool) -> None:
         options = network.bootstrap_options()
         with mounted(made.magnet(), tmp_path, *options, environment=WITH_DHT) as mount:
             took = time.monotonic() - started
-            print(f'took {took:.2f} s')
             assert sha256_tree(mount / "tree") == sha256_tree(tree)
             network.stop_seeding()
             network.download(made.magnet(), tmp_path / "copy", 90)
             assert sha256_tree(tmp_path / "copy" / "tree") == sha256_tree(tree)
         assert took < SOON
         assert (mount.cache / "dht-nodes").stat().st_size > 100
+
+
+@pytest.mark.parametrize("version", ["v2", "hybrid"])
+def test_v2_magnets(tmp_path: Path, version: Version) -> None:
+    """A v2 torrent is looked up by the first 20 bytes of its hash (BEP 52), a hybrid by both."""
+    tree = write_tree(tmp_path / "payload" / "tree")
+    made = make_torrent(tree, tmp_path / "t.torrent", version=version)
+    assert made.v2 is not None
+    with dht_network(tmp_path, libtorrent=8, ours=8) as network:
+        network.seed(made.torrent, tree)
+        network.wait_stored(bytes.fromhex(made.v2)[:20])
+        options = network.bootstrap_options()
+        magnet = f"magnet:?xt=urn:btmh:1220{made.v2}"
+        with mounted(magnet, tmp_path, *options, environment=WITH_DHT) as mount:
+            assert sha256_tree(mount / "tree") == sha256_tree(tree)
+
+
+def test_the_second_start_needs_no_bootstrap(tmp_path: Path) -> None:
+    """The nodes of the first one are enough, and its metadata is forgotten with the torrent."""
+    trees = [write_tree(tmp_path / "payload" / name) for name in ("one", "two")]
+    made = [make_torrent(tree, tmp_path / f"{tree.name}.torrent") for tree in trees]
+    with dht_network(tmp_path, libtorrent=8, ours=8) as network:
+        for tree, one in zip(trees, made, strict=True):
+            network.seed(one.torrent, tree)
+            assert one.v1 is not None
+            network.wait_stored(bytes.fromhex(one.v1))
+        with mounted(
+            made[0].magnet(), tmp_path, *network.bootstrap_options(), environment=WITH_DHT
+        ) as mount:
+            assert sha256_tree(mount / "one") == sha256_tree(trees[0])
+        nowhere = f"127.0.0.1:{free_port()}"
+        with mounted(
+            made[1].magnet(), tmp_path, "--dht-bootstrap", nowhere, environment=WITH_DHT
+        ) as mount:
+            assert sha256_tree(mount / "two") == sha256_tree(trees[1])

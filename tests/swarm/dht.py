@@ -77,7 +77,7 @@ class DhtNetwork:
         )
 
     def stop_seeding(self) -> None:
-        """It stops, and its session ends: nobody has the payload any more but who got it."""
+        """It stops: nobody has the payload any more but who got it."""
         self.libtorrent.ask({"do": "stop", "node": 0})
 
     def download(self, magnet: str, into: Path, timeout: float) -> None:
@@ -130,7 +130,7 @@ class _LibtorrentNodes:
 
         self.lt = lt
         self.sessions: list[Any] = []
-        self.handles: dict[int, Any] = {}
+        self.handles: dict[int, list[Any]] = {}
         self.addresses: list[Address] = []
         for host in _hosts(config["ipv6"], config["count"], 10):
             session = lt.session(self._settings(host))
@@ -206,7 +206,8 @@ class _LibtorrentNodes:
     def _add(self, request: dict[str, Any], params: Any, flags: Any) -> dict[str, Any]:
         params.save_path = request["save_path"]
         params.flags = flags & ~self.lt.torrent_flags.auto_managed & ~self.lt.torrent_flags.paused
-        self.handles[request["node"]] = self.sessions[request["node"]].add_torrent(params)
+        handle = self.sessions[request["node"]].add_torrent(params)
+        self.handles.setdefault(request["node"], []).append(handle)
         return {}
 
     def do_seed(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -218,7 +219,7 @@ class _LibtorrentNodes:
         return self._add(request, params, params.flags)
 
     def do_status(self, request: dict[str, Any]) -> dict[str, Any]:
-        status = self.handles[request["node"]].status()
+        status = self.handles[request["node"]][-1].status()
         return {
             "seeding": bool(status.is_seeding),
             "progress": status.progress,
@@ -226,7 +227,8 @@ class _LibtorrentNodes:
         }
 
     def do_stop(self, request: dict[str, Any]) -> dict[str, Any]:
-        self.sessions[request["node"]].remove_torrent(self.handles.pop(request["node"]))
+        for handle in self.handles.pop(request["node"]):
+            self.sessions[request["node"]].remove_torrent(handle)
         return {}
 
 
