@@ -86,13 +86,14 @@ def test_mistakes_are_told_before_anything_starts(
     assert not configs
 
 
-def test_what_is_not_there_yet_may_be_switched_off(
+def test_ways_to_peers_may_be_switched_off(
     run: Run, home: Path, configs: list[MountConfig]
 ) -> None:
     flags = ["--no-dht", "--no-pex", "--no-lsd", "--no-utp", "--no-webrtc", "--private"]
     assert run("mount", MAGNET, str(home), *flags).exit_code == 0
-    assert len(configs) == 1
-    assert "--no-lsd" not in run("mount", "--help").stdout
+    (config,) = configs
+    session = config.session
+    assert (session.pex, session.lsd, session.utp, session.dht) == (False, False, False, None)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,7 @@ def test_defaults_are_those_of_the_engine(run: Run, home: Path, configs: list[Mo
         cache_dir=session.cache_dir,
         dht=session.dht,
         utp=True,
+        lsd=True,
         encryption="prefer",
         port_mapping=session.port_mapping,
         allow_local=False,

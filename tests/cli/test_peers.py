@@ -26,11 +26,11 @@ def settings_of(*arguments: str) -> dict[str, Any]:
 
 
 def test_all_is_on_by_default() -> None:
-    assert settings_of() == {"utp": True, "pex": True, "encryption": "prefer"}
+    assert settings_of() == {"utp": True, "pex": True, "lsd": True, "encryption": "prefer"}
 
 
 def test_each_can_be_switched_off() -> None:
-    for name in ("utp", "pex"):
+    for name in ("utp", "pex", "lsd"):
         assert settings_of(f"--no-{name}")[name] is False
     for policy in ("prefer", "require", "off"):
         assert settings_of("--encryption", policy)["encryption"] == policy

@@ -1,9 +1,7 @@
 """`torrentfs mount`: options to a `MountConfig`, then the service in the background or here.
 
-The defaults shown are the engine's own (`SessionConfig`). What the command line promises for
-later features is treated by what it asks: `--no-pex` and its like are true already and accepted,
-so that a script written for tomorrow runs today; an option that asks for something that is not
-there (`--proxy`) is refused, because to ignore it could betray its user.
+The defaults shown are the engine's own (`SessionConfig`), except for what greets strangers by
+itself, which the command line switches on (`cli.peers`, `cli.dht`).
 """
 
 from __future__ import annotations
@@ -55,12 +53,6 @@ def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
 
 def _size(name: str, default: int, text: str) -> Callable[[Any], Any]:
     return click.option(name, type=SIZE, default=_short(default), show_default=True, help=text)
-
-
-def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
-    """A flag that switches off what does not exist yet: accepted, and true."""
-    text = f"Accepted for scripts: torrentfs has no {feature} yet."
-    return click.option(name, is_flag=True, expose_value=False, hidden=True, help=text)
 
 
 @click.command(
@@ -189,7 +181,6 @@ def _already_so(name: str, feature: str) -> Callable[[Any], Any]:
     help="Read options from this file.  [default: ~/.config/torrentfs/config.toml]",
 )
 @click.option("-v", "--verbose", count=True, help="Log more; -vv logs everything.")
-@_already_so("--no-lsd", "local discovery")
 def mount(**options: Any) -> int:
     """Mount each SOURCE on the directory MOUNTPOINT, and return when it is there.
 

@@ -16,6 +16,9 @@ def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--no-utp", is_flag=True, default=False, help="Reach no peer over uTP."),
         click.option("--no-pex", is_flag=True, default=False, help="Do not exchange peers."),
         click.option(
+            "--no-lsd", is_flag=True, default=False, help="Do not greet the local network."
+        ),
+        click.option(
             "--encryption",
             type=click.Choice(["prefer", "require", "off"]),
             default="prefer",
@@ -33,5 +36,6 @@ def peer_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "utp": not options["no_utp"],
         "pex": not options["no_pex"],
+        "lsd": not options["no_lsd"],
         "encryption": options["encryption"],
     }

@@ -20,6 +20,7 @@ import trio
 from torrentfs import __version__
 from torrentfs.discovery.dht.node import DhtNode
 from torrentfs.discovery.dht.source import DhtSource
+from torrentfs.discovery.lsd import LocalDiscovery, open_links
 from torrentfs.discovery.port_mapping import Gateways, Port, PortMapping
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine.dialling import HANDSHAKE_TIMEOUT, Dialler, exchange_hello
@@ -97,6 +98,7 @@ class Session:
         self.mapping: PortMapping | None = None
         self.udp: UdpPort | None = None
         self.dialler = Dialler(config)
+        self.lsd: LocalDiscovery | None = None
         self.dht: DhtNode | None = None
         self._nursery = nursery
         self._rtc = rtc
@@ -134,6 +136,11 @@ class Session:
         self.dialler = Dialler(self.config, utp)
         if not self.port:
             self.port = self.announced_port = self.udp.port
+
+    async def start_lsd(self) -> None:
+        """Greet the local network; after the ports are open."""
+        self.lsd = LocalDiscovery(self.port, open_links(self.config.bind))
+        await self._nursery.start(self.lsd.run)
 
     async def start_dht(self, keep: Path | None) -> None:
         """Become a node of the DHT; `keep` is where nodes are kept for the next time."""
@@ -305,7 +312,7 @@ class Session:
             torrent.layers.keep = partial(self.cache.keep_metadata, added=added)
         await self._nursery.start(torrent.run)
         self.torrents[metainfo.hashes.key] = torrent
-        self._register(metainfo.hashes, swarm)
+        self._register(metainfo.hashes, swarm, metainfo.private)
         return torrent
 
     @property
@@ -384,13 +391,17 @@ class Session:
         source.announced_port = self.announced_port or None
         return source
 
-    def _register(self, hashes: InfoHashes, swarm: Swarm) -> None:
+    def _register(self, hashes: InfoHashes, swarm: Swarm, private: bool | None = None) -> None:
         for form in hashes.wire:
             self._swarms[form] = swarm
+        if self.lsd is not None and ways(self.config, private).local_discovery:
+            self.lsd.add(hashes.wire, swarm.add_peers)
 
     def _unregister(self, swarm: Swarm) -> None:
         for form in [form for form, known in self._swarms.items() if known is swarm]:
             del self._swarms[form]
+            if self.lsd is not None:
+                self.lsd.remove([form])
 
     async def _on_incoming(self, stream: PeerStream) -> None:
         """A peer connected to our port: read its hello and hand it to its swarm."""
@@ -449,6 +460,8 @@ async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIt
             await session.start_datagrams()
         if config.utp:
             await session.start_utp()
+        if config.lsd and session.port:
+            await session.start_lsd()
         if config.dht is not None and session.udp is not None:
             await session.start_dht(config.cache_dir / DHT_NODES if cached else None)
         if config.tcp and config.port_mapping:
