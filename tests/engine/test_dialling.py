@@ -230,3 +230,68 @@ async def test_few_addresses_are_remembered(
     for port in range(1, 6):
         await dialler.reach((HOST[0], port), OURS)
     assert [port for _, port in dialler._plain] == [3, 4, 5]
+
+
+V2 = Handshake(b"2" * 20, b"o" * 20)
+
+
+def knowing(*info_hashes: bytes, policy: Encryption = "prefer") -> Peer:
+    """A peer that hangs up on a hello of any other torrent, as libtorrent does."""
+
+    async def talk(stream: MemoryStream) -> None:
+        try:
+            secured = await accept(stream, [OURS.info_hash], policy=policy)
+            connection = Connection()
+            theirs = await exchange_hello(secured, connection, None)
+            if theirs.info_hash not in info_hashes:
+                secured.abort()
+                return
+            await secured.send_all(connection.send(Handshake(theirs.info_hash, b"t" * 20)))
+        except (TransportError, RemoteProtocolError):
+            stream.abort()
+
+    return talk
+
+
+@pytest.mark.parametrize("policy", ["prefer", "require"])
+async def test_under_encryption_the_v2_hash_of_a_hybrid_is_said_first(
+    net: Net, autojump_clock: MockClock, policy: Encryption
+) -> None:
+    net.peer = knowing(OURS.info_hash, V2.info_hash)
+    reached = await net.dialler(policy).reach(HOST, OURS, V2)
+    assert reached.theirs.info_hash == V2.info_hash
+    assert reached.connection.ours == V2
+    assert len(net.dials) == 1
+
+
+@pytest.mark.parametrize("policy", ["prefer", "require"])
+async def test_a_peer_of_the_v1_torrent_gets_the_v1_hello_and_stays_encrypted(
+    net: Net, autojump_clock: MockClock, policy: Encryption
+) -> None:
+    net.peer = knowing(OURS.info_hash)
+    dialler = net.dialler(policy)
+    for dials in (2, 3):  # by then it is known
+        reached = await dialler.reach(HOST, OURS, V2)
+        assert reached.theirs.info_hash == OURS.info_hash
+        assert type(reached.stream).__name__ == "EncryptedStream"
+        assert len(net.dials) == dials
+    assert sum(not stream.closed for stream in net.streams) == 2
+
+
+async def test_a_plain_peer_of_a_hybrid_gets_the_v1_hello(
+    net: Net, autojump_clock: MockClock
+) -> None:
+    net.peer = knowing(OURS.info_hash, policy="off")
+    dialler = net.dialler("prefer")
+    for dials in (3, 4):
+        assert (await dialler.reach(HOST, OURS, V2)).theirs.info_hash == OURS.info_hash
+        assert len(net.dials) == dials
+
+
+async def test_a_silent_peer_of_a_hybrid_is_not_asked_twice(
+    net: Net, autojump_clock: MockClock
+) -> None:
+    net.peer = silent
+    started = trio.current_time()
+    await net.dialler("prefer").reach(HOST, OURS, V2)
+    assert trio.current_time() - started == pytest.approx(dialling.ENCRYPTED_TIMEOUT)

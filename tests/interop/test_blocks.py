@@ -117,7 +117,7 @@ def test_block_hashes_of_a_peer_prove_what_a_web_seed_gives(tmp_path: Path) -> N
 
 
 def test_a_liar_is_found_by_its_first_block(tmp_path: Path) -> None:
-    """Of a hybrid torrent: the hostile peer knows nothing of v2."""
+    """Of a hybrid torrent: the hostile peer knows nothing of v2, nor of encryption."""
     torrent = made(tmp_path, "hybrid")
     with (
         hostile_peer(Payload.of_file(torrent.path, PIECE), liar()) as hostile,
@@ -126,6 +126,7 @@ def test_a_liar_is_found_by_its_first_block(tmp_path: Path) -> None:
             torrent.torrent,
             tmp_path,
             *("--peer", peer.address, "--peer", hostile.address, "--xattrs", "-vv"),
+            *("--encryption", "off"),
         ) as mount,
     ):
         mount.wait_log("connected")

@@ -11,6 +11,11 @@ by uTP as well.
 encrypted first, which passes lines and peers that want it and costs one round trip, then, if the
 peer does not answer that or hangs up, plain over a new connection. Whoever answered in plain once
 is asked in plain the next time. Peers that do not encrypt hang up at once as a rule.
+
+*Hybrid torrents* (BEP 52). In plain a bit of our v1 hello says that we know v2 too, and the peer
+answers with the v2 hash. libtorrent does not look at that bit under encryption: there the hello
+itself must name the v2 hash, although the torrent was found by v1. A peer of the v1 torrent hangs
+up on that; it gets the v1 hello over a new connection, and at once the next time.
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ AFTER_REFUSAL = 1.0
 """Seconds that uTP has after TCP failed."""
 
 MAX_PLAIN = 1024
-"""Addresses remembered that do not encrypt."""
+"""Addresses remembered that do not encrypt, and as many that know v1 only."""
 
 
 class Reached(NamedTuple):
@@ -85,18 +90,24 @@ class Dialler:
         self._config = config
         self._utp = utp
         self._plain: dict[Address, None] = {}
+        self._v1: dict[Address, None] = {}
 
     @property
     def able(self) -> bool:
         """Whether any peer can be dialled at all."""
         return self._config.tcp or self._utp is not None
 
-    async def reach(self, address: Address, ours: Handshake) -> Reached:
-        """Connect and exchange hellos. `TransportError` or `RemoteProtocolError`: it cannot be."""
+    async def reach(
+        self, address: Address, ours: Handshake, v2: Handshake | None = None
+    ) -> Reached:
+        """Connect and exchange hellos. `TransportError` or `RemoteProtocolError`: it cannot be.
+
+        `v2`: `ours` with the v2 hash, of a hybrid torrent.
+        """
         stream = await self._open(address)
         kind = stream.kind
         try:
-            return await self._agree(stream, address, ours)
+            return await self._agree(stream, address, ours, v2)
         except (RemoteProtocolError, TransportError):
             if kind != "tcp" or self._utp is None or not _is_number(address):
                 raise
@@ -107,26 +118,48 @@ class Dialler:
                 raise
         return await self._greet_as_wanted(stream, address, ours)
 
-    async def _agree(self, stream: PeerStream, address: Address, ours: Handshake) -> Reached:
-        """Exchange hellos, in plain over a new connection if that is what the peer wants."""
+    async def _agree(
+        self, stream: PeerStream, address: Address, ours: Handshake, v2: Handshake | None
+    ) -> Reached:
+        """Exchange hellos, over a new connection if the peer wants another kind of them."""
         if not self._may_encrypt(address):
             return await self._greet(stream, ours)
+        if v2 is not None and address not in self._v1:
+            began = trio.current_time()
+            try:
+                return await self._greet_encrypted(stream, ours.info_hash, v2)
+            except (RemoteProtocolError, TransportError):
+                stream = await self._open(address)
+            if trio.current_time() - began >= ENCRYPTED_TIMEOUT and not self._required:
+                return await self._greet_in_plain(stream, address, ours)  # it says nothing at all
         try:
-            return await self._greet_encrypted(stream, ours)
+            reached = await self._greet_encrypted(stream, ours.info_hash, ours)
         except (RemoteProtocolError, TransportError):
-            if self._config.encryption == "require":
+            if self._required:
                 raise
-        reached = await self._greet(await self._open(address), ours)
-        self._plain[address] = None
-        if len(self._plain) > MAX_PLAIN:
-            del self._plain[next(iter(self._plain))]
+        else:
+            if v2 is not None:
+                _remember(self._v1, address)
+            return reached
+        return await self._greet_in_plain(await self._open(address), address, ours)
+
+    async def _greet_in_plain(
+        self, stream: PeerStream, address: Address, ours: Handshake
+    ) -> Reached:
+        reached = await self._greet(stream, ours)
+        _remember(self._plain, address)
         return reached
 
     async def _greet_as_wanted(
         self, stream: PeerStream, address: Address, ours: Handshake
     ) -> Reached:
-        greet = self._greet_encrypted if self._may_encrypt(address) else self._greet
-        return await greet(stream, ours)
+        if self._may_encrypt(address):
+            return await self._greet_encrypted(stream, ours.info_hash, ours)
+        return await self._greet(stream, ours)
+
+    @property
+    def _required(self) -> bool:
+        return self._config.encryption == "require"
 
     def _may_encrypt(self, address: Address) -> bool:
         policy = self._config.encryption
@@ -140,15 +173,17 @@ class Dialler:
             stream.abort()
             raise
 
-    async def _greet_encrypted(self, stream: PeerStream, ours: Handshake) -> Reached:
-        required = self._config.encryption == "require"
-        timeout = HANDSHAKE_TIMEOUT if required else ENCRYPTED_TIMEOUT
+    async def _greet_encrypted(
+        self, stream: PeerStream, info_hash: bytes, ours: Handshake
+    ) -> Reached:
+        """Exchange hellos under encryption; the peer finds the torrent by `info_hash`."""
+        timeout = HANDSHAKE_TIMEOUT if self._required else ENCRYPTED_TIMEOUT
         try:
             connection = Connection()
             hello = connection.send(ours)
             with trio.move_on_after(timeout):
                 secured = await encrypt_outgoing(
-                    stream, ours.info_hash, hello, policy=self._config.encryption
+                    stream, info_hash, hello, policy=self._config.encryption
                 )
                 theirs = await exchange_hello(secured, connection, None, timeout)
                 return Reached(secured, connection, theirs)
@@ -227,3 +262,10 @@ async def _resolved(address: Address) -> Address:
     except (OSError, UnicodeError) as error:
         raise failure(f"looking up {show_address(host, port)}", error) from error
     return str(found[0][4][0]), port
+
+
+def _remember(known: dict[Address, None], address: Address) -> None:
+    """Of too many the oldest is forgotten."""
+    known[address] = None
+    if len(known) > MAX_PLAIN:
+        del known[next(iter(known))]

@@ -231,7 +231,9 @@ class Swarm:
         ended, half_open = Ended("", False), True
         stream: PeerStream | None = None
         try:
-            reached = await self.dialler.reach(address, self.our_handshake())
+            v1, v2 = self.hashes.v1, self.hashes.v2
+            upgraded = self.our_handshake(v2[:20]) if v1 is not None and v2 is not None else None
+            reached = await self.dialler.reach(address, self.our_handshake(), upgraded)
             stream, connection, theirs = reached
             if theirs.info_hash not in self.hashes.wire:
                 raise RemoteProtocolError("answered with another info-hash")
