@@ -252,7 +252,8 @@ def ratios(measured: Measured, pairs: Sequence[tuple[str, str]]) -> dict[str, Ro
 
 def _columns(rows: Sequence[Row | None]) -> dict[str, list[float]]:
     done = [row for row in rows if row]
-    return {key: [row[key] for row in done] for key in COLUMNS if done and key in done[0]}
+    shown = [key for key in COLUMNS if done and all(key in row for row in done)]
+    return {key: [row[key] for row in done] for key in shown}
 
 
 def print_table(measured: Measured, compared: Mapping[str, Row]) -> None:
