@@ -16,6 +16,7 @@ from torrentfs.transports.webrtc.sctp_send import (
     INITIAL_PACKETS,
     RTO_MAX,
     RTO_MIN,
+    SLOW_START_LEAST,
     Outbound,
 )
 
@@ -146,6 +147,27 @@ def test_acknowledgements_in_a_clump_grow_the_window_like_single_ones() -> None:
         deliver(inbound, packet)
         answer(outbound, inbound, 0.1)
     assert outbound.congestion_window == 2 * INITIAL_PACKETS * MAX_PAYLOAD
+
+
+def test_slow_start_ends_where_nothing_is_gained() -> None:
+    """Over a short line early, over a long one late."""
+    reached = []
+    for round_trip in (0.001, 0.1):
+        outbound, inbound = Outbound(0, WIDE), Inbound(0)
+        now = 0.0
+        for _ in range(9):
+            for _ in range(4):
+                outbound.push(1, 53, bytes(100 * MAX_PAYLOAD))
+            packets: list[bytes] = []
+            while more := outbound.take(now):
+                packets += more
+            now += round_trip
+            for packet in packets:
+                deliver(inbound, packet)
+                answer(outbound, inbound, now)
+        reached.append(outbound.congestion_window)
+    assert SLOW_START_LEAST < reached[0] < SLOW_START_LEAST + 12 * MAX_PAYLOAD
+    assert reached[1] > 10 * reached[0]
 
 
 def test_a_window_that_is_not_used_does_not_grow() -> None:

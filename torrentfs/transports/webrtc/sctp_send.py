@@ -42,6 +42,10 @@ LEAST_PACKETS = 4
 """Of the congestion window after a loss (RFC 9260, 7.2.3)."""
 GROWTH = 2
 """Packets that slow start adds for a SACK, at most (RFC 9260, 7.2.1, its L; RFC 3465)."""
+SLOW_START_LEAST = 80_000
+SLOW_START_RATE = 32e6
+"""Slow start ends at the latest with a window of so many bytes, or of so many per second of the least
+round trip: beyond that it only overruns Chromium's socket buffer, by a thousand packets."""
 BURST = 16
 OVERTAKEN = 3
 RTO_INITIAL = 1.0
@@ -82,6 +86,7 @@ class Outbound:
         self.smoothed_round_trip: float | None = None
         self.retransmitted = 0
         """Chunks sent again."""
+        self._least_round_trip = inf
         self._variance = 0.0
         self._timeout = RTO_INITIAL
         self._next = initial
@@ -310,13 +315,17 @@ class Outbound:
     # -- control ----------------------------------------------------------------------------------
 
     def _grow(self, acknowledged: int) -> None:
-        if self.congestion_window <= self.threshold:
+        if self.congestion_window <= min(self.threshold, self._slow_start_end):
             self.congestion_window += min(acknowledged, GROWTH * MAX_PAYLOAD)
             return
         self._partial += acknowledged
         if self._partial >= self.congestion_window:
             self._partial -= self.congestion_window
             self.congestion_window += MAX_PAYLOAD
+
+    @property
+    def _slow_start_end(self) -> float:
+        return max(SLOW_START_LEAST, SLOW_START_RATE * self._least_round_trip)
 
     def _shrink(self) -> None:
         if self._recovery is not None:
@@ -328,6 +337,7 @@ class Outbound:
         self._rescue = True
 
     def _measure(self, sample: float) -> None:
+        self._least_round_trip = min(self._least_round_trip, sample)
         if self.smoothed_round_trip is None:
             self.smoothed_round_trip = sample
             self._variance = sample / 2
