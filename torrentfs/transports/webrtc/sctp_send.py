@@ -44,8 +44,8 @@ GROWTH = 2
 """Packets that slow start adds for a SACK, at most (RFC 9260, 7.2.1, its L; RFC 3465)."""
 SLOW_START_LEAST = 80_000
 SLOW_START_RATE = 32e6
-"""Slow start ends at the latest with a window of so many bytes, or of so many per second of the least
-round trip: beyond that it only overruns Chromium's socket buffer, by a thousand packets."""
+"""Slow start ends at the latest with a window of so many bytes, or of so many per second of the
+least round trip: beyond that it only overruns Chromium's socket buffer, by a thousand packets."""
 BURST = 16
 OVERTAKEN = 3
 RTO_INITIAL = 1.0
