@@ -10,10 +10,13 @@ from torrentfs.wire.krpc import (
     Contact,
     Failure,
     FindNode,
+    GetItem,
     GetPeers,
+    Item,
     Message,
     OtherCall,
     Ping,
+    PutItem,
     Query,
     Response,
     encode_message,
@@ -39,8 +42,13 @@ def _messages() -> Iterable[Message]:
     four, six = ("192.0.2.1", 6881), ("2001:db8::1", 51413)
     yield Response(
         *(b"aa", _ME, (Contact(_YOU, four),), (Contact(_YOU, six),)),
-        *((four, six), b"token", four, b"LT02"),
+        *((four, six), b"token", None, four, b"LT02"),
     )
+    item = Item(b"d2:ih20:" + _ME + b"e", b"k" * 32, b"s" * 64, 7, b"salt")
+    yield Query(b"aa", _ME, GetItem(_YOU))
+    yield Query(b"aa", _ME, PutItem(item, b"token", 6))
+    yield Query(b"aa", _ME, PutItem(Item(b"12:Hello World!"), b"token"))
+    yield Response(b"aa", _ME, item=Item(item.value, item.key, item.signature, 7))
     yield Failure(b"aa", 203, "bad token")
 
 

@@ -17,9 +17,12 @@ from torrentfs.wire.krpc import (
     Contact,
     Failure,
     FindNode,
+    GetItem,
     GetPeers,
+    Item,
     OtherCall,
     Ping,
+    PutItem,
     Query,
     Response,
     encode_message,
@@ -27,6 +30,7 @@ from torrentfs.wire.krpc import (
 )
 
 ME, YOU = b"abcdefghij0123456789", b"mnopqrstuvwxyz123456"
+SIGNED = {"id": ME, "token": b"t", "v": b"x", "k": b"k" * 32, "sig": b"s" * 64, "seq": 1}
 
 twenty = st.binary(min_size=20, max_size=20)
 ports = st.integers(1, 65535)
@@ -38,12 +42,25 @@ transactions = st.binary(max_size=krpc.MAX_TRANSACTION_BYTES)
 versions = st.none() | st.binary(max_size=krpc.MAX_VERSION_BYTES)
 tokens = st.binary(max_size=krpc.MAX_TOKEN_BYTES)
 wants = st.sampled_from([(), ("n4",), ("n6",), ("n4", "n6")])
-known = {b"ping", b"find_node", b"get_peers", b"announce_peer"}
+known = {b"ping", b"find_node", b"get_peers", b"announce_peer", b"get", b"put"}
+
+
+def items(*, salted: bool) -> st.SearchStrategy[Item]:
+    value = (st.binary(max_size=50) | st.integers(-9, 9) | st.just({"ih": ME})).map(encode)
+    salt = st.binary(max_size=krpc.MAX_SALT_BYTES) if salted else st.just(b"")
+    key, signature = (st.binary(min_size=size, max_size=size) for size in (32, 64))
+    return st.builds(Item, value) | st.builds(
+        Item, value, key, signature, st.integers(0, (1 << 63) - 1), salt
+    )
+
+
 calls = st.one_of(
     st.just(Ping()),
     st.builds(FindNode, twenty, wants),
     st.builds(GetPeers, twenty, wants),
     st.builds(AnnouncePeer, twenty, st.none() | ports, tokens),
+    st.builds(GetItem, twenty, wants),
+    st.builds(PutItem, items(salted=True), tokens, st.none() | st.integers(0, 1 << 62)),
     st.builds(
         OtherCall, st.binary(max_size=20).filter(lambda n: n not in known), st.none() | twenty
     ),
@@ -65,6 +82,7 @@ messages = st.one_of(
         contacts(addresses6),
         st.none() | st.lists(addresses4 | addresses6, max_size=20, unique=True).map(tuple),
         st.none() | tokens,
+        st.none() | items(salted=False),
         st.none() | addresses4 | addresses6,
         versions,
     ),
@@ -193,6 +211,16 @@ def test_unknown_calls_keep_their_target() -> None:
         (b"announce_peer", {"id": ME, "info_hash": YOU, "implied_port": b"1", "token": b"t"}),
         (5, {"id": ME}),
         (b"ping", 5),
+        (b"get", {"id": ME}),
+        (b"put", {"id": ME, "token": b"t"}),
+        (b"put", {"id": ME, "v": b"x"}),
+        (b"put", {"id": ME, "token": b"t", "v": b"x" * 1000}),
+        (b"put", {"id": ME, "token": b"t", "v": b"x", "cas": b"1"}),
+        (b"put", {"id": ME, "token": b"t", "v": b"x", "k": b"short"}),
+        (b"put", {"id": ME, "token": b"t", "v": b"x", "k": b"k" * 32, "seq": 1}),
+        (b"put", {"id": ME, "token": b"t", "v": b"x", "k": b"k" * 32, "sig": b"s" * 64}),
+        (b"put", {**SIGNED, "seq": -1}),
+        (b"put", {**SIGNED, "salt": b"s" * 65}),
     ],
 )
 def test_bad_queries_can_be_answered(name: object, arguments: object) -> None:

@@ -1,4 +1,4 @@
-"""The messages of the DHT (BEP 5; BEP 32 IPv6, BEP 42 `ip`, BEP 43 `ro`), one to a datagram.
+"""The messages of the DHT (BEP 5; BEP 32 IPv6, BEP 42 `ip`, BEP 43 `ro`, BEP 44 items).
 
     one node                                          another
     Query(transaction, call, our id)       ->
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from torrentfs.errors import InvalidTorrent, LocalProtocolError, RemoteProtocolError
-from torrentfs.metainfo.bencoding import decode, encode
+from torrentfs.metainfo.bencoding import decode, encode, encoded
 from torrentfs.wire.text import printable
 
 if TYPE_CHECKING:
@@ -53,9 +53,13 @@ MAX_VERSION_BYTES = 16
 MAX_CONTACTS = 32
 """Taken of one list of nodes; BEP 5 says 8, some send 16 or 20."""
 
+MAX_ITEM_BYTES, MAX_SALT_BYTES = 1000, 64
+"""Of a stored item's bencoded value, and of its salt (BEP 44)."""
+
 MAX_PEERS = 200
 """Taken of one response; more do not fit into a packet."""
 
+ITEM_TOO_BIG, BAD_SIGNATURE, SALT_TOO_BIG, CAS_MISMATCH, OLD_SEQUENCE = 205, 206, 207, 301, 302
 GENERIC_ERROR, SERVER_ERROR, PROTOCOL_ERROR, METHOD_UNKNOWN = 201, 202, 203, 204
 
 Want = Literal["n4", "n6"]
@@ -99,6 +103,38 @@ class AnnouncePeer:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """What the table keeps for anybody (BEP 44): bencoded `value`, and who signed it.
+
+    An immutable item has its value alone; the others have all of key (32 bytes), signature (64) and
+    sequence number. Only a `PutItem` tells the salt.
+    """
+
+    value: bytes
+    key: bytes | None = None
+    signature: bytes | None = None
+    sequence: int | None = None
+    salt: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class GetItem:
+    """What is kept under `target`?"""
+
+    target: bytes
+    want: tuple[Want, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PutItem:
+    """Keep this; `expected` is the sequence number that it replaces, if the sender insists."""
+
+    item: Item
+    token: bytes
+    expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OtherCall:
     """A query of a name that we do not know; `target` is its target or info-hash if it has one."""
 
@@ -106,7 +142,7 @@ class OtherCall:
     target: bytes | None = None
 
 
-Call = Ping | FindNode | GetPeers | AnnouncePeer | OtherCall
+Call = Ping | FindNode | GetPeers | AnnouncePeer | GetItem | PutItem | OtherCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +166,7 @@ class Response:
     nodes6: tuple[Contact, ...] | None = None
     peers: tuple[Address, ...] | None = None
     token: bytes | None = None
+    item: Item | None = None
     seen_as: Address | None = None
     """The address of the node that is answered, as the answering one sees it (BEP 42)."""
     version: bytes | None = None
@@ -250,11 +287,27 @@ def _call_fields(call: Call) -> tuple[bytes, dict[bytes, Any]]:
             b"port": call.port or 1,  # who does not know `implied_port` would refuse 0
             b"token": _sized(call.token, MAX_TOKEN_BYTES),
         }
+    if isinstance(call, GetItem):
+        return b"get", {b"target": _id(call.target), **_wanted(call.want)}
+    if isinstance(call, PutItem):
+        fields = _item_fields(call.item)
+        if call.item.salt:
+            fields[b"salt"] = _sized(call.item.salt, MAX_SALT_BYTES)
+        if call.expected is not None:
+            fields[b"cas"] = call.expected
+        return b"put", {**fields, b"token": _sized(call.token, MAX_TOKEN_BYTES)}
     return call.name, {} if call.target is None else {b"target": _id(call.target)}
 
 
 def _wanted(want: tuple[Want, ...]) -> dict[bytes, Any]:
     return {b"want": [word.encode() for word in want]} if want else {}
+
+
+def _item_fields(item: Item) -> dict[bytes, Any]:
+    fields: dict[bytes, Any] = {b"v": encoded(_sized(item.value, MAX_ITEM_BYTES))}
+    if item.key is not None:
+        fields |= {b"k": item.key, b"sig": item.signature, b"seq": item.sequence}
+    return fields
 
 
 def _values(response: Response) -> dict[bytes, Any]:
@@ -265,6 +318,8 @@ def _values(response: Response) -> dict[bytes, Any]:
         values[b"nodes6"] = pack_contacts(response.nodes6, ipv6=True)
     if response.peers is not None:
         values[b"values"] = [pack_address(peer) for peer in response.peers]
+    if response.item is not None:
+        values |= _item_fields(response.item)
     if response.token is not None:
         values[b"token"] = _sized(response.token, MAX_TOKEN_BYTES)
     return values
@@ -346,6 +401,45 @@ def _announce_peer(arguments: Mapping[bytes, Any]) -> Call:
     return AnnouncePeer(_take_id(arguments, b"info_hash"), None if implied else port, token)
 
 
+def _get(arguments: Mapping[bytes, Any]) -> Call:
+    return GetItem(_take_id(arguments, b"target"), _take_want(arguments))
+
+
+def _put(arguments: Mapping[bytes, Any]) -> Call:
+    token, expected = arguments.get(b"token"), arguments.get(b"cas")
+    if not isinstance(token, bytes) or len(token) > MAX_TOKEN_BYTES:
+        _wrong("token")
+    if expected is not None and not isinstance(expected, int):
+        _wrong("cas")
+    item = _take_item(arguments)
+    if item is None:
+        _wrong("v")
+    return PutItem(item, token, expected)
+
+
+def _take_item(fields: Mapping[bytes, Any]) -> Item | None:
+    """BEP 44: signed are the bytes of the value as they are bencoded, which has one right form."""
+    if b"v" not in fields:
+        return None
+    value = encode(fields[b"v"])
+    if len(value) > MAX_ITEM_BYTES:
+        raise RemoteProtocolError("an item of more than 1000 bytes")
+    key = fields.get(b"k")
+    if key is None:
+        return Item(value)
+    signature, sequence, salt = (fields.get(name) for name in (b"sig", b"seq", b"salt"))
+    salt = b"" if salt is None else salt
+    if not isinstance(key, bytes) or len(key) != 32:
+        _wrong("k")
+    if not isinstance(signature, bytes) or len(signature) != 64:
+        _wrong("sig")
+    if not isinstance(sequence, int) or not 0 <= sequence < 1 << 63:
+        _wrong("seq")
+    if not isinstance(salt, bytes) or len(salt) > MAX_SALT_BYTES:
+        _wrong("salt")
+    return Item(value, key, signature, sequence, salt)
+
+
 def _other_call(name: bytes, arguments: Mapping[bytes, Any]) -> Call:
     for key in (b"target", b"info_hash"):
         target = arguments.get(key)
@@ -359,6 +453,8 @@ _CALLS = {
     b"find_node": _find_node,
     b"get_peers": _get_peers,
     b"announce_peer": _announce_peer,
+    b"get": _get,
+    b"put": _put,
 }
 
 
@@ -394,6 +490,7 @@ def _parse_response(
         nodes6=_take_contacts(values, b"nodes6", ipv6=True),
         peers=_take_peers(values),
         token=token,
+        item=_take_item(values),
         seen_as=_take_seen_as(body),
         version=version,
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from random import Random
 
 from torrentfs.discovery.dht.answers import MAX_VALUES, Answers
+from torrentfs.discovery.dht.items import target_of
 from torrentfs.discovery.dht.routing import RoutingTable
 from torrentfs.discovery.dht.throttle import ASKER_BURST
+from torrentfs.metainfo.bencoding import encode
 from torrentfs.wire import krpc
 from torrentfs.wire.krpc import (
     AnnouncePeer,
@@ -15,9 +17,12 @@ from torrentfs.wire.krpc import (
     Contact,
     Failure,
     FindNode,
+    GetItem,
     GetPeers,
+    Item,
     OtherCall,
     Ping,
+    PutItem,
     Query,
     Response,
     parse_message,
@@ -113,6 +118,38 @@ def test_the_largest_answer_fits_into_a_packet() -> None:
         assert len(reply.peers) == MAX_VALUES[sender is SIX]
         assert reply.nodes
         assert reply.nodes6
+
+
+def test_items_are_kept_for_others() -> None:
+    server = Server()
+    item = Item(b"12:Hello World!")
+    target = target_of(item)
+    first = server.value(GetItem(target))
+    assert first.item is None
+    assert first.nodes
+    assert first.token
+    refused = server.ask(PutItem(item, b"wrong"))
+    assert isinstance(refused, Failure)
+    assert server.value(PutItem(item, first.token)).id == OWN
+    assert server.value(GetItem(target, ("n4", "n6")), ("8.8.4.4", 5)).item == item
+    forged = Item(b"1:x", b"k" * 32, b"s" * 64, 1)
+    token = server.value(GetItem(target_of(forged))).token
+    assert token
+    refused = server.ask(PutItem(forged, token))
+    assert isinstance(refused, Failure)
+    assert refused.code == krpc.BAD_SIGNATURE
+
+
+def test_the_largest_item_fits_into_a_packet() -> None:
+    server = Server()
+    item = Item(encode(b"v" * 996), b"k" * 32, b"s" * 64, 1 << 62)
+    target = target_of(item)
+    server.answers.items._kept[target] = item, 0.0
+    for sender in (FOUR, SIX):
+        query = Query(b"transact", THEIRS, GetItem(target, ("n4", "n6")))
+        datagram = server.answers.answer(query, sender, 0.0)
+        assert datagram is not None
+        assert len(datagram) < 1452  # of IPv6 over Ethernet
 
 
 def test_unknown_calls() -> None:

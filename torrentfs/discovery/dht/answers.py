@@ -1,4 +1,4 @@
-"""What we answer to the questions of others (BEP 5, 32, 42), and when we do not.
+"""What we answer to the questions of others (BEP 5, 32, 42, 44), and when we do not.
 
 Nothing is done for somebody who asks too much (`throttle`), or whose address cannot be one. An
 answer fits into one packet: 8 nodes of each family asked for, and at most `MAX_VALUES` peers, a
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torrentfs.discovery.dht.addresses import is_ipv6, owner, scope
+from torrentfs.discovery.dht.items import Items, Refused, target_of
 from torrentfs.discovery.dht.storage import Storage
 from torrentfs.discovery.dht.throttle import Throttle
 from torrentfs.discovery.dht.tokens import Tokens
@@ -20,23 +21,28 @@ from torrentfs.wire.krpc import (
     BadQuery,
     Failure,
     FindNode,
+    GetItem,
     GetPeers,
     OtherCall,
     Ping,
+    PutItem,
     Query,
     Response,
     encode_message,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from random import Random
 
     from torrentfs.discovery.dht.routing import RoutingTable
-    from torrentfs.wire.krpc import Address, Contact, Want
+    from torrentfs.wire.krpc import Address, Contact, Item, Want
 
 MAX_VALUES = {False: 50, True: 20}
 """Peers in an answer, over IPv4 and IPv6: 400 bytes each."""
+
+NODES_BESIDE_ITEM = 4
+"""Nodes in an answer that has an item."""
 
 VERSION = b"TF\x00\x01"
 
@@ -46,6 +52,7 @@ class Answers:
 
     def __init__(self, tables: Mapping[bool, RoutingTable], rng: Random, now: float) -> None:
         self.storage = Storage(rng)
+        self.items = Items()
         self.throttle = Throttle(now)
         self.answered = 0
         self._tables = tables
@@ -79,9 +86,10 @@ class Answers:
         call = query.call
         ipv6 = is_ipv6(sender)
         own_id = self._tables[ipv6].own_id
-        nodes: dict[bool, tuple[Contact, ...]] = {}
+        nodes: dict[bool, Sequence[Contact]] = {}
         peers: tuple[Address, ...] = ()
         token: bytes | None = None
+        item: Item | None = None
         match call:
             case Ping():
                 pass
@@ -95,6 +103,19 @@ class Answers:
                 if not self._tokens.is_good(their_token, sender[0], info_hash, now):
                     return Failure(query.transaction, PROTOCOL_ERROR, "bad token", VERSION)
                 self.storage.add(info_hash, (sender[0], port or sender[1]), own_id, now)
+            case GetItem(target, want):
+                nodes = self._closest(target, want, ipv6)
+                token = self._tokens.make(sender[0], target, now)
+                item = self.items.get(target, now)
+                if item is not None:  # which has up to 1,200 bytes itself
+                    nodes = {ipv6: self._tables[ipv6].closest(target, NODES_BESIDE_ITEM)}
+            case PutItem(kept, their_token):
+                if not self._tokens.is_good(their_token, sender[0], target_of(kept), now):
+                    return Failure(query.transaction, PROTOCOL_ERROR, "bad token", VERSION)
+                try:
+                    self.items.put(call, own_id, now)
+                except Refused as refused:
+                    return Failure(query.transaction, refused.code, str(refused), VERSION)
             case OtherCall(_, bytes(target)):
                 nodes = self._closest(target, (), ipv6)
             case OtherCall():
@@ -102,20 +123,21 @@ class Answers:
         return Response(
             query.transaction,
             own_id,
-            nodes=nodes.get(False),
-            nodes6=nodes.get(True),
+            nodes=tuple(nodes[False]) if False in nodes else None,
+            nodes6=tuple(nodes[True]) if True in nodes else None,
             peers=peers or None,
             token=token,
+            item=item,
             seen_as=sender,
             version=VERSION,
         )
 
     def _closest(
         self, target: bytes, want: tuple[Want, ...], ipv6: bool
-    ) -> dict[bool, tuple[Contact, ...]]:
+    ) -> dict[bool, Sequence[Contact]]:
         families = {word == "n6" for word in want} or {ipv6}
         return {
-            family: tuple(self._tables[family].closest(target))
+            family: self._tables[family].closest(target)
             for family in families
             if family in self._tables
         }

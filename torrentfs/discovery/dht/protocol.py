@@ -232,6 +232,7 @@ class Dht:
         if self._expire_at <= now:
             self._expire_at = now + EXPIRY
             self.answers.storage.expire(now)
+            self.answers.items.expire(now)
         self._start_searches(now)
 
     def next_time(self) -> float:
