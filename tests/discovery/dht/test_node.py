@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -12,15 +13,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.discovery.dht.test_items import signed
 from torrentfs.discovery.dht import node as node_module
 from torrentfs.discovery.dht.kept import pack_kept, unpack_kept
 from torrentfs.discovery.dht.node import SAVE_EVERY, DhtNode
 from torrentfs.discovery.dht.search import Search
 from torrentfs.errors import TransportError
+from torrentfs.metainfo.bencoding import encode
 from torrentfs.wire.krpc import (
     Address,
     Contact,
+    GetItem,
     GetPeers,
+    Item,
     Ping,
     Query,
     Response,
@@ -39,6 +44,7 @@ class FakePort:
 
     def __init__(self) -> None:
         self.nodes: dict[Address, bytes] = {}
+        self.items: dict[int, Item] = {}  # by the port of the node that has it
         self.sent: list[tuple[float, Query, Address]] = []
         self._handler: Callable[[memoryview, Address], None] | None = None
 
@@ -57,7 +63,10 @@ class FakePort:
         node = self.nodes.get(address)
         if node is not None:
             peers = (PEER,) if isinstance(query.call, GetPeers) else None
-            answer = Response(query.transaction, node, nodes=(), peers=peers, token=b"t")
+            item = self.items.get(address[1]) if isinstance(query.call, GetItem) else None
+            if item is not None:
+                item = replace(item, salt=b"")
+            answer = Response(query.transaction, node, nodes=(), peers=peers, token=b"t", item=item)
             # not from within: a datagram never arrives while one is being sent
             trio.lowlevel.current_trio_token().run_sync_soon(
                 self.deliver, encode_message(answer), address
@@ -148,6 +157,41 @@ async def test_silence_is_noticed_in_time(autojump_clock: MockClock, nursery: tr
     )
     await trio.sleep(30)
     assert done == [pytest.approx(1.7 + 3 * 0.5, abs=0.05)]
+
+
+async def test_the_newest_item_of_a_publisher(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    port = FakePort()
+    old, new = signed("old", 1, b"salt"), signed("new", 2, b"salt")
+    forged = Item(encode("forged"), new.key, new.signature, 3)
+    port.items = {1: old, 2: new, 3: forged, 4: signed("another salt", 9), 5: old}
+    for n in range(1, 7):
+        port.nodes[f"10.0.0.{n}", n] = bytes([n]) * 20
+    node = make(port, bootstrap=list(port.nodes))
+    await begin(nursery, node)
+    assert new.key is not None
+    with trio.fail_after(60):
+        found = await node.newest_item(new.key, b"salt")
+    assert found == new
+
+
+async def test_an_item_that_nobody_has_is_waited_for(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    port = FakePort()
+    port.nodes["10.0.0.1", 1] = b"n" * 20
+    node = make(port, bootstrap=[("10.0.0.1", 1)])
+    await begin(nursery, node)
+    item = signed("late")
+    assert item.key is not None
+    with trio.move_on_after(30):
+        await node.newest_item(item.key, b"")
+        raise AssertionError("nobody has it")
+    assert node.dht.searching == 0
+    port.items[1] = item
+    with trio.fail_after(10):
+        assert await node.newest_item(item.key, b"") == item
 
 
 async def test_a_port_message_makes_a_node(

@@ -16,12 +16,13 @@ import logging
 import os
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import SystemRandom
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
+from torrentfs.discovery.dht.items import is_genuine, target_of_publisher
 from torrentfs.discovery.dht.kept import MAX_BYTES, pack_kept, unpack_kept
 from torrentfs.discovery.dht.protocol import Dht
 from torrentfs.discovery.dht.routing import BUCKET_SIZE
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from torrentfs.discovery.dht.search import OnPeers, Search
     from torrentfs.discovery.udp import Place
     from torrentfs.transports.base import Address
-    from torrentfs.wire.krpc import Contact
+    from torrentfs.wire.krpc import Contact, Item
 
     Resolve = Callable[[str, int], Awaitable[list[tuple[int, Place]]]]
 
@@ -47,6 +48,9 @@ SAVE_EVERY = 600.0
 
 PATIENCE = 1.0
 """Seconds that kept nodes have to answer before names of others are looked up."""
+
+ITEM_RETRY = 1.0
+"""Seconds until an item is looked for again that nobody had, or nobody could be asked for."""
 
 FIRST_RETRY, LONGEST_RETRY = 10.0, 600.0
 """Seconds until names are looked up again while no node is known."""
@@ -238,6 +242,33 @@ class DhtNode:
         )
         self._flush()
         return search
+
+    async def newest_item(self, key: bytes, salt: bytes) -> Item:
+        """The newest item of a publisher (BEP 44), once one is found; the caller has a timeout."""
+        target = target_of_publisher(key, salt)
+        found: list[Item] = []
+
+        def on_item(item: Item) -> None:
+            item = replace(item, salt=salt)
+            if item.key == key and item not in found and is_genuine(item):
+                found.append(item)
+
+        self.take_part()
+        while True:
+            done = trio.Event()
+
+            def on_done(search: Search, now: float, done: trio.Event = done) -> None:
+                done.set()
+
+            search = self.dht.search_item(target, on_item, trio.current_time(), on_done=on_done)
+            self._flush()
+            try:
+                await done.wait()
+            finally:
+                search.cancel()
+            if found:
+                return max(found, key=lambda item: item.sequence or 0)
+            await trio.sleep(ITEM_RETRY)
 
     def on_told(self, address: Address) -> None:
         """Somebody says that there is a node at this address (PORT message)."""

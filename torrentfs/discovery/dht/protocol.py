@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from torrentfs.discovery.dht.search import OnPeers
-    from torrentfs.wire.krpc import Address, Call
+    from torrentfs.wire.krpc import Address, Call, Item
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +168,28 @@ class Dht:
             peers = self.answers.storage.sample(info_hash, MAX_LOCAL, ipv6=ipv6, now=now)
             if peers:
                 on_peers(peers)
+        self._enqueue(search, routers, now, urgent=urgent)
+        return search
+
+    def search_item(
+        self,
+        target: bytes,
+        on_item: Callable[[Item], None],
+        now: float,
+        *,
+        on_done: Callable[[Search, float], None] | None = None,
+    ) -> Search:
+        """Look for an item (BEP 44); each that is found is told, whether it is genuine or not."""
+        search = Search(target, self, on_item=on_item, on_done=on_done)
+        kept = self.answers.items.get(target, now)
+        if kept is not None:
+            on_item(kept)
+        self._enqueue(search, (), now, urgent=True)
+        return search
+
+    def _enqueue(
+        self, search: Search, routers: Iterable[Address], now: float, *, urgent: bool
+    ) -> None:
         more = [router for router in routers if self._is_askable(router)]
         if urgent:
             self._waiting.appendleft((search, more))
@@ -177,7 +199,6 @@ class Dht:
             last, _ = self._waiting.pop()
             last.start({}, now)
         self._start_searches(now)
-        return search
 
     def contacts(self) -> list[Contact]:
         """Nodes worth remembering for the next run."""

@@ -1,9 +1,10 @@
 """A search: a lookup in each address family for one target, and what is done with its findings.
 
 A search for peers (`get_peers`) tells them as they come and, if it is to announce us, gives our
-port to the nodes closest to the info-hash at its end; a search for nodes (`find_node`) only fills
-the routing tables. The two families are separate tables (BEP 32), but each answers with nodes of
-the other too if it is asked (`want`), which helps the lookup there on its way.
+port to the nodes closest to the info-hash at its end; one for an item (`get`) tells each that is
+found, genuine or not; one for nodes (`find_node`) only fills the routing tables. The two families
+are separate tables (BEP 32), but each answers with nodes of the other too if it is asked (`want`),
+which helps the lookup there on its way.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from torrentfs.discovery.dht.addresses import may_name
-from torrentfs.wire.krpc import AnnouncePeer, FindNode, GetPeers
+from torrentfs.wire.krpc import AnnouncePeer, FindNode, GetItem, GetPeers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torrentfs.discovery.dht.lookup import Lookup
-    from torrentfs.wire.krpc import Address, Call, Response, Want
+    from torrentfs.wire.krpc import Address, Call, Item, Response, Want
 
     OnPeers = Callable[[Sequence[Address]], None]
 
@@ -49,6 +50,7 @@ class Search:
         asker: Asker,
         *,
         on_peers: OnPeers | None = None,
+        on_item: Callable[[Item], None] | None = None,
         on_done: Callable[[Search, float], None] | None = None,
         announce_port: int | None = None,
     ) -> None:
@@ -60,14 +62,10 @@ class Search:
         self.lookups: Mapping[bool, Lookup] = {}
         self._asker = asker
         self._on_peers = on_peers
+        self._on_item = on_item
         self._on_done = on_done
         self._announce_port = announce_port
         self._open: set[bool] = set()
-
-    @property
-    def is_for_peers(self) -> bool:
-        """Whether it asks for peers, or for nodes only."""
-        return self._on_peers is not None
 
     @property
     def questions(self) -> int:
@@ -90,7 +88,7 @@ class Search:
     def cancel(self) -> None:
         """Ask and tell nothing any more."""
         self._open.clear()
-        self._on_peers = self._on_done = None
+        self._on_peers = self._on_item = self._on_done = None
         self.is_over = True
 
     def _advance(self, ipv6: bool, now: float) -> None:
@@ -123,7 +121,11 @@ class Search:
             lookup.on_silence(address)
             self._go_on(ipv6, now)
 
-        call = GetPeers(self.target, want) if self.is_for_peers else FindNode(self.target, want)
+        call: Call = FindNode(self.target, want)
+        if self._on_peers is not None:
+            call = GetPeers(self.target, want)
+        elif self._on_item is not None:
+            call = GetItem(self.target, want)
         return self._asker.ask(
             address, call, now, on_answer=on_answer, on_slow=on_slow, on_lost=on_lost
         )
@@ -134,6 +136,8 @@ class Search:
         other = self.lookups.get(not ipv6)
         if other is not None:
             other.add_named(named, address[0])
+        if response.item is not None and self._on_item is not None:
+            self._on_item(response.item)
         if response.peers:
             self._tell(response.peers, address[0])
         self._go_on(ipv6, now)
