@@ -32,8 +32,8 @@ class Stage(NamedTuple):
 
 STAGES = (
     Stage("check", ("scripts/check",), 300),
-    Stage("fast tests", (PYTHON, "-m", "pytest", "-q"), 600),
-    Stage("real tests", (PYTHON, "-m", "pytest", "-q", "-m", "real", "--durations=8"), 1200),
+    Stage("fast tests", (PYTHON, "-m", "pytest", "-q", "-n", "auto"), 600),
+    Stage("real tests", (PYTHON, "-m", "pytest", "-q", "-m", "real", "--durations=20"), 1500),
     Stage("fuzz", (PYTHON, "-m", "tests.fuzz", "--seconds", "6"), 300),
 )
 
