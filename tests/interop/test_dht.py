@@ -76,3 +76,18 @@ def test_the_second_start_needs_no_bootstrap(tmp_path: Path) -> None:
             made[1].magnet(), tmp_path, "--dht-bootstrap", nowhere, environment=WITH_DHT
         ) as mount:
             assert sha256_tree(mount / "two") == sha256_tree(trees[1])
+
+
+def test_a_publishers_newest_torrent(tmp_path: Path) -> None:
+    """BEP 46: the link names no torrent; libtorrent's nodes check and keep what names it."""
+    tree = write_tree(tmp_path / "payload" / "tree")
+    made = make_torrent(tree, tmp_path / "t.torrent")
+    assert made.v1 is not None
+    with dht_network(tmp_path, libtorrent=8, ours=8) as network:
+        network.seed(made.torrent, tree)
+        network.wait_stored(bytes.fromhex(made.v1))
+        key = network.publish(bytes.fromhex(made.v1), b"weekly")
+        link = f"magnet:?xs=urn:btpk:{key.hex()}&s={b'weekly'.hex()}"
+        options = network.bootstrap_options()
+        with mounted(link, tmp_path, *options, environment=WITH_DHT) as mount:
+            assert sha256_tree(mount / "tree") == sha256_tree(tree)

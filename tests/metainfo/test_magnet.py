@@ -13,7 +13,7 @@ from tests.metainfo.torrents import build
 from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo import limits
 from torrentfs.metainfo.hashes import InfoHashes
-from torrentfs.metainfo.magnet import Magnet, magnet_of, parse_magnet
+from torrentfs.metainfo.magnet import Magnet, Publisher, magnet_of, parse_magnet, parse_publisher
 from torrentfs.metainfo.torrent_file import parse_torrent
 
 V1, V2 = bytes(range(100, 120)), bytes(range(32))
@@ -123,3 +123,17 @@ def test_goes_round(parts: list[str]) -> None:
 def test_anything_else_is_a_declared_error(data: bytes) -> None:
     fuzz_magnet.one_input(data)
     fuzz_magnet.one_input(b"magnet:?xt=" + data)
+
+
+def test_a_publisher_instead_of_a_torrent() -> None:
+    key = "8543d3e6115f0f98c944077a4493dcd543e49c739fd998550a1f614ab36ed63e"
+    link = f"magnet:?xs=urn:btpk:{key}"
+    assert parse_publisher(link) == Publisher(bytes.fromhex(key))
+    assert parse_publisher(f"{link}&s=6e") == Publisher(bytes.fromhex(key), b"n")
+    assert parse_publisher(f"{link}&xt=urn:btih:{'a' * 40}") is None
+    assert parse_publisher(f"magnet:?xt=urn:btih:{'a' * 40}") is None
+    hashes = InfoHashes(v1=b"h" * 20)
+    assert parse_magnet(f"{link}&dn=x", hashes) == Magnet(hashes, name="x")
+    for wrong in (f"{link[:-1]}", f"{link}&s=6", f"{link}&s={'00' * 65}", f"{link}&s=zz"):
+        with pytest.raises(InvalidTorrent):
+            parse_publisher(wrong)

@@ -30,6 +30,7 @@ class DhtNetwork:
         self.libtorrent = libtorrent
         self.ours = ours
         self.addresses = addresses
+        self.our_addresses: list[Address] = []
 
     def bootstrap_options(self, count: int = 2) -> list[str]:
         """`--dht-bootstrap` of some nodes of both kinds."""
@@ -76,6 +77,20 @@ class DhtNetwork:
             {"do": "seed", "node": 0, "torrent": str(torrent), "save_path": str(payload.parent)}
         )
 
+    def publish(self, info_hash: bytes, salt: bytes = b"") -> bytes:
+        """Name a torrent as a publisher's newest (BEP 46) at libtorrent's nodes; his key."""
+        answer = self.ours.ask(
+            {
+                "do": "publish",
+                "info_hash": info_hash.hex(),
+                "salt": salt.hex(),
+                "at": [one for one in self.addresses if one not in self.our_addresses],
+            },
+            30,
+        )
+        assert answer["taken"], "no node of libtorrent's took the item"
+        return bytes.fromhex(answer["key"])
+
     def stop_seeding(self) -> None:
         """It stops: nobody has the payload any more but who got it."""
         self.libtorrent.ask({"do": "stop", "node": 0})
@@ -111,6 +126,7 @@ def dht_network(
             others = [rng.sample(everybody, min(6, len(everybody))) for _ in addresses[kind]]
             child.ask({"do": "introduce", "others": others})
         network = DhtNetwork(children["libtorrent"], children["ours"], everybody)
+        network.our_addresses = addresses["ours"]
         network.wait_grown(min(8, len(everybody) // 2))
         yield network
 
@@ -261,6 +277,8 @@ async def _run_ours(config: dict[str, Any]) -> None:
                         node.dht.add_routers([(host, port) for host, port in others], now)
                         node._flush()
                     _answer({})
+                case "publish":
+                    _answer(await _publish(nodes[0], request))
                 case "sizes":
                     _answer({"sizes": [node.dht.nodes for node in nodes]})
                 case "stored":
@@ -270,6 +288,49 @@ async def _run_ours(config: dict[str, Any]) -> None:
                     found = [s.sample(info_hash, 1, ipv6=ipv6, now=now) for s in storages]
                     _answer({"nodes": sum(map(bool, found))})
         nursery.cancel_scope.cancel()
+
+
+async def _publish(node: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """Sign an item and put it at the nodes of the request; how many took it, and the key."""
+    import trio
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from torrentfs.discovery.dht.items import signed_part, target_of
+    from torrentfs.metainfo.bencoding import encode
+    from torrentfs.wire.krpc import GetItem, Item, PutItem, Response
+
+    private = Ed25519PrivateKey.generate()
+    key = private.public_key().public_bytes_raw()
+    value = encode({"ih": bytes.fromhex(request["info_hash"])})
+    bare = Item(value, key, bytes(64), 1, bytes.fromhex(request["salt"]))
+    item = Item(value, key, private.sign(signed_part(bare)), 1, bare.salt)
+    taken: list[Address] = []
+
+    def put(address: Address) -> None:
+        def on_token(response: Response, now: float) -> None:
+            node.dht.ask(
+                address,
+                PutItem(item, response.token or b""),
+                now,
+                on_answer=lambda response, now: taken.append(address),
+                on_lost=lambda now: None,
+            )
+
+        node.dht.ask(
+            address,
+            GetItem(target_of(item)),
+            trio.current_time(),
+            on_answer=on_token,
+            on_lost=lambda now: None,
+        )
+
+    for host, port in request["at"]:
+        put((host, port))
+    node._flush()
+    with trio.move_on_after(10):
+        while len(taken) < len(request["at"]):  # noqa: ASYNC110
+            await trio.sleep(0.02)
+    return {"taken": len(taken), "key": key.hex()}
 
 
 def _answer(value: dict[str, Any]) -> None:

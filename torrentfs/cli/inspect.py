@@ -16,6 +16,7 @@ import click
 from torrentfs.cli.options import DURATION
 from torrentfs.cli.output import printable
 from torrentfs.daemon.quantities import format_host_port, format_size
+from torrentfs.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,12 +51,17 @@ def inspect(source: str, as_json: bool, metadata_timeout: float) -> None:
     from torrentfs.daemon.sources import (
         FileSource,
         MagnetSource,
+        PublisherSource,
         parse_source,
         parse_torrent_of,
         read_torrent_file,
     )
 
     found = parse_source(source)
+    if isinstance(found, PublisherSource):
+        raise ConfigError(
+            "the link names a publisher, who names his torrent in the DHT: only mount asks there"
+        )
     if isinstance(found, MagnetSource):
         said = describe_magnet(found.magnet)
         files: Iterable[File] = ()

@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import trio
 
+from torrentfs.daemon.following import follow
 from torrentfs.daemon.outcome import Interrupted, cause_of
 from torrentfs.daemon.report import Mounted, MountStatus
-from torrentfs.daemon.sources import MagnetSource, load, shorten
+from torrentfs.daemon.sources import MagnetSource, PublisherSource, load, shorten
 from torrentfs.errors import ConfigError, MetadataTimeout
 from torrentfs.vfs.mountpoint import LET_GO, LET_GO_SECONDS
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torrentfs.daemon.config import MountConfig
+    from torrentfs.daemon.following import Publications
     from torrentfs.daemon.report import Report
     from torrentfs.daemon.sources import Fetcher, Source
     from torrentfs.metainfo.magnet import Magnet
@@ -73,6 +75,8 @@ class Session(Protocol):
     def trouble(self) -> str: ...
     @property
     def client(self) -> Fetcher: ...
+    @property
+    def dht(self) -> Publications | None: ...
     async def resolve(
         self,
         magnet: Magnet,
@@ -190,10 +194,12 @@ class _MountService:
 
     async def _add_sources(self, session: Session) -> None:
         """Add every source in the order given; metadata is looked for at the same time."""
-        sources = self._config.sources
+        sources = list(self._config.sources)
         found: list[Metainfo | None] = [None] * len(sources)
 
         async def find(index: int, source: Source) -> None:
+            if isinstance(source, PublisherSource):
+                source = sources[index] = await self._follow(session, source)
             found[index] = await self._find_metadata(session, source)
 
         async with trio.open_nursery() as nursery:
@@ -235,8 +241,15 @@ class _MountService:
             peers=(*self._config.peers, *magnet.peers),
         )
 
+    async def _follow(self, session: Session, source: PublisherSource) -> MagnetSource:
+        self._report.on_progress(f"looking for the publisher of {shorten(source.text)}")
+        config = self._config
+        timeout, private = config.metadata_timeout, config.session.private
+        return await follow(session.dht, source, timeout=timeout, private=private)
+
     async def _find_metadata(self, session: Session, source: Source) -> Metainfo:
         timeout = self._config.metadata_timeout
+        assert not isinstance(source, PublisherSource)
         if not isinstance(source, MagnetSource):
             return await load(source, session.client, timeout=timeout)
         name = shorten(source.magnet.name or source.magnet.hashes.key)

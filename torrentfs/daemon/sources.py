@@ -28,7 +28,7 @@ from torrentfs.errors import ConfigError, InvalidTorrent, MetadataTimeout, Trans
 from torrentfs.metainfo.bencoding import BencodingError
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.limits import MAX_METADATA_BYTES, MAX_TORRENT_BYTES
-from torrentfs.metainfo.magnet import Magnet, parse_magnet
+from torrentfs.metainfo.magnet import Magnet, Publisher, parse_magnet, parse_publisher
 from torrentfs.metainfo.torrent_file import Metainfo, parse_torrent
 
 if TYPE_CHECKING:
@@ -47,6 +47,14 @@ class MagnetSource:
 
 
 @dataclass(frozen=True, slots=True)
+class PublisherSource:
+    """A magnet link of a publisher, whose newest torrent it stands for (BEP 46)."""
+
+    text: str
+    publisher: Publisher
+
+
+@dataclass(frozen=True, slots=True)
 class FileSource:
     """A .torrent file; the path is absolute, so a daemon may change its directory."""
 
@@ -62,7 +70,7 @@ class UrlSource:
     url: str
 
 
-Source = MagnetSource | FileSource | UrlSource
+Source = MagnetSource | PublisherSource | FileSource | UrlSource
 
 
 class Reply(Protocol):
@@ -91,6 +99,9 @@ def shorten(text: str) -> str:
 def parse_source(text: str) -> Source:
     """Tell which spelling `text` is; ConfigError or InvalidTorrent when it can be none."""
     if text.lower().startswith("magnet:"):
+        publisher = parse_publisher(text)
+        if publisher is not None:
+            return PublisherSource(text, publisher)
         return MagnetSource(text, parse_magnet(text))
     if re.match(r"https?://[^/?#]", text, re.IGNORECASE):
         return UrlSource(text, text)

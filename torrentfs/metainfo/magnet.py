@@ -3,6 +3,9 @@
 `xt=urn:btih:` has a v1 hash in 40 hex or 32 base32 digits, `xt=urn:btmh:` a v2 hash as a multihash
 in hex (`1220` and 64 digits). Both together name a hybrid. All else is advice: what is malformed of
 it is dropped. `so` (BEP 53) selects files by number: `so=0,2,4-8`.
+
+`xs=urn:btpk:` names no torrent but a publisher, by his public key in hex, who tells the DHT which
+torrent is his newest (BEP 46); `s` is a salt in hex, for one who publishes several.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 _BTIH = "urn:btih:"
 _BTMH = "urn:btmh:"
+_BTPK = "urn:btpk:"
+_KEY = re.compile(r"[0-9A-Fa-f]{64}")
+_SALT = re.compile(r"(?:[0-9A-Fa-f]{2}){0,64}")
 _SHA256_MULTIHASH = "1220"
 _ENDPOINT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+)):([0-9]{1,5})")
 _SELECTION = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
@@ -67,6 +73,14 @@ class Magnet:
         return "magnet:?" + "&".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Who names a torrent: a public key (32 bytes, Ed25519) and a salt."""
+
+    key: bytes
+    salt: bytes = b""
+
+
 def magnet_of(metainfo: Metainfo) -> Magnet:
     """The link that names `metainfo`, with its trackers and web seeds."""
     return Magnet(
@@ -77,8 +91,42 @@ def magnet_of(metainfo: Metainfo) -> Magnet:
     )
 
 
-def parse_magnet(uri: str) -> Magnet:
-    """Read a magnet link; `InvalidTorrent` (one line) when it names no torrent."""
+def parse_magnet(uri: str, hashes: InfoHashes | None = None) -> Magnet:
+    """Read a magnet link; `InvalidTorrent` (one line) when it names no torrent.
+
+    With `hashes` it need not name one: it is that of a publisher whose torrent is known by now.
+    """
+    fields = _fields(uri)
+    name = _CONTROL.sub("", next(iter(fields.get("dn", [])), ""))
+    return Magnet(
+        hashes=hashes or _hashes(fields.get("xt", [])),
+        name=name or None,
+        trackers=unique_urls(fields.get("tr", []), limits.MAX_TRACKERS),
+        web_seeds=unique_urls(fields.get("ws", []), limits.MAX_WEB_SEEDS),
+        peers=_peers(fields.get("x.pe", [])),
+        select=_ranges(fields.get("so", [])),
+        exact_source=unique_urls(fields.get("xs", []) + fields.get("as", []), limits.MAX_WEB_SEEDS),
+    )
+
+
+def parse_publisher(uri: str) -> Publisher | None:
+    """The publisher that a magnet link names instead of a torrent, or None.
+
+    `InvalidTorrent` when his key or salt is malformed, or this is no magnet link at all.
+    """
+    fields = _fields(uri)
+    keys = [url for url in fields.get("xs", []) if url.lower().startswith(_BTPK)]
+    if not keys or fields.get("xt"):
+        return None
+    digits, salt = keys[0][len(_BTPK) :].strip(), next(iter(fields.get("s", [])), "").strip()
+    if not _KEY.fullmatch(digits):
+        raise InvalidTorrent("the btpk key of the magnet link is not 64 hex digits")
+    if not _SALT.fullmatch(salt):
+        raise InvalidTorrent("the salt of the magnet link is not at most 128 hex digits")
+    return Publisher(binascii.unhexlify(digits), binascii.unhexlify(salt))
+
+
+def _fields(uri: str) -> dict[str, list[str]]:
     if len(uri) > limits.MAX_MAGNET_BYTES:
         raise InvalidTorrent(f"the magnet link is over {limits.MAX_MAGNET_BYTES} characters")
     uri = uri.encode("utf-8", "replace").decode()  # a command line may carry lone surrogates in
@@ -93,16 +141,7 @@ def parse_magnet(uri: str) -> Magnet:
         if key == "dn":
             value = value.replace("+", " ")  # as forms write it; a `+` in a URL is one
         fields.setdefault(key, []).append(unquote(value, errors="replace"))
-    name = _CONTROL.sub("", next(iter(fields.get("dn", [])), ""))
-    return Magnet(
-        hashes=_hashes(fields.get("xt", [])),
-        name=name or None,
-        trackers=unique_urls(fields.get("tr", []), limits.MAX_TRACKERS),
-        web_seeds=unique_urls(fields.get("ws", []), limits.MAX_WEB_SEEDS),
-        peers=_peers(fields.get("x.pe", [])),
-        select=_ranges(fields.get("so", [])),
-        exact_source=unique_urls(fields.get("xs", []) + fields.get("as", []), limits.MAX_WEB_SEEDS),
-    )
+    return fields
 
 
 def _hashes(topics: Iterable[str]) -> InfoHashes:
