@@ -98,6 +98,11 @@ class LocalDiscovery:
         self._added = trio.Event()
         self._read_at, self._read = float("-inf"), 0
 
+    @property
+    def works(self) -> bool:
+        """Whether anybody can hear us."""
+        return bool(self._links)
+
     def add(self, hashes: Sequence[bytes], on_peers: OnPeers) -> None:
         """Find local peers of a torrent, and be found; `hashes` are its info-hashes, 20 bytes."""
         told = _Told(tuple(hashes), on_peers, trio.current_time() + GATHER)

@@ -396,6 +396,7 @@ class Session:
             self._swarms[form] = swarm
         if self.lsd is not None and ways(self.config, private).local_discovery:
             self.lsd.add(hashes.wire, swarm.add_peers)
+            swarm.is_local = self.lsd.works
 
     def _unregister(self, swarm: Swarm) -> None:
         for form in [form for form, known in self._swarms.items() if known is swarm]:

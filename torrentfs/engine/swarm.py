@@ -96,6 +96,8 @@ class Swarm:
         self.trackers = trackers
         self.dht: DhtSource | None = None
         self.dialler = Dialler(config)
+        self.is_local = False
+        """Whether it is told to the local network, so that somebody there may call."""
         self.connected: dict[Address, PeerStream] = {}
         self.last_failure: str | None = None
         self._by_peer_id: dict[bytes, tuple[PeerStream, bool]] = {}

@@ -450,7 +450,8 @@ class Torrent:
         if self.swarm.trackers is not None and (self.config.tcp or self.config.rtc is not None):
             return None
         dials = self.config.tcp or self.config.utp
-        if self.swarm.dht is not None and self.swarm.dht.has_hope and dials:
+        searches = self.swarm.dht is not None and self.swarm.dht.has_hope
+        if dials and (searches or self.swarm.is_local):
             return None
         return "; ".join(filter(None, ["no peer, tracker or web seed is left", complaints(self)]))
 
