@@ -6,9 +6,11 @@ mount's own statistics (`--xattrs`).
 
 from __future__ import annotations
 
+import ctypes
 import os
+import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 
@@ -315,3 +317,45 @@ def test_a_private_torrent_meets_browsers_by_its_own_tracker_alone(
             }
             assert own.ports["ws"] in ports
             assert other.ports["ws"] not in ports
+
+
+CLONE_NEWNET = 0x40000000
+
+
+@contextmanager
+def network_of_our_own(address: str) -> Iterator[None]:
+    """For this thread and what it starts: a device that carries multicast and leads nowhere."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = os.open("/proc/self/ns/net", os.O_RDONLY)
+    try:
+        if libc.unshare(CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "unshare")
+        for words in (
+            "link set lo up",
+            "link add here type veth peer name there",
+            f"addr add {address}/24 dev here",
+            "link set there up",
+            "link set here up",
+            "route add 224.0.0.0/4 dev here",
+        ):
+            subprocess.run(["ip", *words.split()], check=True, timeout=10)
+        yield
+    finally:
+        libc.setns(before, CLONE_NEWNET)
+        os.close(before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces are made by root")
+def test_a_page_that_hides_its_addresses(tmp_path: Path) -> None:
+    """As any page does that may not use camera or microphone: its candidates are mDNS names."""
+    file = write_file(tmp_path / "payload" / "film.mkv", 1, 2 * MIB)
+    with ExitStack() as stack:
+        stack.enter_context(network_of_our_own("192.0.2.77"))
+        server = stack.enter_context(tracker(tmp_path))
+        page = stack.enter_context(browser(tmp_path, mdns=True)).open()
+        page.seed(file, trackers=[server.websocket])
+        magnet = page.wait("seeding")["magnet"]
+        mount = stack.enter_context(mounted(magnet, tmp_path, "--xattrs"))
+        assert_same(cp(mount / file.name, tmp_path / "copy"), file)
+        assert numbers(mount / file.name)["webrtc"] >= 2 * MIB
+        assert page.visit(magnet) < 5
