@@ -132,13 +132,15 @@ async def test_a_network_that_is_down_is_no_error(autojump_clock: MockClock) -> 
 async def test_an_address_that_nobody_has_leaves_nothing_open() -> None:
     assert open_links("192.0.2.77") == []
     assert open_links("2001:db8::77") == []
+    assert open_links("127.0.0.1%nosuchdevice") == []
 
 
 @pytest.mark.real
-async def test_two_on_one_host_find_each_other() -> None:
+@pytest.mark.parametrize("bind", ["127.0.0.1", "127.0.0.1%lo"])
+async def test_two_on_one_host_find_each_other(bind: str) -> None:
     host = "127.0.0.1"  # over ::1 the kernel has no route for multicast
     heard = [Heard(), Heard()]
-    both = [LocalDiscovery(port, open_links(host)) for port in (7001, 7002)]
+    both = [LocalDiscovery(port, open_links(bind)) for port in (7001, 7002)]
     assert all(discovery._links for discovery in both)
     async with trio.open_nursery() as nursery:
         for discovery, ears in zip(both, heard, strict=True):

@@ -20,7 +20,7 @@ from torrentfs.wire.lsd import GROUP4, LocalAnnounce, parse_announce
 pytestmark = pytest.mark.real
 
 ON = {"TORRENTFS_NO_LSD": "0"}
-LOOPBACK = ("--bind-interface", "127.0.0.1", "-vv")
+LOOPBACK = ("--bind-interface", "lo", "-vv")
 """Multicast goes out by the interface of that address: nothing leaves the machine."""
 
 

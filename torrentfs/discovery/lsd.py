@@ -22,7 +22,8 @@ import trio
 
 from torrentfs.discovery.base import clean_peers
 from torrentfs.errors import RemoteProtocolError
-from torrentfs.transports.tcp import failure, numeric_addresses
+from torrentfs.transports.binding import hold, split
+from torrentfs.transports.tcp import failure
 from torrentfs.wire.lsd import (
     GROUP4,
     GROUP6,
@@ -188,12 +189,12 @@ class LocalDiscovery:
 
 
 def open_links(bind: str | None = None) -> list[Link]:
-    """Join the groups, in each family that works; `bind` is a local IP address."""
+    """Join the groups, in each family that works; `bind`: see `binding`."""
     links: list[Link] = []
     reasons: list[str] = []
+    address = split(bind).address if bind is not None else None
     for ipv6 in (False, True):
-        family = socket.AF_INET6 if ipv6 else socket.AF_INET
-        if bind is not None and numeric_addresses(bind, 0, socket.SOCK_DGRAM)[0][0] != family:
+        if address is not None and (":" in address) is not ipv6:
             continue
         try:
             links.append(_open_link(bind, ipv6))
@@ -206,21 +207,23 @@ def open_links(bind: str | None = None) -> list[Link]:
 
 def _open_link(bind: str | None, ipv6: bool) -> Link:
     group = GROUP6 if ipv6 else GROUP4
+    address = split(bind).address.partition("%")[0] if bind is not None else None
     made = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
     try:
+        hold(made, bind)
         made.setblocking(False)
         # other clients on this machine listen there, too
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         packed = socket.inet_pton(made.family, group[0])
         if ipv6:
-            interface = struct.pack("@I", _interface_of(bind) if bind is not None else 0)
+            interface = struct.pack("@I", _interface_of(address) if address is not None else 0)
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface)
             made.bind(group)
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, packed + interface)
         else:
-            local = socket.inet_pton(socket.AF_INET, bind or "0.0.0.0")
+            local = socket.inet_pton(socket.AF_INET, address or "0.0.0.0")
             made.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
             made.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, local)
             made.bind(group)  # not the port alone: what is sent to us directly is not for us
