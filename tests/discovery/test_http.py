@@ -13,6 +13,8 @@ from torrentfs.discovery.http import HttpTrackers
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.http import HttpClient, HttpError, HttpReply
+from torrentfs.transports.outgoing import Outgoing
+from torrentfs.transports.reach import Rule, of_tracker
 from torrentfs.wire.announce import AnnounceReply, AnnounceRequest
 from torrentfs.wire.http_tracker import encode_failure, encode_reply, parse_query
 
@@ -23,7 +25,7 @@ PEERS = (("192.0.2.9", 1), ("2001:db8::9", 2))
 class FakeClient:
     """Answers by family."""
 
-    bind: str | None = None
+    outgoing = Outgoing()
 
     def __init__(self, addresses: list[str], **replies: tuple[int, bytes] | Exception) -> None:
         self.addresses = addresses
@@ -34,8 +36,9 @@ class FakeClient:
         return self.addresses
 
     async def get(
-        self, url: str, *, max_bytes: int, timeout: float, family: str | None
+        self, url: str, *, max_bytes: int, timeout: float, family: str | None, rule: Rule
     ) -> HttpReply:
+        assert rule is of_tracker
         self.asked.append((url, family))
         reply = self.replies[family or "any"]
         if isinstance(reply, Exception):
@@ -65,7 +68,7 @@ async def test_both_families_are_announced_and_one_may_fail() -> None:
     (reply,) = await announce(client)
     assert reply.peers == PEERS
     assert {family for _, family in client.asked} == {"ipv4", "ipv6"}
-    client.bind = "192.0.2.77"
+    client.outgoing = Outgoing("192.0.2.77")
     client.replies["any"] = good
     assert len(await announce(client)) == 1
 

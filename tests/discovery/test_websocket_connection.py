@@ -35,6 +35,7 @@ from torrentfs.discovery.websocket_connection import (
     place_of,
 )
 from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.transports.outgoing import Outgoing
 from torrentfs.wire import limits
 
 Stream = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
@@ -402,5 +403,8 @@ async def test_connections_leave_from_the_bound_address() -> None:
     async with listener:
         port = listener.socket.getsockname()[1]
         for bind, seen in (("127.0.0.5", "127.0.0.5"), ("127.0.0.1%lo", "127.0.0.1"), (None, None)):
-            async with await direct(bind)("127.0.0.1", port), await listener.accept() as accepted:
+            async with (
+                await direct(Outgoing(bind))("127.0.0.1", port),
+                await listener.accept() as accepted,
+            ):
                 assert seen in (None, accepted.socket.getpeername()[0])

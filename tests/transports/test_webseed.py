@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.transports.torrents import Sample, sample
 from torrentfs.transports import webseed
 from torrentfs.transports.http import HttpError
+from torrentfs.transports.reach import Rule, of_web_seed
 from torrentfs.transports.webseed import WebSeed, WebSeedError
 
 
@@ -50,8 +51,9 @@ class FakeClient:
 
     @asynccontextmanager
     async def stream(
-        self, url: str, *, headers: Mapping[str, str] | None = None
+        self, url: str, *, headers: Mapping[str, str] | None = None, rule: Rule
     ) -> AsyncIterator[Answer]:
+        assert rule is of_web_seed
         wanted = (headers or {}).get("Range")
         self.asked.append((url, wanted))
         answer = self.script(url, wanted)

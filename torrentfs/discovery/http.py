@@ -1,8 +1,9 @@
 """Trackers over HTTP(S) (BEP 3, 7, 23): one GET per announce and address family.
 
 A tracker sees the address that a request comes from, so a host with both families is announced
-to over both (BEP 7), each from its own wildcard address; a literal address or a bound client has
-only one. Redirects, size and time are bounded by `transports.http`.
+to over both (BEP 7), in a connection of each; a literal address or a bound client has only one,
+and behind a proxy it is the proxy's to choose. Redirects, size and time are bounded by
+`transports.http`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from torrentfs.discovery.base import ask_all
 from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.transports.reach import of_tracker
 from torrentfs.wire import limits
 from torrentfs.wire.http_tracker import TrackerFailure, announce_url, parse_reply
 
@@ -45,7 +47,11 @@ class HttpTrackers:
 
     async def _ask(self, target: str, family: str | None) -> AnnounceReply:
         reply = await self._client.get(
-            target, max_bytes=limits.MAX_TRACKER_REPLY_BYTES, timeout=TIMEOUT, family=family
+            target,
+            max_bytes=limits.MAX_TRACKER_REPLY_BYTES,
+            timeout=TIMEOUT,
+            family=family,
+            rule=of_tracker,
         )
         if reply.status == HTTPStatus.OK:
             return parse_reply(reply.body)
@@ -59,7 +65,8 @@ class HttpTrackers:
 
     async def _families(self, url: str) -> list[str | None]:
         """The families to announce over; None leaves the choice to the connection."""
-        if self._client.bind is not None:
+        outgoing = self._client.outgoing
+        if outgoing.bind is not None or outgoing.proxy is not None:
             return [None]
         try:
             host = urlsplit(url).hostname or ""

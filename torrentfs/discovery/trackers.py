@@ -155,7 +155,9 @@ class TrackerTiers:
         async with AsyncExitStack() as stack:
             if self._own_announcers:
                 http = HttpTrackers(self._client)
-                udp = await stack.enter_async_context(open_udp_trackers(bind=self._client.bind))
+                udp = await stack.enter_async_context(
+                    open_udp_trackers(bind=self._client.outgoing.bind)
+                )
                 self._announcers = {"http": http, "https": http, "udp": udp}
             async with trio.open_nursery() as nursery:
                 if self._beside is not None:

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.transports.outgoing import Outgoing
+from torrentfs.transports.reach import Reach, of_socket_tracker
 from torrentfs.wire.ws_tracker import Message, Refused, parse_messages
 
 if TYPE_CHECKING:
@@ -339,15 +341,14 @@ async def open_websocket_trackers(
     tls: Callable[[], ssl.SSLContext] | None = None,
     connect: Callable[[str], Awaitable[Connection]] | None = None,
 ) -> AsyncIterator[WebSocketTrackers]:
-    """Sockets are opened when needed, from the address that `client` is bound to.
+    """Sockets are opened when needed, and leave as those of `client` do.
 
     They are closed on leaving, which takes half a second at most. `open_stream` makes connections
-    in another way (through a proxy), `tls` trusts other roots, `connect` replaces the network.
+    in another way, `tls` trusts other roots, `connect` replaces the network.
     """
-    bind = client.bind if client is not None else None
     async with trio.open_nursery() as nursery:
         trackers = WebSocketTrackers(
-            nursery, connect or _Connector(open_stream, bind, tls).connect, rng
+            nursery, connect or _Connector(open_stream, client, tls).connect, rng
         )
         try:
             yield trackers
@@ -361,19 +362,22 @@ class _Connector:
     def __init__(
         self,
         open_stream: StreamOpener | None,
-        bind: str | None,
+        client: HttpClient | None,
         tls: Callable[[], ssl.SSLContext] | None,
     ) -> None:
         self._open_stream = open_stream
-        self._bind = bind
+        self._outgoing = client.outgoing if client is not None else Outgoing()
+        self._guarded = client is None or not client.allow_local
         self._tls = tls
         self._context: ssl.SSLContext | None = None
 
     async def connect(self, url: str) -> Connection:
         await trio.to_thread.run_sync(_load)
-        from torrentfs.discovery.websocket_connection import direct, open_websocket
+        from torrentfs.discovery.websocket_connection import direct, open_websocket, place_of
 
-        return await open_websocket(url, self._open_stream or direct(self._bind), self._roots)
+        reach = of_socket_tracker(place_of(url).target) if self._guarded else Reach.ANYWHERE
+        opener = self._open_stream or direct(self._outgoing, reach)
+        return await open_websocket(url, opener, self._roots)
 
     async def _roots(self) -> ssl.SSLContext:
         if self._context is None:  # reading them takes some 20 ms

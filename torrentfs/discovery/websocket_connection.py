@@ -10,9 +10,9 @@ wsproto is the protocol without I/O (as h11 is below httpx); here are its socket
 * Redirects are not followed, as browsers do not: a tracker cannot send us elsewhere.
 * `wss` is verified against the same roots as https.
 
-`StreamOpener` is the one place where a connection is made: bound to an interface, and later
-through a proxy. Failures are `TransportError` (could not be reached, broke, was closed) and
-`RemoteProtocolError` (is no WebSocket, or a bad one), each in one line.
+`StreamOpener` is the one place where a connection is made: see `outgoing`. Failures are
+`TransportError` (could not be reached, broke, was closed) and `RemoteProtocolError` (is no
+WebSocket, or a bad one), each in one line.
 """
 
 from __future__ import annotations
@@ -40,13 +40,16 @@ from wsproto.utilities import ProtocolError
 from torrentfs.discovery.websocket_allowance import Allowance
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.http import USER_AGENT, reason_of
-from torrentfs.transports.tcp import connect, failure, root_cause
+from torrentfs.transports.reach import Reach
+from torrentfs.transports.tcp import NotUsable, failure, root_cause
 from torrentfs.wire import limits
 from torrentfs.wire.text import printable
 from torrentfs.wire.ws_tracker import is_websocket
 
 if TYPE_CHECKING:
     import ssl
+
+    from torrentfs.transports.outgoing import Outgoing
 
 StreamOpener = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Connects to a host and a port; may raise `OSError`."""
@@ -236,11 +239,14 @@ async def open_websocket(
     return socket
 
 
-def direct(bind: str | None) -> StreamOpener:
-    """Connections from the local address `bind`, if one is given."""
+def direct(outgoing: Outgoing, reach: Reach = Reach.ANYWHERE) -> StreamOpener:
+    """Connections that leave as `outgoing` has it, to addresses within `reach`."""
 
     async def open_stream(host: str, port: int) -> trio.abc.Stream:
-        connected = await connect(host, port, bind)
+        try:
+            connected = await outgoing.connect(host, port, reach.includes)
+        except NotUsable as error:
+            raise TransportError(reach.refusal) from error
         return trio.SocketStream(trio.socket.from_stdlib_socket(connected))
 
     return open_stream

@@ -9,9 +9,11 @@ proxies, decoding and redirects are what a client of untrusted URLs has to do wi
 * What comes is what the server has: `Accept-Encoding: identity`. Some trackers compress all the
   same; `get` then unpacks, within `max_bytes`. `stream` never does: ranges would lose their sense.
 * Redirects are followed here, at most `MAX_REDIRECTS`, only to http and https, and never from a
-  public host to an address of this machine or its network (SSRF), unless `allow_local`. The
-  target's name is resolved for that check and again for the connection: a name that changes in
-  between passes. URLs that a user or torrent names are asked wherever they lie.
+  public address to one of this machine or its network. That, and where a request may lead at
+  all, is said by `reach`, unless `allow_local`; it is held where connections are made
+  (`http_network`), by a pool for each reach. What is checked here before is for better words.
+* Connections leave as `outgoing` has it: from an interface, through a proxy. With a proxy no name
+  is resolved here.
 * All that arrives is capped: headers by h11 (100 KiB), bodies of `get` by `max_bytes`, waiting by
   timeouts. Failures are `HttpError`, a `TransportError` with the reason in words.
 """
@@ -20,7 +22,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ipaddress
 import logging
 import os
 import time
@@ -35,7 +36,8 @@ import trio
 
 from torrentfs import __version__
 from torrentfs.errors import TransportError
-from torrentfs.transports.binding import split
+from torrentfs.transports.outgoing import Outgoing
+from torrentfs.transports.reach import Reach, anywhere, is_own_name, is_public
 from torrentfs.transports.tcp import numeric_addresses, root_cause
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
     import httpx
+
+    from torrentfs.transports.proxy import Proxy
+    from torrentfs.transports.reach import Rule
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +65,6 @@ RECEIVE_SIZE = 256 * 1024
 """Bytes asked of a socket at once. httpcore's own 64 KiB make 4 times as many Python calls."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_ANY_ADDRESS = {"ipv4": "0.0.0.0", "ipv6": "::"}
 
 
 class HttpError(TransportError):
@@ -130,29 +134,30 @@ class HttpStream:
 class HttpClient:
     """HTTP requests over kept connections, for the whole session.
 
-    `bind` is the local IP address to connect from; a server that gives no byte for `read_timeout`
-    seconds has stalled. With `allow_local` a public URL may redirect
-    to a private address. `resolve` gives the IP addresses of a host name (tests replace it), and
-    `transport` an httpx transport instead of the network (tests). Close with `aclose`, or use as
-    an async context manager.
+    `bind` is what to connect from (see `binding`), `proxy` through what; a server that gives no
+    byte for `read_timeout` seconds has stalled. With `allow_local` all URLs may lead anywhere.
+    `resolve` gives the IP addresses of a host name (tests replace it), and `transport` an httpx
+    transport instead of the network (tests). Close with `aclose`, or use as an async context
+    manager.
     """
 
     def __init__(
         self,
         *,
         bind: str | None = None,
+        proxy: Proxy | None = None,
         allow_local: bool = False,
         read_timeout: float = READ_TIMEOUT,
         resolve: Callable[[str], Awaitable[list[str]]] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.requests = 0
-        self.bind = bind
-        self._allow_local = allow_local
+        self.outgoing = Outgoing(bind, proxy)
+        self.allow_local = allow_local
         self._read_timeout = read_timeout
-        self.resolve = resolve or resolve_host
+        self.resolve = resolve or (resolve_host if proxy is None else resolve_literal)
         self._given = transport
-        self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
+        self._transports: dict[tuple[str | None, Reach], httpx.AsyncBaseTransport] = {}
         self._opening = trio.Lock()
         self._tls: ssl.SSLContext | None = None
         self._loaded = False
@@ -165,16 +170,17 @@ class HttpClient:
         timeout: float,
         headers: Mapping[str, str] | None = None,
         family: str | None = None,
+        rule: Rule = anywhere,
     ) -> HttpReply:
         """Fetch `url` whole, within `timeout` seconds and `max_bytes` (unpacked).
 
         Gives an answer of any status; `HttpError` when there is none. `family` is "ipv4" or
-        "ipv6" to use that one only.
+        "ipv6" to use that one only; `rule` says where the URL may be asked (see `reach`).
         """
         try:
             with trio.fail_after(timeout):
                 async with self.stream(
-                    url, headers=headers, read_timeout=timeout, family=family
+                    url, headers=headers, read_timeout=timeout, family=family, rule=rule
                 ) as reply:
                     body = await _read_whole(reply, max_bytes)
                     return HttpReply(reply.status, reply.headers, body, reply.url)
@@ -190,6 +196,7 @@ class HttpClient:
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float | None = None,
         family: str | None = None,
+        rule: Rule = anywhere,
     ) -> AsyncIterator[HttpStream]:
         """Ask for `url`, following redirects, and give the answer once its headers are there.
 
@@ -206,7 +213,7 @@ class HttpClient:
             "write": patience,
             "pool": connect_timeout + patience,
         }
-        response, final = await self._follow(url, headers or {}, timeouts, family)
+        response, final = await self._follow(url, headers or {}, timeouts, family, rule)
         reply = HttpStream(response, final)
         try:
             yield reply
@@ -219,16 +226,18 @@ class HttpClient:
         headers: Mapping[str, str],
         timeouts: dict[str, float],
         family: str | None,
+        rule: Rule,
     ) -> tuple[httpx.Response, str]:
         """Send the request along its redirects; the response to read and its URL."""
+        least = Reach.ANYWHERE
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._send(url, headers, timeouts, family)
+            response = await self._send(url, headers, timeouts, family, rule, least)
             place = response.headers.get("location")
             if response.status_code not in _REDIRECTS or not place:
                 return response, url
             await response.aclose()
             target = _join(url, place)
-            await self._check_redirect(url, target)
+            least = max(least, await self._check_redirect(url, target, _address_of(response)))
             log.debug("%s redirects to %s", url, target)
             url = target
         raise HttpError(f"more than {MAX_REDIRECTS} redirects")
@@ -239,6 +248,8 @@ class HttpClient:
         headers: Mapping[str, str],
         timeouts: dict[str, float],
         family: str | None,
+        rule: Rule,
+        least: Reach,
     ) -> httpx.Response:
         import httpx
 
@@ -261,42 +272,48 @@ class HttpClient:
                 },
                 extensions={"timeout": timeouts},
             )
-            transport = await self._transport(family)
+            reach = max(least, rule(request.url.raw_path.decode("ascii")))
+            if self.allow_local:
+                reach = Reach.ANYWHERE
+            transport = await self._transport(family, reach)
             return await transport.handle_async_request(request)
         except (httpx.InvalidURL, UnicodeError, ValueError) as error:
             raise HttpError(f"not a URL that can be asked: {error}", permanent=True) from error
-        except (httpx.HTTPError, OSError) as error:
+        except HttpError:
+            raise
+        except (httpx.HTTPError, OSError, TransportError) as error:
             raise _failure(error) from error
 
-    async def _transport(self, family: str | None) -> httpx.AsyncBaseTransport:
+    async def _transport(self, family: str | None, reach: Reach) -> httpx.AsyncBaseTransport:
         if self._given is not None:
             return self._given
+        key = family, reach
         async with self._opening:
-            if family not in self._transports:
+            if key not in self._transports:
                 if self._tls is None:
                     self._tls = await trio.to_thread.run_sync(tls_context)
-                self._transports[family] = self._open_transport(family)
-        return self._transports[family]
+                self._transports[key] = self._open_transport(family, reach)
+        return self._transports[key]
 
-    def _open_transport(self, family: str | None) -> httpx.AsyncHTTPTransport:
+    def _open_transport(self, family: str | None, reach: Reach) -> httpx.AsyncHTTPTransport:
+        import httpcore
         import httpx
 
-        assert self._tls is not None
-        local = split(self.bind).address if self.bind is not None else None
-        if local is None and family is not None:
-            local = _ANY_ADDRESS[family]  # binding to the wildcard of one family excludes the other
-        return httpx.AsyncHTTPTransport(
-            verify=self._tls,
-            trust_env=False,
-            local_address=local,
-            limits=httpx.Limits(
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=MAX_CONNECTIONS // 2,
-                keepalive_expiry=KEEP_ALIVE,
-            ),
-        )
+        from torrentfs.transports.http_network import Network
 
-    async def _check_redirect(self, source: str, target: str) -> None:
+        assert self._tls is not None
+        transport = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False)
+        transport._pool = httpcore.AsyncConnectionPool(  # httpx cannot be told of a backend
+            ssl_context=self._tls,
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=MAX_CONNECTIONS // 2,
+            keepalive_expiry=KEEP_ALIVE,
+            network_backend=Network(self.outgoing, reach, family),
+        )
+        return transport
+
+    async def _check_redirect(self, source: str, target: str, address: str | None) -> Reach:
+        """Refuse a redirect, or say where it may lead; `address` is whose answer it was."""
         import httpx
 
         try:
@@ -305,10 +322,17 @@ class HttpClient:
             raise HttpError("redirects to something that is no URL") from error
         if parsed.scheme not in ("http", "https"):
             raise HttpError(f"redirects to {parsed.scheme or 'nowhere'}:, which is refused")
-        if self._allow_local or parsed.host == origin.host:
-            return
-        if await self._is_local(parsed.host) and not await self._is_local(origin.host):
+        if self.allow_local:
+            return Reach.ANYWHERE
+        if address is not None:
+            from_public = is_public(address)
+        else:
+            from_public = not await self._is_local(_host(origin))
+        if not from_public:
+            return Reach.ANYWHERE
+        if _host(parsed) != _host(origin) and await self._is_local(_host(parsed)):
             raise HttpError("redirects to an address of this host or its network: refused")
+        return Reach.PUBLIC
 
     async def _is_local(self, host: str) -> bool:
         """Whether any address of `host` is not a public one."""
@@ -332,9 +356,9 @@ class HttpClient:
 
 async def resolve_host(host: str) -> list[str]:
     """The IP addresses of a host name or literal; [] when it has none."""
-    literal = numeric_addresses(host, 0, trio.socket.SOCK_STREAM)
+    literal = await resolve_literal(host)
     if literal:
-        return [literal[0][1][0]]
+        return literal
     try:
         found = await trio.socket.getaddrinfo(host, 0, type=trio.socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -342,21 +366,21 @@ async def resolve_host(host: str) -> list[str]:
     return [str(place[4][0]) for place in found]
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public Internet (not loopback, private, link-local)."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return parsed.is_global and not parsed.is_multicast
+async def resolve_literal(host: str) -> list[str]:
+    """The IP address of a literal, in any spelling, and of this host's own names; else []."""
+    await trio.lowlevel.checkpoint()
+    literal = numeric_addresses(host.rstrip("."), 0, trio.socket.SOCK_STREAM)
+    if literal:
+        return [literal[0][1][0]]
+    return ["127.0.0.1"] if is_own_name(host) else []
 
 
 def _load() -> None:
     """Import httpx and have httpcore receive in larger pieces than its 64 KiB."""
     import httpcore
     import httpx  # noqa: F401
+
+    import torrentfs.transports.http_network  # noqa: F401
 
     httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = RECEIVE_SIZE
 
@@ -389,10 +413,26 @@ def _join(url: str, place: str) -> str:
     return str(target)
 
 
+def _host(url: httpx.URL) -> str:
+    """The host as it is connected to: no Unicode, no brackets."""
+    return url.raw_host.decode("ascii")
+
+
+def _address_of(response: httpx.Response) -> str | None:
+    """The address that answered, if it is known."""
+    stream = response.extensions.get("network_stream")
+    address = stream.get_extra_info("server_addr") if stream is not None else None
+    return str(address) if address is not None else None
+
+
 def _failure(error: Exception) -> HttpError:
     """The one place where httpx's exceptions become ours."""
     import httpx
 
+    from torrentfs.transports.http_network import NotAllowed
+
+    if isinstance(error, TransportError):
+        return HttpError(str(error), permanent=isinstance(error, NotAllowed))
     if isinstance(error, httpx.ConnectTimeout):
         return HttpError("connecting timed out")
     if isinstance(error, httpx.ReadTimeout):

@@ -18,7 +18,6 @@ Every `OSError` becomes a `TransportError` in `failure`, with the words of the C
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Any, cast
@@ -40,6 +39,10 @@ CONNECT_TIMEOUT = 10.0
 
 _MAX_VECTORS = 512
 """Buffers per sendmsg; Linux takes 1024 (IOV_MAX)."""
+
+
+class NotUsable(OSError):
+    """Nothing of what a host stands for may be connected to."""
 
 
 def failure(action: str, error: Exception) -> TransportError:
@@ -201,14 +204,14 @@ async def connect(
     """A connected, non-blocking socket, from `bind` if that is given; `OSError` if there is none.
 
     The one place where TCP connections of torrentfs begin. Only those addresses of the host that
-    are `usable` are connected to; `PermissionError` where none is.
+    are `usable` are connected to; `NotUsable` where none is.
     """
     places = numeric_addresses(host, port, socket.SOCK_STREAM)
     if not places:
         return await _connect_by_name(host, port, bind, usable)
     family, place = places[0]
     if not usable(place[0]):
-        raise PermissionError(errno.EACCES, "not to be connected to")
+        raise NotUsable("no address that may be connected to")
     return await _connect(family, place, bind)
 
 
@@ -263,7 +266,7 @@ async def _connect_by_name(
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     found = [place for place in found if usable(str(place[4][0]))]
     if not found:
-        raise PermissionError(errno.EACCES, "not to be connected to")
+        raise NotUsable("no address that may be connected to")
     if bind is not None:  # the other family cannot be reached, and need not be tried
         family = numeric_addresses(split(bind).address, 0, socket.SOCK_STREAM)[:1]
         found = [place for place in found if not family or place[0] == family[0][0]] or found

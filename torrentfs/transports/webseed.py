@@ -38,6 +38,7 @@ import trio
 
 from torrentfs.errors import TransportError
 from torrentfs.transports.http import HttpError, seconds_until
+from torrentfs.transports.reach import of_web_seed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -258,7 +259,7 @@ class WebSeed:
         for url in filter(None, (kept, self.file_url(file))):
             self._requests += 1
             try:
-                async with self._client.stream(url, headers=headers) as reply:
+                async with self._client.stream(url, headers=headers, rule=of_web_seed) as reply:
                     if url == kept and reply.status not in (200, 206):
                         self._places.pop(file, None)  # such links expire: start from ours again
                         continue
@@ -340,7 +341,7 @@ class WebSeed:
         url = self.piece_url(piece, begin, size)
         self._requests += 1
         got = 0
-        async with self._client.stream(url) as reply:
+        async with self._client.stream(url, rule=of_web_seed) as reply:
             if reply.status == 503:
                 raise await _hoffman_pause(reply)
             if reply.status in (404, 410):
