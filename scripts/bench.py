@@ -36,6 +36,7 @@ from scripts.bench_rounds import (
     run_rounds,
 )
 from scripts.bench_swarm import CONTENDERS, SWARM
+from scripts.bench_utp import UTP
 from scripts.bench_webrtc import WEBRTC
 
 SECTIONS: dict[str, Section] = {
@@ -43,6 +44,7 @@ SECTIONS: dict[str, Section] = {
     **MOUNT_SECTIONS,
     **GROWTH_SECTIONS,
     "webrtc": WEBRTC,
+    "utp": UTP,
 }
 
 
