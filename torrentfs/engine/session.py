@@ -21,12 +21,11 @@ from torrentfs import __version__
 from torrentfs.discovery.dht.node import DhtNode
 from torrentfs.discovery.dht.source import DhtSource
 from torrentfs.discovery.lsd import LocalDiscovery, open_links
-from torrentfs.discovery.port_mapping import Gateways, Port, PortMapping
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine.dialling import HANDSHAKE_TIMEOUT, Dialler, exchange_hello
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.metadata import MetadataFetch
-from torrentfs.engine.privacy import ways
+from torrentfs.engine.privacy import behind_proxy, proxy_words, ways
 from torrentfs.engine.regulars import Regulars
 from torrentfs.engine.rtc import open_rtc
 from torrentfs.engine.stats import SessionStatistics
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
+    from torrentfs.discovery.port_mapping import PortMapping
     from torrentfs.engine.config import SessionConfig
     from torrentfs.engine.rtc import Rtc
     from torrentfs.engine.swarm import Address
@@ -158,6 +158,9 @@ class Session:
 
     def start_port_mapping(self) -> None:
         """Ask the gateway to let peers in to our ports; after these are open."""
+        # imported where it is used: start-up time counts
+        from torrentfs.discovery.port_mapping import Gateways, Port, PortMapping
+
         ports = [Port("tcp", self.port)]
         if self.udp is not None:
             ports.append(Port("udp", self.udp.port))
@@ -332,6 +335,7 @@ class Session:
         """All torrents at this moment."""
         return SessionStatistics(
             port=self.port,
+            proxy=proxy_words(self.config),
             dht=self.dht.statistics() if self.dht is not None else None,
             mapping=self.mapping.statistics() if self.mapping is not None else None,
             torrents=tuple(torrent.statistics() for torrent in self.torrents.values()),
@@ -442,6 +446,7 @@ async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIt
     Raises `ConfigError` when the port cannot be used. Without its directory the cache works from
     memory, and `Session.trouble` says so; with `cached` False it was never meant to have one.
     """
+    config = behind_proxy(config)
     cache_config = CacheConfig(
         directory=config.cache_dir,
         size=config.cache_size,
@@ -450,12 +455,12 @@ async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIt
     )
     async with (
         open_cache(cache_config) if cached else nullcontext(Cache(cache_config)) as cache,
-        HttpClient(bind=config.bind, allow_local=config.allow_local) as client,
+        HttpClient(bind=config.bind, proxy=config.proxy, allow_local=config.allow_local) as client,
         open_rtc(config, client, Random(os.urandom(16))) as rtc,
         trio.open_nursery() as nursery,
     ):
         session = Session(config, cache, client, nursery, rtc)
-        if config.tcp:
+        if config.tcp and config.listen:
             await session.start_listening()
         if config.utp or (config.tcp and config.dht is not None):
             await session.start_datagrams()

@@ -32,9 +32,6 @@ from hashlib import sha1
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
-from cryptography.hazmat.primitives.ciphers import Cipher
-
 from torrentfs.errors import LocalProtocolError, RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -326,6 +323,10 @@ class Responder(_Role):
 
 def rc4(label: bytes, shared: bytes, skey: bytes) -> CipherContext:
     """The cipher of one direction, its first 1024 bytes thrown away."""
+    # imported where they are used: start-up time counts
+    from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
+    from cryptography.hazmat.primitives.ciphers import Cipher
+
     cipher = Cipher(ARC4(_hash(label, shared + skey)), mode=None).encryptor()
     cipher.update(bytes(_DISCARDED))
     return cipher
