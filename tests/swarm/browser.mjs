@@ -4,7 +4,7 @@
 // Each tab has a context (an origin's storage) of its own: WebTorrent wipes its chunks when another
 // tab of the same storage opens. Ends, and Chromium with it, when stdin closes.
 import { createServer } from 'node:http'
-import { createReadStream } from 'node:fs'
+import { createReadStream, rmSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { chromium } from 'playwright-core'
@@ -51,7 +51,10 @@ const browser = await chromium.launch({
     ...(options.arguments ?? [])
   ]
 })
-browser.on('disconnected', () => process.exit(0))
+browser.on('disconnected', () => { // whoever started us may be gone
+  if (options.home) rmSync(options.home, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
+  process.exit(0)
+})
 
 const pages = new Map()
 const doing = {

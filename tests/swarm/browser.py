@@ -166,10 +166,10 @@ def browser(work: Path, *, mdns: bool = False, arguments: Sequence[str] = ()) ->
     """
     if not (_INSTALLED / "playwright-core").exists() or not shutil.which(CHROMIUM):
         raise ChildFailed("chromium or its packages are not installed: run scripts/setup test")
-    options = {"executable": CHROMIUM, "mdns": mdns, "arguments": list(arguments)}
     node = shutil.which("node") or "node"
     # Not below `work`: Chromium has a socket beside its profile, and their paths must be short.
     with TemporaryDirectory(prefix="chromium-") as home:
+        options = {"executable": CHROMIUM, "mdns": mdns, "arguments": list(arguments), "home": home}
         child = JsonChild(
             [node, str(_SCRIPT), json.dumps(options)],
             stderr=work / "chromium.log",
