@@ -68,7 +68,11 @@ def test_several_sources_in_their_order(
         ([MAGNET, "--tracker", "example.org"], "not a URL that starts with http://"),
         ([MAGNET, "--tracker", "ftp://example.org"], "udp:// or ws:// or wss://"),
         ([MAGNET, "--bind-interface", "nowhere0"], "no network interface 'nowhere0'"),
-        ([MAGNET, "--proxy", "socks5://localhost"], "No such option"),
+        (
+            [MAGNET, "--proxy", "socks5://localhost"],
+            "the proxy is not a URL with a host and a port",
+        ),
+        ([MAGNET, "--proxy", "socks4://localhost:1"], "socks4:// proxies are not supported"),
         ([], "say what to mount and then where: torrentfs mount SOURCE MOUNTPOINT"),
         ([MAGNET, "--cache-dir", ""], "'--cache-dir': a path must not be empty"),
         ([MAGNET, "--log-file="], "'--log-file': a path must not be empty"),

@@ -26,7 +26,8 @@ def settings_of(*arguments: str) -> dict[str, Any]:
 
 
 def test_all_is_on_by_default() -> None:
-    assert settings_of() == {"utp": True, "pex": True, "lsd": True, "encryption": "prefer"}
+    on = {"utp": True, "pex": True, "lsd": True, "encryption": "prefer", "proxy": None}
+    assert settings_of() == on
 
 
 def test_each_can_be_switched_off() -> None:
@@ -36,3 +37,12 @@ def test_each_can_be_switched_off() -> None:
         assert settings_of("--encryption", policy)["encryption"] == policy
     with pytest.raises(ValueError, match="maybe"):
         settings_of("--encryption", "maybe")
+
+
+def test_a_proxy_and_no_word_of_its_password() -> None:
+    proxy = settings_of("--proxy", "socks5h://me:secret@[::1]:1080")["proxy"]
+    assert (str(proxy), proxy.password) == ("socks5://[::1]:1080", "secret")
+    for wrong in ("socks5://me:secret@host", "ftp://me:secret@host:1", "socks5://secret@host:1"):
+        with pytest.raises(ValueError, match="proxy") as caught:
+            settings_of("--proxy", wrong)
+        assert "secret" not in str(caught.value)

@@ -17,6 +17,8 @@ from torrentfs.discovery.trackers import HEDGE, Totals, TrackerTiers
 from torrentfs.discovery.websocket import open_websocket_trackers
 from torrentfs.discovery.websocket_announcer import RtcAnnouncer
 from torrentfs.errors import TransportError
+from torrentfs.transports.http import HttpClient
+from torrentfs.transports.proxy import Proxy
 from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, TrackerFailure
 
 HASHES = (b"1" * 20,)
@@ -351,3 +353,23 @@ async def test_websocket_trackers_are_announced_to_beside_the_tiers(
     signaller.check()
     trackers.says_stopped = False
     assert not announcer.says_stopped
+
+
+async def test_behind_a_proxy_udp_trackers_say_that_they_are_off() -> None:
+    """And no name is looked up, nor any packet sent: the proxy is not even there."""
+    proxied = HttpClient(proxy=Proxy("socks5", "127.0.0.1", 1))
+    trackers = TrackerTiers(
+        [["udp://tracker.example:6969/announce"], ["ws://tracker.example"]],
+        [bytes(20)],
+        bytes(20),
+        1,
+        client=proxied,
+        totals=lambda: Totals(0, 0, 1),
+        rng=random.Random(1),
+    )
+    with trio.move_on_after(0.05):
+        await trackers.run()
+    assert [row.last_error for row in trackers.statistics()] == [
+        "UDP cannot go through the proxy",
+        "WebRTC cannot go through the proxy",
+    ]

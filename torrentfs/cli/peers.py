@@ -6,13 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torrentfs.cli.blotting import blot_out
+from torrentfs.cli.options import Parsed
+from torrentfs.transports.proxy import parse_proxy
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+PROXY = Parsed("url", parse_proxy)
+
 
 def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--encryption`, `--no-utp`, `--no-pex`, `--no-lsd`."""
+    """`--proxy`, `--encryption`, `--no-utp`, `--no-pex`, `--no-lsd`."""
     options = (
+        click.option(
+            "--proxy",
+            metavar="URL",
+            type=PROXY,
+            help="Connect through this proxy only (socks5://[USER:PASSWORD@]HOST:PORT, or http:// "
+            "for CONNECT); what cannot go through it is off: uTP, DHT, WebRTC, UDP trackers.",
+        ),
         click.option("--no-utp", is_flag=True, default=False, help="Reach no peer over uTP."),
         click.option("--no-pex", is_flag=True, default=False, help="Do not exchange peers."),
         click.option(
@@ -33,7 +46,11 @@ def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def peer_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """What these options say, as fields of a `SessionConfig`."""
+    proxy = options["proxy"]
+    if proxy is not None:
+        blot_out(proxy.secrets)
     return {
+        "proxy": proxy,
         "utp": not options["no_utp"],
         "pex": not options["no_pex"],
         "lsd": not options["no_lsd"],

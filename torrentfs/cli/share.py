@@ -186,7 +186,7 @@ def make_session(options: dict[str, Any]) -> SessionConfig:
     from torrentfs.engine.config import DhtConfig, SessionConfig
 
     bind = binding_of(options["bind_interface"]) if options["bind_interface"] else None
-    if not options["no_tcp"]:
+    if not options["no_tcp"] and options["proxy"] is None:
         check_port(bind, options["port"])
     return SessionConfig(
         port=options["port"],
@@ -311,7 +311,8 @@ class Announcer:
         from torrentfs.metainfo.magnet import magnet_of
 
         session = self._config.session
-        hosts = own_addresses(session.bind) if session.tcp else []
+        reachable = session.tcp and session.proxy is None
+        hosts = own_addresses(session.bind) if reachable else []
         peers = [(host, sharing.port) for host in hosts]
         magnet = magnet_of(made.metainfo)
         if self._is_direct(made.metainfo):  # a public link need not name the machine

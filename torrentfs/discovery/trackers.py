@@ -140,6 +140,7 @@ class TrackerTiers:
         self._num_want = num_want
         self._beside = beside
         self._says_stopped = True
+        self._proxied = False
         self._key = rng.getrandbits(32)
         self._announcers = dict(announcers or {})
         self._own_announcers = announcers is None
@@ -155,10 +156,11 @@ class TrackerTiers:
         async with AsyncExitStack() as stack:
             if self._own_announcers:
                 http = HttpTrackers(self._client)
-                udp = await stack.enter_async_context(
-                    open_udp_trackers(bind=self._client.outgoing.bind)
-                )
-                self._announcers = {"http": http, "https": http, "udp": udp}
+                self._announcers = {"http": http, "https": http}
+                self._proxied = self._client.outgoing.proxy is not None
+                if not self._proxied:
+                    udp = open_udp_trackers(bind=self._client.outgoing.bind)
+                    self._announcers["udp"] = await stack.enter_async_context(udp)
             async with trio.open_nursery() as nursery:
                 if self._beside is not None:
                     nursery.start_soon(self._beside.run)
@@ -276,8 +278,12 @@ class TrackerTiers:
         if tracker.scheme in self._announcers:
             return True
         if is_websocket(tracker.url):
-            told = "needs WebRTC" if self._beside is None else "not asked: the torrent is private"
+            told = "not asked: the torrent is private"
+            if self._beside is None:
+                told = "WebRTC cannot go through the proxy" if self._proxied else "needs WebRTC"
             tracker.last_error = told
+        elif tracker.scheme == "udp":
+            tracker.last_error = "UDP cannot go through the proxy"
         else:
             tracker.last_error = f"{tracker.scheme or 'malformed'} URLs are not supported"
         tracker.not_before = tracker.due = float("inf")

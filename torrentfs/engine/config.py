@@ -13,6 +13,7 @@ from torrentfs.transports.webrtc.config import RtcConfig
 if TYPE_CHECKING:
     from torrentfs.scheduling.ip_filter import IpFilter
     from torrentfs.transports.encrypted import Encryption
+    from torrentfs.transports.proxy import Proxy
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -48,6 +49,10 @@ class SessionConfig:
     """TCP port to listen on; 0 takes any free one."""
     bind: str | None = None
     """Local address every socket is bound to, or None for any."""
+    proxy: Proxy | None = None
+    """What every connection goes through; what cannot is off then (see `privacy`)."""
+    listen: bool = True
+    """Whether peers may connect to us over TCP."""
     tcp: bool = True
     utp: bool = False
     """Whether peers are reached over uTP, too (the command line does by default)."""

@@ -27,6 +27,7 @@ import trio
 
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.encrypted import encrypt_outgoing
+from torrentfs.transports.outgoing import Outgoing
 from torrentfs.transports.tcp import failure, numeric_addresses, open_tcp, show_address
 from torrentfs.wire.connection import Connection
 from torrentfs.wire.handshake import Handshake
@@ -196,6 +197,8 @@ class Dialler:
 
     async def _open(self, address: Address) -> PeerStream:
         config, utp = self._config, self._utp
+        if config.proxy is not None and config.tcp:
+            return await Outgoing(config.bind, config.proxy).open_peer(*address)
         if utp is None:
             if not config.tcp:
                 raise TransportError("neither TCP nor uTP is on")

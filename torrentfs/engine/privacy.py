@@ -4,15 +4,35 @@ The peers of a private torrent come from its own trackers, and from what the use
 nobody else: it is looked up in no DHT, exchanged with no peer, told to no local network. Whether a
 torrent is private stands in its metadata; before a magnet's is known, the user's word
 (`--private`) counts, and without it the torrent is taken for a public one, as most are.
+
+And the one place that decides what is left of a session behind a proxy (`--proxy`): who asks for
+one wants to be seen by nobody else. What cannot go through it is off, never sent beside it: all of
+UDP, and so uTP, the DHT, WebRTC and UDP trackers (`discovery.trackers` passes these over); what
+asks the local network (local discovery, port mapping); and peers that come to us.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torrentfs.engine.config import SessionConfig
+
+
+log = logging.getLogger(__name__)
+
+OFF_BEHIND_PROXY: dict[str, Any] = {
+    "utp": False,
+    "dht": None,
+    "rtc": None,
+    "lsd": False,
+    "port_mapping": False,
+    "listen": False,
+}
+"""Fields of a `SessionConfig`, and what they are behind a proxy."""
+_NAMES = "uTP, DHT, WebRTC, local discovery, port mapping, UDP trackers, incoming peers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +60,18 @@ def ways(config: SessionConfig, private: bool | None) -> Ways:
         peer_exchange=public and config.pex,
         local_discovery=public and config.lsd,
     )
+
+
+def behind_proxy(config: SessionConfig) -> SessionConfig:
+    """The settings less what cannot go through the proxy, if there is one; says so in the log."""
+    if config.proxy is None:
+        return config
+    log.info("%s", proxy_words(config))
+    return replace(config, **OFF_BEHIND_PROXY)
+
+
+def proxy_words(config: SessionConfig) -> str:
+    """What goes through the proxy and what is off; empty without one."""
+    if config.proxy is None:
+        return ""
+    return f"everything goes through {config.proxy}; off, as they cannot: {_NAMES}"

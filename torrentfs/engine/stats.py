@@ -63,3 +63,5 @@ class SessionStatistics:
     torrents: tuple[TorrentStatistics, ...] = ()
     dht: DhtStatistics | None = None
     mapping: PortMappingStatistics | None = None
+    proxy: str = ""
+    """What goes through it, and what is off, in words."""

@@ -37,6 +37,8 @@ class Proxy:
     port: int
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """Name and password in the spelling of the URL, for whoever has to hide them there."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -58,6 +60,7 @@ def parse_proxy(text: str) -> Proxy:
     if not 0 < port < 65536:
         raise ConfigError("the port of the proxy must be 1 to 65535")
     user, colon, password = (match["user"] or "").partition(":")
+    secrets = tuple(filter(None, (match["user"],)))
     try:
         user, password = unquote(user, errors="strict"), unquote(password, errors="strict")
     except UnicodeDecodeError:
@@ -69,7 +72,7 @@ def parse_proxy(text: str) -> Proxy:
     elif not (user + password).isprintable() or ":" in user:
         raise ConfigError("name and password of an http proxy must be printable, the name no ':'")
     kind: Literal["socks5", "http"] = "http" if scheme == "http" else "socks5"
-    return Proxy(kind, (match["v6"] or match["host"]).lower(), port, user, password)
+    return Proxy(kind, (match["v6"] or match["host"]).lower(), port, user, password, secrets)
 
 
 def _check_socks(user: str, password: str) -> None:
