@@ -224,6 +224,9 @@ def choker(peer: Connection) -> None:
     peer.idle()
 
 
+HELLO = b"\x13BitTorrent protocol"
+
+
 class HostilePeer:
     """A listening peer with one behaviour for every connection, and what it has seen."""
 
@@ -289,6 +292,8 @@ class HostilePeer:
             with contextlib.suppress(Ended):
                 if self._shake:
                     theirs = peer.receive(68)
+                    if not theirs.startswith(HELLO):
+                        raise Ended  # encrypted: as most who do not encrypt, it hangs up
                     # Their info-hash comes back, no extension is offered.
                     # Two of one id would be taken for one peer: the port tells them apart.
                     name = b"-XX0001-hostile%05d" % self.port
