@@ -7,10 +7,13 @@
 A box is a router with netfilter's masquerading, which lets nothing in, and a real `miniupnpd`
 (PCP, NAT-PMP, UPnP). Its outer address is one that no real network sees: miniupnpd would not open
 ports of a documentation or private one. Needs root.
+
+Another: one host with two ways to the same servers, to see by which of them packets leave.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import time
@@ -140,3 +143,58 @@ def homes(
             stack.enter_context(_port_opener(box, outer, work, pcp=pcp, upnp=upnp))
             made.append(Home(home, f"{inner}.2", outer))
         yield made
+
+
+VPN, SERVERS = "10.99.0.2", "10.99.0.1"
+"""Addresses of a host's `vpn0`, and of whom it reaches by that and by `eth0`."""
+
+
+@dataclass(frozen=True)
+class TwoWays:
+    """A host whose `vpn0` leads to the servers, and so does its default route, by `eth0`."""
+
+    host: Home
+    servers: str
+    """The namespace of the servers."""
+
+    def vpn_down(self) -> None:
+        """Take it down. From now on the kernel sends by `eth0` what nothing holds back."""
+        _run("ip", "-n", self.host.namespace, "link", "set", "vpn0", "down")
+
+
+@contextmanager
+def two_ways() -> Iterator[TwoWays]:
+    """Silent until somebody sends: there is no IPv6, whose kernel would."""
+    mark = f"tfs{os.getpid()}"
+    with ExitStack() as stack:
+        host = stack.enter_context(_namespace(f"{mark}host"))
+        servers = stack.enter_context(_namespace(f"{mark}servers"))
+        for name in (host, servers):
+            off = "net.ipv6.conf.default.disable_ipv6=1"  # of devices to come, not of loopback
+            _run("ip", "netns", "exec", name, "sysctl", "-qw", off)
+        for number, device in ((99, "vpn"), (98, "eth")):
+            peer = ("type", "veth", "peer", "name", f"{device}1", "netns", servers)
+            _run("ip", "-n", host, "link", "add", f"{device}0", *peer)
+            _address(servers, f"{device}1", f"10.{number}.0.1/24")
+            _address(host, f"{device}0", f"10.{number}.0.2/24")
+        _run("ip", "-n", host, "route", "add", "default", "via", "10.98.0.1")
+        yield TwoWays(Home(host, VPN, ""), servers)
+
+
+@contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """This thread, and what it starts and opens meanwhile, is in a network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def enter(path: str) -> None:
+        with open(path, "rb") as file:
+            if libc.setns(file.fileno(), 0x40000000):  # CLONE_NEWNET
+                raise OSError(ctypes.get_errno(), f"cannot enter {path}")
+
+    with open("/proc/thread-self/ns/net", "rb") as ours:
+        enter(f"/run/netns/{namespace}")
+        try:
+            yield
+        finally:
+            if libc.setns(ours.fileno(), 0x40000000):
+                raise OSError(ctypes.get_errno(), "cannot come back")

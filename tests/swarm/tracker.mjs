@@ -25,7 +25,7 @@ for (const event of ['start', 'update', 'complete', 'stop']) {
 server.on('warning', error => process.stderr.write(error.message + '\n'))
 server.on('error', error => { say({ error: error.message }); process.exit(1) })
 const httpHost = options.httpHost ?? '127.0.0.1'
-const hosts = { http: httpHost, udp: '127.0.0.1', udp6: '::1' }
+const hosts = { http: httpHost, udp: options.udpHost ?? '127.0.0.1', udp6: '::1' }
 let secure = null
 const start = () => server.listen({ http: options.port ?? 0, udp: 0 }, hosts, () => {
   const http = server.http.address().port

@@ -22,9 +22,12 @@ _INSTALLED = ROOT / "tests" / "node_modules" / "bittorrent-tracker"
 class Tracker:
     """A running tracker."""
 
-    def __init__(self, child: JsonChild, ports: dict[str, int], http_host: str) -> None:
+    def __init__(
+        self, child: JsonChild, ports: dict[str, int], http_host: str, udp_host: str
+    ) -> None:
         self.child = child
         self.ports = ports
+        self._udp_host = udp_host
         self._host = f"[{http_host}]" if ":" in http_host else http_host
 
     @property
@@ -35,7 +38,7 @@ class Tracker:
     @property
     def udp(self) -> str:
         """Announce URL over UDP and IPv4."""
-        return f"udp://127.0.0.1:{self.ports['udp']}/announce"
+        return f"udp://{self._udp_host}:{self.ports['udp']}/announce"
 
     @property
     def udp6(self) -> str:
@@ -79,17 +82,19 @@ def tracker(
     interval: int = 120,
     refuse: str = "",
     http_host: str = "127.0.0.1",
+    udp_host: str = "127.0.0.1",
     port: int = 0,
     certificate: Certificate | None = None,
 ) -> Iterator[Tracker]:
     """Run a tracker; `interval` in seconds, `refuse` is a failure that answers every announce.
 
-    `http_host` is the loopback address of HTTP and WebSocket, `port` theirs (0: any); UDP is there
-    in both families. WebSocket peers are told a fifth of `interval`.
+    `http_host` is the address of HTTP and WebSocket, `port` theirs (0: any); UDP is there in both
+    families, over IPv4 at `udp_host`. WebSocket peers are told a fifth of `interval`.
     """
     if not _INSTALLED.exists():
         raise ChildFailed("bittorrent-tracker is not installed: run scripts/setup test")
     told: dict[str, Any] = {"interval": interval, "refuse": refuse, "httpHost": http_host}
+    told["udpHost"] = udp_host
     if port:
         told["port"] = port
     if certificate is not None:
@@ -99,7 +104,7 @@ def tracker(
     node = shutil.which("node") or "node"
     child = JsonChild([node, str(script), options], stderr=work / "tracker.log")
     try:
-        yield Tracker(child, child.wait_line(), http_host)
+        yield Tracker(child, child.wait_line(), http_host, udp_host)
     finally:
         child.process.send_signal(signal.SIGCONT)
         child.close()
