@@ -158,17 +158,21 @@ def test_an_interface_is_all_that_is_used(tmp_path: Path) -> None:
 
 def test_an_address_is_no_such_promise(tmp_path: Path) -> None:
     """The same without the device shows that a leak would be seen (and what the docs say)."""
-    with two_ways() as net, servers(net, tmp_path) as swarm, captures(net, tmp_path) as seen:
-        with mounted(
+    with (
+        two_ways() as net,
+        servers(net, tmp_path) as swarm,
+        captures(net, tmp_path) as seen,
+        mounted(
             swarm.made.torrent,
             tmp_path,
             *("--bind-interface", VPN, *swarm.options),
             environment=ON,
             before=net.host.before,
-        ) as mount:
-            assert len(read(mount, 0, 1000)) == 1000
-            net.vpn_down()
-            wait_until(lambda: any(p.source == VPN for p in seen["eth0"].packets()))
+        ) as mount,
+    ):
+        assert len(read(mount, 0, 1000)) == 1000
+        net.vpn_down()
+        wait_until(lambda: any(p.source == VPN for p in seen["eth0"].packets()))
 
 
 @pytest.mark.parametrize("kind", ["socks5", "http"])

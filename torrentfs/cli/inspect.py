@@ -15,6 +15,7 @@ import click
 
 from torrentfs.cli.options import DURATION
 from torrentfs.cli.output import printable
+from torrentfs.cli.peers import proxy_option
 from torrentfs.daemon.quantities import format_host_port, format_size
 from torrentfs.errors import ConfigError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torrentfs.metainfo.files import File
     from torrentfs.metainfo.magnet import Magnet
     from torrentfs.metainfo.torrent_file import Metainfo
+    from torrentfs.transports.proxy import Proxy
 
 TABLE_ROWS = 1000
 """Files up to which the list is drawn as a table; rich needs 1 ms for each row."""
@@ -43,7 +45,8 @@ TABLE_ROWS = 1000
     show_default=True,
     help="Longest wait for a URL.",
 )
-def inspect(source: str, as_json: bool, metadata_timeout: float) -> None:
+@proxy_option
+def inspect(source: str, as_json: bool, metadata_timeout: float, proxy: Proxy | None) -> None:
     """Show what SOURCE (.torrent file, magnet link, http(s) URL or info-hash) says.
 
     No peer or tracker is asked: of a magnet link, only what is in the link itself is known.
@@ -69,7 +72,7 @@ def inspect(source: str, as_json: bool, metadata_timeout: float) -> None:
         if isinstance(found, FileSource):
             metainfo = parse_torrent_of(found, read_torrent_file(found))
         else:
-            metainfo = _fetch(found, metadata_timeout)
+            metainfo = _fetch(found, metadata_timeout, proxy)
         said = describe_torrent(metainfo)
         files = metainfo.files
     if as_json:
@@ -83,7 +86,7 @@ def inspect(source: str, as_json: bool, metadata_timeout: float) -> None:
         _print_files([describe_file(file, said["name"]) for file in files])
 
 
-def _fetch(source: UrlSource, timeout: float) -> Metainfo:
+def _fetch(source: UrlSource, timeout: float, proxy: Proxy | None) -> Metainfo:
     """Fetch and parse a .torrent URL."""
     import trio
 
@@ -91,7 +94,7 @@ def _fetch(source: UrlSource, timeout: float) -> Metainfo:
     from torrentfs.transports.http import HttpClient
 
     async def fetch() -> Metainfo:
-        async with HttpClient() as client:
+        async with HttpClient(proxy=proxy) as client:
             return await load(source, client, timeout=timeout)
 
     return trio.run(fetch)

@@ -162,7 +162,7 @@ def _size(name: str, default: int, text: str) -> Callable[[Any], Any]:
 @_flag("--private", help="Take magnets for private until their file list is known: no DHT.")
 @_flag("--no-web-seeds", help="Use no web seeds.")
 @_flag("--no-upload", help="Send nothing to other peers.")
-@_flag("--allow-local", help="Let public URLs redirect to addresses of this network.")
+@_flag("--allow-local", help="Let URLs of torrents lead to any address of this network.")
 @click.option(
     "--download-limit", metavar="RATE", type=RATE, help="Bytes a second, like 5M.  [default: none]"
 )

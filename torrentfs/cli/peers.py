@@ -13,19 +13,31 @@ from torrentfs.transports.proxy import parse_proxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-PROXY = Parsed("url", parse_proxy)
+    from torrentfs.transports.proxy import Proxy
+
+
+def _without_secrets(
+    ctx: click.Context, param: click.Parameter, proxy: Proxy | None
+) -> Proxy | None:
+    if proxy is not None:
+        blot_out(proxy.secrets)
+    return proxy
+
+
+proxy_option = click.option(
+    "--proxy",
+    metavar="URL",
+    type=Parsed("url", parse_proxy),
+    callback=_without_secrets,
+    help="Connect through this proxy only (socks5://[USER:PASSWORD@]HOST:PORT, or http:// for "
+    "CONNECT); what cannot go through it is off: uTP, DHT, WebRTC, UDP trackers.",
+)
 
 
 def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--proxy`, `--encryption`, `--no-utp`, `--no-pex`, `--no-lsd`."""
     options = (
-        click.option(
-            "--proxy",
-            metavar="URL",
-            type=PROXY,
-            help="Connect through this proxy only (socks5://[USER:PASSWORD@]HOST:PORT, or http:// "
-            "for CONNECT); what cannot go through it is off: uTP, DHT, WebRTC, UDP trackers.",
-        ),
+        proxy_option,
         click.option("--no-utp", is_flag=True, default=False, help="Reach no peer over uTP."),
         click.option("--no-pex", is_flag=True, default=False, help="Do not exchange peers."),
         click.option(
@@ -46,11 +58,8 @@ def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def peer_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """What these options say, as fields of a `SessionConfig`."""
-    proxy = options["proxy"]
-    if proxy is not None:
-        blot_out(proxy.secrets)
     return {
-        "proxy": proxy,
+        "proxy": options["proxy"],
         "utp": not options["no_utp"],
         "pex": not options["no_pex"],
         "lsd": not options["no_lsd"],
