@@ -78,3 +78,11 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
     assert "is a directory" in run("inspect", str(tmp_path)).stderr
     assert run("inspect", "").exit_code == 1
     assert run("inspect", "x\0y").exit_code == 1
+
+
+def test_a_url_is_fetched_through_the_proxy_or_not_at_all(run: Run) -> None:
+    proxy = "socks5://me:secret@127.0.0.1:9"
+    result = run("inspect", "--proxy", proxy, "http://torrents.example/x.torrent")
+    assert result.exit_code == 1
+    assert "the proxy socks5://127.0.0.1:9 cannot be reached" in result.stderr
+    assert "secret" not in result.stderr
