@@ -155,6 +155,29 @@ async def test_who_gives_no_hashes_gives_whole_pieces(
         assert seeder.blocks[-1] == (2, 0)
 
 
+async def test_a_giver_that_is_busy_is_waited_for_and_a_late_answer_ends_its_rest(
+    autojump_clock: MockClock,
+) -> None:
+    async with rig(film()) as r:
+        seeder = await giver(r)
+        assert await r.read(0, 10) == r.sample.space[:10]
+        seeder.hold = trio.Event()
+        reading = r.reading(PIECE, 10)
+        await trio.sleep(3)
+        seeder.hold.set()
+        assert await reading.wait() == r.sample.space[PIECE:][:10]
+        assert seeder.blocks == [(0, 0), (1, 0)]
+        seeder.gives = "never"
+        assert await r.read(2 * PIECE, 10) == r.sample.space[2 * PIECE :][:10]
+        assert len(seeder.blocks) == 2 + 16
+        seeder.gives = "rightly"
+        await seeder._give_hashes(seeder.asked[-1])  # too late for that piece
+        await trio.sleep(1.5)
+        assert await r.read(3 * PIECE, 10) == r.sample.space[3 * PIECE :][:10]
+        assert seeder.blocks[-1] == (3, 0)
+        assert len(seeder.blocks) == 2 + 16 + 1
+
+
 async def test_another_is_asked_for_the_hashes(autojump_clock: MockClock) -> None:
     async with rig(film()) as r:
         refuses, gives = await giver(r, "rejects"), await giver(r)

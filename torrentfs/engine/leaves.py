@@ -37,6 +37,15 @@ SMALLEST = 128 * 1024
 PATIENCE = 1.0
 """Seconds beyond what a source should need, after which another is asked for the leaves."""
 
+ALONE = 2.0
+"""The same where there is no other, and what follows is to fetch whole pieces."""
+
+ALONE_AND_PROVED = 4.0
+"""The same of one that has given leaves before: it is busy, it does not refuse."""
+
+MOST_NEEDED = 4.0
+"""What a source is thought to need at most: after a stall it may look as slow as anything."""
+
 REST = 60.0
 """Seconds for which no leaves are asked of a peer that has rejected a request."""
 
@@ -78,6 +87,8 @@ class Leaves:
         self._runs = LeafRuns(metainfo)
         self._givers: dict[SourceId, Peer] = {}
         self._resting: dict[SourceId, float] = {}
+        self._gave: set[SourceId] = set()
+        self._late: set[SourceId] = set()
         self._known: dict[int, dict[int, bytes]] = {}
         self._asking: dict[tuple[int, int], _Asking] = {}
         self._hopeless: set[int] = set()
@@ -162,7 +173,9 @@ class Leaves:
             peer = self._givers.get(source)
             if peer is not None and source not in asking.asked:
                 asking.asked.append(source)
-                asking.until = now + PATIENCE + 2.0 * self._picker.arrival(source, now)
+                patience = self._patience(source, asking)
+                needed = min(2.0 * self._picker.arrival(source, now), MOST_NEEDED)
+                asking.until = now + patience + needed
                 peer.sender.send(asking.request)
                 return
         asking.until = float("inf")
@@ -170,6 +183,11 @@ class Leaves:
             self._give_up(piece)
         else:
             asking.asked.clear()  # who unchokes us to give the blocks may give the leaves too
+
+    def _patience(self, source: SourceId, asking: _Asking) -> float:
+        if any(other not in asking.asked for other in self._givers):
+            return PATIENCE
+        return ALONE_AND_PROVED if source in self._gave else ALONE
 
     def _give_up(self, piece: int) -> None:
         for key in [key for key in self._asking if key[0] == piece]:
@@ -191,6 +209,7 @@ class Leaves:
             if not asking.asked:
                 self._ask_next(piece, run, asking, now)
             elif now >= asking.until:
+                self._late.add(asking.asked[-1])
                 self._rest(asking.asked[-1], now + SHORT_REST)
                 self._ask_next(piece, run, asking, now)
 
@@ -208,6 +227,8 @@ class Leaves:
     def on_gone(self, source: SourceId, now: float) -> None:
         """A source has left: others are asked for what it owed."""
         self._resting.pop(source, None)
+        self._gave.discard(source)
+        self._late.discard(source)
         if self._givers.pop(source, None) is not None:
             self._turn_away(source, now)
 
@@ -231,7 +252,13 @@ class Leaves:
                 self._ask_next(piece, run, asking, now)
 
     def on_hashes(self, source: SourceId, message: Hashes) -> None:
-        """An answer; `RemoteProtocolError` when it is a lie. One nobody asked for is ignored."""
+        """An answer; `RemoteProtocolError` when it is a lie. One nobody asked for is ignored.
+
+        One that came too late ends the rest of its giver: it does not refuse.
+        """
+        if source in self._resting and source in self._late:
+            self._late.discard(source)
+            self._resting[source] = float("-inf")
         for (piece, run), asking in list(self._asking.items()):
             request = asking.request
             if (
@@ -240,6 +267,7 @@ class Leaves:
                 and request.pieces_root == message.pieces_root
             ):
                 leaves = self._runs.accept(piece, run, message)
+                self._gave.add(source)
                 del self._asking[piece, run]
                 self._keep(piece, run, leaves)
 
@@ -255,6 +283,7 @@ class Leaves:
         """A source does not give leaves: it is not asked again for a while."""
         for asking in list(self._asking.values()):
             if asking.asked and asking.asked[-1] == source and message.base_layer == 0:
+                self._late.discard(source)
                 self._rest(source, now + REST)
                 self._turn_away(source, now)
                 return
