@@ -30,10 +30,13 @@ class Stage(NamedTuple):
     limit: float
 
 
+# Files of tests side by side: most of them wait. Those that share a browser stay together.
+BY_FILE = ("-n", "2", "--dist", "loadfile", "--durations=20")
+
 STAGES = (
     Stage("check", ("scripts/check",), 300),
     Stage("fast tests", (PYTHON, "-m", "pytest", "-q", "-n", "auto"), 600),
-    Stage("real tests", (PYTHON, "-m", "pytest", "-q", "-m", "real", "--durations=20"), 1500),
+    Stage("real tests", (PYTHON, "-m", "pytest", "-q", "-m", "real", *BY_FILE), 1500),
     Stage("fuzz", (PYTHON, "-m", "tests.fuzz", "--seconds", "6"), 300),
 )
 
