@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from torrentfs.engine.reader import HURRY, RECHECK, Reader
 from torrentfs.errors import DataUnavailable
@@ -20,7 +21,7 @@ class Store:
         self.have: set[int] = set()
 
     def read_nowait(self, piece: int, begin: int, length: int) -> bytes | None:
-        return bytes([piece]) * length if piece in self.have else None
+        return bytes([piece % 256]) * length if piece in self.have else None
 
 
 class Supply:
@@ -56,9 +57,9 @@ class Supply:
 class Bench:
     """A reader of one file of eight pieces, with a time-out of 20 s."""
 
-    def __init__(self) -> None:
+    def __init__(self, pieces: int = 8) -> None:
         self.store, self.supply = Store(), Supply()
-        geometry = Geometry(PIECE, [8 * PIECE])
+        geometry = Geometry(PIECE, [pieces * PIECE])
         self.heads = ReadHeads(geometry)
         self.reader = Reader(
             "film",
@@ -71,7 +72,7 @@ class Bench:
 
     def deliver(self, piece: int) -> None:
         self.store.have.add(piece)
-        self.reader.on_piece(piece, bytearray([piece]) * PIECE)
+        self.reader.on_piece(piece, bytearray([piece % 256]) * PIECE)
 
     async def fails(self, offset: int, match: str) -> float:
         """Read 100 bytes in vain; the seconds it took."""
@@ -164,3 +165,27 @@ async def test_in_a_hurry_only_reads_that_get_nothing_fail(autojump_clock: objec
     assert await bench.fails(0, "no byte of it came in 20 s") == pytest.approx(20)
     assert bench.reader.waiting == 0
     assert not bench.heads.agenda(trio.current_time()).urgent
+
+
+async def test_what_is_under_way_stays_wanted_when_a_read_comes_for_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Or its requests would be taken back, and sent again a moment later."""
+    bench = Bench(pieces=2000)
+    wanted: list[set[int]] = []
+
+    def schedule(now: float) -> None:
+        agenda = bench.heads.agenda(now)
+        wanted.append({want.piece for want in (*agenda.urgent, *agenda.rest)})
+
+    bench.supply.schedule = schedule  # type: ignore[method-assign]
+    for piece in range(100, 300):  # behind the hint for the head of a file
+        before = wanted[-1] if wanted else set()
+        wanted.clear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.reader.read, 0, piece * PIECE, PIECE)
+            await trio.testing.wait_all_tasks_blocked()
+            assert wanted
+            if piece in before:  # it was asked for ahead
+                assert all(piece in each for each in wanted)
+            bench.deliver(piece)

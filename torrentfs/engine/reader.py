@@ -124,9 +124,6 @@ class Reader:
             return b""
         now = trio.current_time()
         self._heads.on_read(file, offset, size, now)
-        if self._heads.version != self._seen_version:
-            self._seen_version = self._heads.version
-            self._supply.schedule(now)
         spans = list(self._geometry.file_spans(file, offset, size))
         parts: list[bytes | memoryview] = []
         for span in spans:
@@ -134,7 +131,18 @@ class Reader:
             if part is None:
                 return await self._read_slowly(file, offset, size, spans, parts, now)
             parts.append(part)
+        self._follow(now)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _follow(self, now: float) -> None:
+        """Ask sources anew if the read heads want something else.
+
+        Not before a read that has to wait is parked: its bytes are no longer of the window, and
+        what is under way of them would be taken back, and asked for again a moment later.
+        """
+        if self._heads.version != self._seen_version:
+            self._seen_version = self._heads.version
+            self._supply.schedule(now)
 
     async def _read_slowly(
         self,
@@ -148,6 +156,8 @@ class Reader:
         """The rest of a read that memory alone cannot answer."""
         allowance = 0.0
         token: int | None = None
+        if all(span.piece in self._store.have for span in spans[len(parts) :]):
+            self._follow(now)  # the disk has them: nothing will be parked
         try:
             for span in spans[len(parts) :]:
                 while True:
