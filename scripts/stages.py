@@ -7,6 +7,7 @@ the closing lines of each pytest run, for people and CI alike.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,8 @@ def _processes(token: str) -> list[tuple[int, str]]:
 
 def main() -> int:
     """Run all stages; 0 when every one is green and nothing is left."""
+    # A shell that starts us in the background has it ignored, and so would all our children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     token = uuid.uuid4().hex
     os.environ[MARK] = token
     before = visible()
