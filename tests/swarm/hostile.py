@@ -235,7 +235,10 @@ class HostilePeer:
         self.connections = 0
         """Connections accepted so far."""
         self.open = 0
-        """Connections open now: 0 after at least one means that we were dropped."""
+        """Connections open now."""
+        self.dropped = 0
+        """Conversations, after the handshake if there is one, that are over. Who is dropped may be
+        called again."""
         self.blocks = 0
         """Blocks sent on connections that are over."""
         self._behaviour = behaviour
@@ -254,9 +257,9 @@ class HostilePeer:
         return f"127.0.0.1:{self.port}"
 
     def wait_dropped(self, timeout: float) -> bool:
-        """Wait until somebody connected and nobody is connected any more."""
+        """Wait until somebody has talked to us and is gone."""
         deadline = time.monotonic() + timeout
-        while not (self.connections and not self.open):
+        while not self.dropped:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.01)
@@ -286,6 +289,7 @@ class HostilePeer:
             self._start(self._serve, stream)
 
     def _serve(self, stream: socket.socket) -> None:
+        talked = not self._shake
         with stream:
             stream.settimeout(POLL)
             peer = Connection(stream, self.payload, self._stopping)
@@ -299,8 +303,10 @@ class HostilePeer:
                     name = b"-XX0001-hostile%05d" % self.port
                     answer = theirs[:20] + bytes(8) + theirs[28:48] + name
                     peer.send(answer)
+                    talked = True
                 self._behaviour(peer)
         with self._counting:
+            self.dropped += talked
             self.blocks += peer.blocks
             self.open -= 1
 
