@@ -169,9 +169,12 @@ class Leaves:
 
     def _ask_next(self, piece: int, run: int, asking: _Asking, now: float) -> None:
         """Ask the source that should answer first of those that were not asked."""
+        choked = False
         for source in self._picker.soonest(piece, now):
             peer = self._givers.get(source)
-            if peer is not None and source not in asking.asked:
+            if peer is not None and peer.choked and source not in asking.asked:
+                choked = True  # it serves the piece (BEP 6, allowed fast), but no hashes yet
+            elif peer is not None and source not in asking.asked:
                 asking.asked.append(source)
                 patience = self._patience(source, asking)
                 needed = min(2.0 * self._picker.arrival(source, now), MOST_NEEDED)
@@ -179,7 +182,7 @@ class Leaves:
                 peer.sender.send(asking.request)
                 return
         asking.until = float("inf")
-        if self._picker.is_served(piece):
+        if self._picker.is_served(piece) and not choked:
             self._give_up(piece)
         else:
             asking.asked.clear()  # who unchokes us to give the blocks may give the leaves too
