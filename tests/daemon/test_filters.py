@@ -39,7 +39,7 @@ def test_single_bad_lines_are_told_and_a_long_one_is_one(tmp_path: Path) -> None
         (gzip.compress(b"192.0.2.0/24\n" * 100, mtime=0)[:-9], "cannot read the IP filter"),
         (b"<html>not found</html>\n", "no line is a range"),
     ],
-    ids=["damaged", "cut off", "a web page"],  # not the bytes: an id must be the same at each collection
+    ids=["damaged", "cut off", "a web page"],  # not the bytes: the same at each collection
 )
 def test_what_is_no_filter_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "list"
