@@ -18,6 +18,7 @@ from torrentfs.wire.krpc import (
     Ping,
     Query,
     Response,
+    SampleInfohashes,
     encode_message,
     parse_message,
 )
@@ -33,6 +34,7 @@ MODULES = [
     "torrentfs.discovery.dht.lookup",
     "torrentfs.discovery.dht.protocol",
     "torrentfs.discovery.dht.routing",
+    "torrentfs.discovery.dht.sampling",
     "torrentfs.discovery.dht.search",
     "torrentfs.discovery.dht.storage",
     "torrentfs.wire.krpc",
@@ -68,6 +70,7 @@ def seeds() -> Iterable[bytes]:
             (2, Query(b"q", _ME, GetPeers(_HASH))),
             (2, Query(b"q", _ME, AnnouncePeer(_HASH, None, b"token"))),
             (0, named),
+            (2, Query(b"q", _ME, SampleInfohashes(_HASH, ("n4", "n6")))),
             (3, Query(b"q", _ME, GetPeers(_HASH), read_only=True)),
         ]
     )

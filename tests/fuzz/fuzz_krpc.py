@@ -12,6 +12,7 @@ from torrentfs.wire.krpc import (
     FindNode,
     GetItem,
     GetPeers,
+    InfohashSample,
     Item,
     Message,
     OtherCall,
@@ -19,6 +20,7 @@ from torrentfs.wire.krpc import (
     PutItem,
     Query,
     Response,
+    SampleInfohashes,
     encode_message,
     parse_message,
 )
@@ -38,7 +40,9 @@ def _messages() -> Iterable[Message]:
     yield Query(b"aa", _ME, GetPeers(_YOU))
     yield Query(b"aa", _ME, AnnouncePeer(_YOU, None, b"token"))
     yield Query(b"aa", _ME, AnnouncePeer(_YOU, 6881, b"token"))
-    yield Query(b"aa", _ME, OtherCall(b"sample_infohashes", _YOU))
+    yield Query(b"aa", _ME, OtherCall(b"find_owner", _YOU))
+    yield Query(b"aa", _ME, SampleInfohashes(_YOU, ("n6",)))
+    yield Response(b"aa", _ME, sample=InfohashSample(21600, 3, (_ME, _YOU)))
     four, six = ("192.0.2.1", 6881), ("2001:db8::1", 51413)
     yield Response(
         *(b"aa", _ME, (Contact(_YOU, four),), (Contact(_YOU, six),)),

@@ -78,6 +78,20 @@ def test_the_second_start_needs_no_bootstrap(tmp_path: Path) -> None:
             assert sha256_tree(mount / "two") == sha256_tree(trees[1])
 
 
+def test_an_indexer_learns_what_we_keep(tmp_path: Path) -> None:
+    """BEP 51: libtorrent asks a node of ours that was told of a peer."""
+    tree = write_tree(tmp_path / "payload" / "tree")
+    made = make_torrent(tree, tmp_path / "t.torrent")
+    assert made.v1 is not None
+    info_hash = bytes.fromhex(made.v1)
+    with dht_network(tmp_path, libtorrent=8, ours=8) as network:
+        network.seed(made.torrent, tree)
+        network.wait_stored(info_hash)
+        samples = [network.index(node, info_hash) for node in network.our_addresses]
+        assert (1, {info_hash}) in samples
+        assert all(sample in ((1, {info_hash}), (0, set())) for sample in samples)
+
+
 def test_a_publishers_newest_torrent(tmp_path: Path) -> None:
     """BEP 46: the link names no torrent; libtorrent's nodes check and keep what names it."""
     tree = write_tree(tmp_path / "payload" / "tree")

@@ -71,6 +71,12 @@ class DhtNetwork:
                 raise TimeoutError(f"nobody was told of a peer in {timeout:g} s")
             time.sleep(0.05)
 
+    def index(self, address: Address, target: bytes) -> tuple[int, set[bytes]]:
+        """Let libtorrent ask a node for a sample of its torrents (BEP 51): how many, and some."""
+        request = {"do": "index", "at": list(address), "target": target.hex()}
+        answer = self.libtorrent.ask(request)
+        return int(answer["total"]), {bytes.fromhex(one) for one in answer["samples"]}
+
     def seed(self, torrent: Path, payload: Path) -> None:
         """libtorrent's first node seeds; only the DHT is told."""
         self.libtorrent.ask(
@@ -218,6 +224,21 @@ class _LibtorrentNodes:
                 if isinstance(alert, self.lt.session_stats_alert):
                     return int(alert.values["dht.dht_nodes"])
         raise RuntimeError("no statistics")
+
+    def do_index(self, request: dict[str, Any]) -> dict[str, Any]:
+        session = self.sessions[0]
+        host, port = request["at"]
+        session.dht_sample_infohashes(
+            (host, port), self.lt.sha1_hash(bytes.fromhex(request["target"]))
+        )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            session.wait_for_alert(100)
+            for alert in session.pop_alerts():
+                if isinstance(alert, self.lt.dht_sample_infohashes_alert):
+                    samples = [one.to_bytes().hex() for one in alert.samples]
+                    return {"total": alert.num_infohashes, "samples": samples}
+        raise RuntimeError("no sample")
 
     def _add(self, request: dict[str, Any], params: Any, flags: Any) -> dict[str, Any]:
         params.save_path = request["save_path"]

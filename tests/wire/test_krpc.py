@@ -19,12 +19,14 @@ from torrentfs.wire.krpc import (
     FindNode,
     GetItem,
     GetPeers,
+    InfohashSample,
     Item,
     OtherCall,
     Ping,
     PutItem,
     Query,
     Response,
+    SampleInfohashes,
     encode_message,
     parse_message,
 )
@@ -43,6 +45,7 @@ versions = st.none() | st.binary(max_size=krpc.MAX_VERSION_BYTES)
 tokens = st.binary(max_size=krpc.MAX_TOKEN_BYTES)
 wants = st.sampled_from([(), ("n4",), ("n6",), ("n4", "n6")])
 known = {b"ping", b"find_node", b"get_peers", b"announce_peer", b"get", b"put"}
+known |= {b"sample_infohashes"}
 
 
 def items(*, salted: bool) -> st.SearchStrategy[Item]:
@@ -61,6 +64,7 @@ calls = st.one_of(
     st.builds(AnnouncePeer, twenty, st.none() | ports, tokens),
     st.builds(GetItem, twenty, wants),
     st.builds(PutItem, items(salted=True), tokens, st.none() | st.integers(0, 1 << 62)),
+    st.builds(SampleInfohashes, twenty, wants),
     st.builds(
         OtherCall, st.binary(max_size=20).filter(lambda n: n not in known), st.none() | twenty
     ),
@@ -70,6 +74,14 @@ calls = st.one_of(
 def contacts(address: st.SearchStrategy[tuple[str, int]]) -> st.SearchStrategy[object]:
     one = st.builds(Contact, twenty, address)
     return st.none() | st.lists(one, max_size=8, unique_by=lambda c: c.address).map(tuple)
+
+
+samples = st.builds(
+    InfohashSample,
+    st.integers(0, krpc.MAX_SAMPLE_INTERVAL),
+    st.integers(0, (1 << 63) - 1),
+    st.lists(twenty, max_size=krpc.MAX_SAMPLES).map(tuple),
+)
 
 
 messages = st.one_of(
@@ -85,6 +97,7 @@ messages = st.one_of(
         st.none() | items(salted=False),
         st.none() | addresses4 | addresses6,
         versions,
+        st.none() | samples,
     ),
     st.builds(
         Failure,
@@ -170,6 +183,37 @@ def test_whom_nobody_can_reach_is_left_out() -> None:
     address = ("1.2.3.4", 5)
     expected = Response(b"x", YOU, nodes=(Contact(ME, address),), peers=(address,))
     assert parse_message(reply) == expected
+
+
+def test_samples_are_cut_and_nonsense_refused() -> None:
+    """BEP 51: `samples`, also an empty one, says that the node knows the question."""
+
+    def read(**values: object) -> krpc.Message:
+        return parse_message(encode({"t": "x", "y": "r", "r": {"id": ME, **values}}))
+
+    assert read(samples=b"", interval=0, num=0) == Response(
+        b"x", ME, sample=InfohashSample(0, 0, ())
+    )
+    assert read(interval=5, num=9) == Response(b"x", ME)
+    many = read(samples=YOU * 30, interval=21600, num=30)
+    assert many == Response(b"x", ME, sample=InfohashSample(21600, 30, (YOU,) * krpc.MAX_SAMPLES))
+    good: dict[str, object] = {"samples": YOU, "interval": 5, "num": 1}
+    for key, value in [
+        ("samples", b"short"),
+        ("samples", 5),
+        ("interval", -1),
+        ("interval", 21601),
+        ("interval", b"5"),
+        ("num", -1),
+        ("num", 1 << 63),
+        ("num", None),
+    ]:
+        broken = {**good, key: value} if value is not None else {"samples": YOU, "interval": 5}
+        with pytest.raises(RemoteProtocolError, match=key):
+            read(**broken)
+    bad = encode({"t": "x", "y": "q", "q": "sample_infohashes", "a": {"id": ME}})
+    with pytest.raises(BadQuery, match="target"):
+        parse_message(bad)
 
 
 def test_lists_are_cut_at_their_limits() -> None:

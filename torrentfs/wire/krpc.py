@@ -1,4 +1,4 @@
-"""The messages of the DHT (BEP 5; BEP 32 IPv6, BEP 42 `ip`, BEP 43 `ro`, BEP 44 items).
+"""The messages of the DHT (BEP 5; BEP 32 IPv6, 42 `ip`, 43 `ro`, 44 items, 51 samples).
 
     one node                                          another
     Query(transaction, call, our id)       ->
@@ -58,6 +58,12 @@ MAX_ITEM_BYTES, MAX_SALT_BYTES = 1000, 64
 
 MAX_PEERS = 200
 """Taken of one response; more do not fit into a packet."""
+
+MAX_SAMPLES = 20
+"""Info-hashes in one answer (BEP 51): 400 bytes, so that nodes fit beside them; as libtorrent."""
+
+MAX_SAMPLE_INTERVAL = 21600
+"""Seconds that BEP 51 allows."""
 
 ITEM_TOO_BIG, BAD_SIGNATURE, SALT_TOO_BIG, CAS_MISMATCH, OLD_SEQUENCE = 205, 206, 207, 301, 302
 GENERIC_ERROR, SERVER_ERROR, PROTOCOL_ERROR, METHOD_UNKNOWN = 201, 202, 203, 204
@@ -135,6 +141,23 @@ class PutItem:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleInfohashes:
+    """Which torrents are kept here, and which nodes are closest to `target` (BEP 51)?"""
+
+    target: bytes
+    want: tuple[Want, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InfohashSample:
+    """Some of the `total` info-hashes that a node keeps; others come after `interval` seconds."""
+
+    interval: int
+    total: int
+    info_hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OtherCall:
     """A query of a name that we do not know; `target` is its target or info-hash if it has one."""
 
@@ -142,7 +165,7 @@ class OtherCall:
     target: bytes | None = None
 
 
-Call = Ping | FindNode | GetPeers | AnnouncePeer | GetItem | PutItem | OtherCall
+Call = Ping | FindNode | GetPeers | AnnouncePeer | GetItem | PutItem | SampleInfohashes | OtherCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +193,7 @@ class Response:
     seen_as: Address | None = None
     """The address of the node that is answered, as the answering one sees it (BEP 42)."""
     version: bytes | None = None
+    sample: InfohashSample | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +313,8 @@ def _call_fields(call: Call) -> tuple[bytes, dict[bytes, Any]]:
         }
     if isinstance(call, GetItem):
         return b"get", {b"target": _id(call.target), **_wanted(call.want)}
+    if isinstance(call, SampleInfohashes):
+        return b"sample_infohashes", {b"target": _id(call.target), **_wanted(call.want)}
     if isinstance(call, PutItem):
         fields = _item_fields(call.item)
         if call.item.salt:
@@ -320,9 +346,20 @@ def _values(response: Response) -> dict[bytes, Any]:
         values[b"values"] = [pack_address(peer) for peer in response.peers]
     if response.item is not None:
         values |= _item_fields(response.item)
+    if response.sample is not None:
+        values |= _sample_fields(response.sample)
     if response.token is not None:
         values[b"token"] = _sized(response.token, MAX_TOKEN_BYTES)
     return values
+
+
+def _sample_fields(sample: InfohashSample) -> dict[bytes, Any]:
+    hashes = b"".join(map(_id, sample.info_hashes))
+    return {
+        b"interval": sample.interval,
+        b"num": sample.total,
+        b"samples": _sized(hashes, MAX_SAMPLES * ID_BYTES),
+    }
 
 
 def _id(value: bytes) -> bytes:
@@ -405,6 +442,10 @@ def _get(arguments: Mapping[bytes, Any]) -> Call:
     return GetItem(_take_id(arguments, b"target"), _take_want(arguments))
 
 
+def _sample_infohashes(arguments: Mapping[bytes, Any]) -> Call:
+    return SampleInfohashes(_take_id(arguments, b"target"), _take_want(arguments))
+
+
 def _put(arguments: Mapping[bytes, Any]) -> Call:
     token, expected = arguments.get(b"token"), arguments.get(b"cas")
     if not isinstance(token, bytes) or len(token) > MAX_TOKEN_BYTES:
@@ -455,6 +496,7 @@ _CALLS = {
     b"announce_peer": _announce_peer,
     b"get": _get,
     b"put": _put,
+    b"sample_infohashes": _sample_infohashes,
 }
 
 
@@ -493,7 +535,24 @@ def _parse_response(
         item=_take_item(values),
         seen_as=_take_seen_as(body),
         version=version,
+        sample=_take_sample(values),
     )
+
+
+def _take_sample(values: Mapping[bytes, Any]) -> InfohashSample | None:
+    packed = values.get(b"samples")
+    if packed is None:
+        return None
+    interval, total = values.get(b"interval"), values.get(b"num")
+    if not isinstance(packed, bytes) or len(packed) % ID_BYTES:
+        _wrong("samples")
+    if not isinstance(interval, int) or not 0 <= interval <= MAX_SAMPLE_INTERVAL:
+        _wrong("interval")
+    if not isinstance(total, int) or not 0 <= total < 1 << 63:
+        _wrong("num")
+    size = min(len(packed), MAX_SAMPLES * ID_BYTES)
+    hashes = tuple(packed[at : at + ID_BYTES] for at in range(0, size, ID_BYTES))
+    return InfohashSample(interval, total, hashes)
 
 
 def _take_contacts(

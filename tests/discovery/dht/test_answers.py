@@ -25,6 +25,7 @@ from torrentfs.wire.krpc import (
     PutItem,
     Query,
     Response,
+    SampleInfohashes,
     parse_message,
 )
 
@@ -150,6 +151,31 @@ def test_the_largest_item_fits_into_a_packet() -> None:
         datagram = server.answers.answer(query, sender, 0.0)
         assert datagram is not None
         assert len(datagram) < 1452  # of IPv6 over Ethernet
+
+
+def test_an_indexer_gets_torrents_and_nodes_that_fit_into_a_packet() -> None:
+    server = Server()
+    for n in range(100):
+        server.answers.storage.add(n.to_bytes(20), FOUR, OWN, 0.0)
+    for sender in (FOUR, SIX):
+        query = Query(b"transact", THEIRS, SampleInfohashes(HASH, ("n4", "n6")))
+        datagram = server.answers.answer(query, sender, 1000.0)
+        assert datagram is not None
+        assert len(datagram) < 1400
+        reply = parse_message(datagram)
+        assert isinstance(reply, Response)
+        assert reply.sample is not None
+        assert reply.sample.total == 100
+        assert len(set(reply.sample.info_hashes)) == krpc.MAX_SAMPLES
+        assert reply.nodes is not None
+        assert reply.nodes6 is not None
+        assert len(reply.nodes) == len(reply.nodes6) == 8
+
+
+def test_who_keeps_nothing_says_so() -> None:
+    sample = Server().value(SampleInfohashes(HASH)).sample
+    assert sample is not None
+    assert (sample.total, sample.info_hashes) == (0, ())
 
 
 def test_unknown_calls() -> None:

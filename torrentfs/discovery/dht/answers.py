@@ -1,4 +1,4 @@
-"""What we answer to the questions of others (BEP 5, 32, 42, 44), and when we do not.
+"""What we answer to the questions of others (BEP 5, 32, 42, 44, 51), and when we do not.
 
 Nothing is done for somebody who asks too much (`throttle`), or whose address cannot be one. An
 answer fits into one packet: 8 nodes of each family asked for, and at most `MAX_VALUES` peers, a
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torrentfs.discovery.dht.addresses import is_ipv6, owner, scope
 from torrentfs.discovery.dht.items import Items, Refused, target_of
+from torrentfs.discovery.dht.sampling import Sampling
 from torrentfs.discovery.dht.storage import Storage
 from torrentfs.discovery.dht.throttle import Throttle
 from torrentfs.discovery.dht.tokens import Tokens
@@ -28,6 +29,7 @@ from torrentfs.wire.krpc import (
     PutItem,
     Query,
     Response,
+    SampleInfohashes,
     encode_message,
 )
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from torrentfs.discovery.dht.routing import RoutingTable
-    from torrentfs.wire.krpc import Address, Contact, Item, Want
+    from torrentfs.wire.krpc import Address, Contact, InfohashSample, Item, Want
 
 MAX_VALUES = {False: 50, True: 20}
 """Peers in an answer, over IPv4 and IPv6: 400 bytes each."""
@@ -57,6 +59,7 @@ class Answers:
         self.answered = 0
         self._tables = tables
         self._tokens = Tokens(rng, now)
+        self._sampling = Sampling(self.storage, rng, now)
 
     def answer(self, query: Query, sender: Address, now: float) -> bytes | None:
         """The datagram that answers a query; None when it gets none."""
@@ -90,6 +93,7 @@ class Answers:
         peers: tuple[Address, ...] = ()
         token: bytes | None = None
         item: Item | None = None
+        sample: InfohashSample | None = None
         match call:
             case Ping():
                 pass
@@ -116,6 +120,9 @@ class Answers:
                     self.items.put(call, own_id, now)
                 except Refused as refused:
                     return Failure(query.transaction, refused.code, str(refused), VERSION)
+            case SampleInfohashes(target, want):
+                nodes = self._closest(target, want, ipv6)
+                sample = self._sampling.sample(now)
             case OtherCall(_, bytes(target)):
                 nodes = self._closest(target, (), ipv6)
             case OtherCall():
@@ -130,6 +137,7 @@ class Answers:
             item=item,
             seen_as=sender,
             version=VERSION,
+            sample=sample,
         )
 
     def _closest(

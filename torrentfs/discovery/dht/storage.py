@@ -91,6 +91,13 @@ class Storage:
         ]
         return tuple(self._rng.sample(peers, min(most, len(peers))))
 
+    def info_hashes(self) -> list[bytes]:
+        """The torrents that have announced peers, in no order that tells anything."""
+        return list(self._torrents)
+
+    def __contains__(self, info_hash: bytes) -> bool:
+        return info_hash in self._torrents
+
     def expire(self, now: float) -> None:
         """Forget what is too old."""
         for info_hash, torrent in list(self._torrents.items()):
