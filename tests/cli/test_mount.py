@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from torrentfs.cli import mount as mount_command
 from torrentfs.daemon import background
 from torrentfs.daemon.background import Ended
 from torrentfs.daemon.sources import FileSource, MagnetSource, UrlSource
+from torrentfs.engine.config import SessionConfig
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -138,8 +138,8 @@ def test_verbose_tells_where_the_log_is(
 def test_defaults_are_those_of_the_engine(run: Run, home: Path, configs: list[MountConfig]) -> None:
     assert run("mount", MAGNET, str(home)).exit_code == 0
     session = configs[0].session
-    assert session.cache_dir == Path(mount_command.SessionConfig().cache_dir)
-    assert session == mount_command.SessionConfig(
+    assert session.cache_dir == Path(SessionConfig().cache_dir)
+    assert session == SessionConfig(
         cache_dir=session.cache_dir,
         dht=session.dht,
         utp=True,

@@ -44,6 +44,7 @@ class FakeSession:
     port = 6881
     trouble = ""
     client: Any = None
+    dht: Any = None
 
     def __init__(self, events: list[str], delay: float) -> None:
         self._events = events

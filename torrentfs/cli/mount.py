@@ -1,8 +1,4 @@
-"""`torrentfs mount`: options to a `MountConfig`, then the service in the background or here.
-
-The defaults shown are the engine's own (`SessionConfig`), except for what greets strangers by
-itself, which the command line switches on (`cli.peers`, `cli.dht`).
-"""
+"""`torrentfs mount`: options to a `MountConfig`, then the service in the background or here."""
 
 from __future__ import annotations
 
@@ -10,49 +6,26 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from torrentfs.cli.dht import dht_config, dht_options
+from torrentfs.cli.fetching import fetch_options, session_config
 from torrentfs.cli.options import (
-    DURATION,
     ENVVAR_PREFIX,
-    HOST_PORT,
     PATH,
-    RATE,
-    SIZE,
-    TRACKER,
     UMASK,
-    WEB_SEED,
     MountCommand,
     WholeNumber,
 )
 from torrentfs.cli.output import ProgressLine, complain
-from torrentfs.cli.peers import peer_options, peer_settings
-from torrentfs.cli.webrtc import rtc_config, rtc_options
 from torrentfs.daemon.config import MountConfig, absolute, default_log_file
 from torrentfs.daemon.outcome import DONE
-from torrentfs.daemon.quantities import format_duration, format_size
-from torrentfs.engine.config import SessionConfig, default_cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from torrentfs.daemon.report import Report
-    from torrentfs.scheduling.ip_filter import IpFilter
-
-_SESSION = SessionConfig()
-
-
-def _short(size: int) -> str:
-    """`10G`: a size as it is written on the command line."""
-    return format_size(size).replace(" ", "").replace("iB", "")
 
 
 def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(*names, is_flag=True, default=False, **settings)
-
-
-def _size(name: str, default: int, text: str) -> Callable[[Any], Any]:
-    return click.option(name, type=SIZE, default=_short(default), show_default=True, help=text)
 
 
 @click.command(
@@ -63,20 +36,6 @@ def _size(name: str, default: int, text: str) -> Callable[[Any], Any]:
 @click.argument("sources", metavar="SOURCE...", nargs=-1)
 @click.argument("mountpoint", metavar="MOUNTPOINT", type=PATH, required=False)
 @_flag("-f", "--foreground", help="Stay in the foreground, with a live status on a terminal.")
-@click.option(
-    "--metadata-timeout",
-    type=DURATION,
-    default="60s",
-    show_default=True,
-    help="Longest wait for a magnet's file list (exit code 3).",
-)
-@click.option(
-    "--read-timeout",
-    type=DURATION,
-    default=format_duration(_SESSION.read_timeout),
-    show_default=True,
-    help="Longest that a read waits without progress before it fails.",
-)
 @click.option(
     "-o",
     "mount_options",
@@ -104,71 +63,7 @@ def _size(name: str, default: int, text: str) -> Callable[[Any], Any]:
     show_default=True,
     help="Date of the files: when first mounted, or the torrent's own.",
 )
-@click.option(
-    "--cache-dir",
-    type=PATH,
-    default=default_cache_dir,
-    help="Where verified data is kept.  [default: ~/.cache/torrentfs]",
-)
-@_size("--cache-size", _SESSION.cache_size, "Most that the cache takes on disk.")
-@_size("--min-free-space", _SESSION.min_free, "What the cache leaves free on its disk.")
-@_size("--memory-limit", _SESSION.memory_limit, "Most memory for data.")
-@_size("--readahead", _SESSION.readahead, "Most that is fetched ahead of a reader.")
-@click.option(
-    "--peer",
-    metavar="HOST:PORT",
-    type=HOST_PORT,
-    multiple=True,
-    help="Ask this peer. May be repeated.",
-)
-@click.option(
-    "--tracker",
-    metavar="URL",
-    type=TRACKER,
-    multiple=True,
-    help="Ask this tracker too. May be repeated.",
-)
-@click.option(
-    "--web-seed",
-    metavar="URL",
-    type=WEB_SEED,
-    multiple=True,
-    help="Read from this web server too. May be repeated.",
-)
-@click.option(
-    "--port",
-    type=WholeNumber(0, 65535),
-    default=_SESSION.port,
-    help="TCP port for peers.  [default: any free one]",
-)
-@click.option(
-    "--bind-interface",
-    metavar="IF",
-    help="Use this network interface (or local address) only.",
-)
-@click.option(
-    "--ip-filter",
-    metavar="FILE",
-    type=PATH,
-    multiple=True,
-    help="Never talk to peers in these address ranges (eMule .dat, PeerGuardian .p2p, CIDR; "
-    "also gzip). May be repeated.",
-)
-@_flag("--no-port-mapping", help="Do not ask the gateway (PCP, NAT-PMP, UPnP) to let peers in.")
-@_flag("--no-tcp", help="Use no TCP peers.")
-@peer_options
-@rtc_options
-@dht_options
-@_flag("--private", help="Take magnets for private until their file list is known: no DHT.")
-@_flag("--no-web-seeds", help="Use no web seeds.")
-@_flag("--no-upload", help="Send nothing to other peers.")
-@_flag("--allow-local", help="Let URLs of torrents lead to any address of this network.")
-@click.option(
-    "--download-limit", metavar="RATE", type=RATE, help="Bytes a second, like 5M.  [default: none]"
-)
-@click.option(
-    "--upload-limit", metavar="RATE", type=RATE, help="Bytes a second, like 1M.  [default: none]"
-)
+@fetch_options
 @click.option(
     "--log-file",
     type=PATH,
@@ -206,38 +101,14 @@ def mount(**options: Any) -> int:
 
 def make_config(options: dict[str, Any]) -> MountConfig:
     """The options as click gives them, as one frozen and absolute value; ConfigError."""
-    from torrentfs.daemon.interfaces import binding_of
     from torrentfs.daemon.sources import parse_source
 
-    bind = options["bind_interface"]
-    session = SessionConfig(
-        cache_dir=absolute(options["cache_dir"]),
-        cache_size=options["cache_size"],
-        memory_limit=options["memory_limit"],
-        min_free=options["min_free_space"],
-        readahead=options["readahead"],
-        read_timeout=options["read_timeout"],
-        port=options["port"],
-        bind=binding_of(bind) if bind else None,
-        port_mapping=not options["no_port_mapping"],
-        tcp=not options["no_tcp"],
-        **peer_settings(options),
-        rtc=rtc_config(options),
-        dht=dht_config(options),
-        private=options["private"],
-        web_seeds=not options["no_web_seeds"],
-        upload=not options["no_upload"],
-        download_limit=options["download_limit"],
-        upload_limit=options["upload_limit"],
-        ip_filter=_read_filter(options["ip_filter"]),
-        allow_local=options["allow_local"],
-    )
     log_file = options["log_file"]
     same = "foreground metadata_timeout allow_other allow_root uid gid umask xattrs mtime"
     return MountConfig(
         sources=tuple(parse_source(text) for text in options["sources"]),
         mountpoint=absolute(options["mountpoint"]),
-        session=session,
+        session=session_config(options),
         peers=options["peer"],
         trackers=options["tracker"],
         web_seeds=options["web_seed"],
@@ -245,16 +116,6 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         verbosity=options["verbose"],
         **{name: options[name] for name in same.split()},
     )
-
-
-def _read_filter(paths: tuple[Path, ...]) -> IpFilter | None:
-    """The address ranges of these files; what of them was not understood is told."""
-    from torrentfs.daemon.filters import read_ip_filters
-
-    made = read_ip_filters(tuple(map(absolute, paths)))
-    if made is not None and made.unread:
-        complain(f"--ip-filter: {made.unread} lines not understood, first {made.first_bad}")
-    return made
 
 
 def _run_in_background(config: MountConfig) -> int:

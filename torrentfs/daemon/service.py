@@ -20,7 +20,6 @@ Engine and FUSE are reached through `Parts` only; `parts.py` makes the real ones
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import signal
 from dataclasses import dataclass
@@ -28,11 +27,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import trio
 
-from torrentfs.daemon.following import follow
+from torrentfs.daemon import opening
+from torrentfs.daemon.opening import Beside, find
 from torrentfs.daemon.outcome import Interrupted, cause_of
 from torrentfs.daemon.report import Mounted, MountStatus
-from torrentfs.daemon.sources import MagnetSource, PublisherSource, load, shorten
-from torrentfs.errors import ConfigError, MetadataTimeout
+from torrentfs.daemon.sources import shorten
+from torrentfs.errors import ConfigError
 from torrentfs.vfs.mountpoint import LET_GO, LET_GO_SECONDS
 
 if TYPE_CHECKING:
@@ -41,10 +41,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torrentfs.daemon.config import MountConfig
-    from torrentfs.daemon.following import Publications
+    from torrentfs.daemon.opening import Found
     from torrentfs.daemon.report import Report
-    from torrentfs.daemon.sources import Fetcher, Source
-    from torrentfs.metainfo.magnet import Magnet
+    from torrentfs.daemon.sources import Source
     from torrentfs.metainfo.torrent_file import Metainfo
 
 log = logging.getLogger(__name__)
@@ -66,33 +65,13 @@ class Torrent(Protocol):
     def hurry_reads(self, reason: str, seconds: float) -> None: ...
 
 
-class Session(Protocol):
+class Session(opening.Session, Protocol):
     """What the service needs of a session (engine.session)."""
 
     @property
     def port(self) -> int: ...
     @property
     def trouble(self) -> str: ...
-    @property
-    def client(self) -> Fetcher: ...
-    @property
-    def dht(self) -> Publications | None: ...
-    async def resolve(
-        self,
-        magnet: Magnet,
-        *,
-        timeout: float,
-        on_progress: Callable[[str], None] | None = None,
-    ) -> Metainfo: ...
-    async def add(
-        self,
-        metainfo: Metainfo,
-        *,
-        trackers: Sequence[str] = (),
-        web_seeds: Sequence[str] = (),
-        peers: Sequence[tuple[str, int]] = (),
-        select: Sequence[range] = (),
-    ) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,74 +173,31 @@ class _MountService:
 
     async def _add_sources(self, session: Session) -> None:
         """Add every source in the order given; metadata is looked for at the same time."""
-        sources = list(self._config.sources)
-        found: list[Metainfo | None] = [None] * len(sources)
+        config = self._config
+        beside = Beside(config.trackers, config.web_seeds, config.peers)
+        found: list[Found | None] = [None] * len(config.sources)
 
-        async def find(index: int, source: Source) -> None:
-            if isinstance(source, PublisherSource):
-                source = sources[index] = await self._follow(session, source)
-            found[index] = await self._find_metadata(session, source)
+        async def look(index: int, source: Source) -> None:
+            found[index] = await find(
+                session,
+                source,
+                beside,
+                timeout=config.metadata_timeout,
+                private=config.session.private,
+                on_progress=self._report.on_progress,
+            )
 
         async with trio.open_nursery() as nursery:
-            for index, source in enumerate(sources):
-                nursery.start_soon(find, index, source)
+            for index, source in enumerate(config.sources):
+                nursery.start_soon(look, index, source)
         keys: set[str] = set()
-        for source, metainfo in zip(sources, found, strict=True):
-            assert metainfo is not None
-            if metainfo.hashes.key in keys:
-                log.info("%s is given twice: shown once", shorten(metainfo.name))
+        for one in found:
+            assert one is not None
+            if one.metainfo.hashes.key in keys:
+                log.info("%s is given twice: shown once", shorten(one.metainfo.name))
                 continue
-            keys.add(metainfo.hashes.key)
-            self._torrents.append(await self._add(session, source, metainfo))
-
-    async def _add(self, session: Session, source: Source, metainfo: Metainfo) -> Any:
-        config = self._config
-        if not isinstance(source, MagnetSource):
-            return await session.add(
-                metainfo,
-                trackers=config.trackers,
-                web_seeds=config.web_seeds,
-                peers=config.peers,
-            )
-        magnet = self._extended(source.magnet)
-        return await session.add(
-            metainfo,
-            trackers=magnet.trackers,
-            web_seeds=magnet.web_seeds,
-            peers=magnet.peers,
-            select=magnet.select,
-        )
-
-    def _extended(self, magnet: Magnet) -> Magnet:
-        """The magnet with what the user knows beside it; the user's own peers come first."""
-        return dataclasses.replace(
-            magnet,
-            trackers=(*magnet.trackers, *self._config.trackers),
-            web_seeds=(*magnet.web_seeds, *self._config.web_seeds),
-            peers=(*self._config.peers, *magnet.peers),
-        )
-
-    async def _follow(self, session: Session, source: PublisherSource) -> MagnetSource:
-        self._report.on_progress(f"looking for the publisher of {shorten(source.text)}")
-        config = self._config
-        timeout, private = config.metadata_timeout, config.session.private
-        return await follow(session.dht, source, timeout=timeout, private=private)
-
-    async def _find_metadata(self, session: Session, source: Source) -> Metainfo:
-        timeout = self._config.metadata_timeout
-        assert not isinstance(source, PublisherSource)
-        if not isinstance(source, MagnetSource):
-            return await load(source, session.client, timeout=timeout)
-        name = shorten(source.magnet.name or source.magnet.hashes.key)
-        self._report.on_progress(f"looking for the metadata of {name}")
-        try:
-            return await session.resolve(
-                self._extended(source.magnet),
-                timeout=timeout,
-                on_progress=lambda text: self._report.on_progress(f"{name}: {text}"),
-            )
-        except trio.TooSlowError:
-            raise MetadataTimeout(f"{name}: no metadata in {timeout:g} s") from None
+            keys.add(one.metainfo.hashes.key)
+            self._torrents.append(await one.add(session))
 
     async def _serve(self, session: Session) -> None:
         async with trio.open_nursery() as nursery:
