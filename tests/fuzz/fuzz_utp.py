@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 
 from torrentfs.errors import RemoteProtocolError
 from torrentfs.wire.utp import DATA, FIN, RESET, STATE, SYN, parse_packet, write_header
-from torrentfs.wire.utp_connection import MAX_AHEAD, RECEIVE_CAPACITY, SEND_CAPACITY, UtpConnection
+from torrentfs.wire.utp_arrivals import MAX_AHEAD, RECEIVE_CAPACITY
+from torrentfs.wire.utp_connection import SEND_CAPACITY, UtpConnection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MODULES = [
     "torrentfs.wire.utp",
+    "torrentfs.wire.utp_arrivals",
     "torrentfs.wire.utp_connection",
     "torrentfs.wire.utp_ledbat",
+    "torrentfs.wire.utp_mtu",
+    "torrentfs.wire.utp_round_trip",
 ]
 
 _ID, _OURS, _THEIRS = 10, 100, 200
@@ -78,14 +82,18 @@ def one_input(data: bytes) -> None:
         except RemoteProtocolError:
             continue
         connection.receive(packet, now)
+        probe = connection.probe(now)
+        if probe is not None and later & 2:
+            connection.on_probe_refused(now)
+            probe = None
         sent = connection.datagrams(now)
-        for out in sent:
+        for out in [probe, *sent] if probe is not None else sent:
             parse_packet(memoryview(out))
         flight = connection._flight.values()
         assert connection._lost == sum(sent.lost for sent in flight)
         assert connection._in_flight == sum(len(s.datagram) for s in flight if not s.lost)
-        assert len(connection._ahead) <= MAX_AHEAD
-        assert connection.readable + connection._ahead_bytes <= RECEIVE_CAPACITY
+        assert len(connection.arrivals._ahead) <= MAX_AHEAD
+        assert connection.readable + connection.arrivals._ahead_bytes <= RECEIVE_CAPACITY
         assert 0 <= connection.room <= SEND_CAPACITY
         if later & 1:
             connection.read_into(memoryview(bytearray(100)))

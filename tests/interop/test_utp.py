@@ -38,7 +38,7 @@ def test_libtorrent_dials_and_reads_from_us(tmp_path: Path, encryption: str) -> 
     file = write_file(tmp_path / "payload" / "film.mkv", 2, 24 * MIB + 7)
     made = make_torrent(file, tmp_path / "t.torrent", piece_length=256 * KIB)
     port = free_port()
-    options = ("--no-tcp", "--port", str(port), "--encryption", encryption)
+    options = ("--no-tcp", "--port", str(port), "--encryption", encryption, "-vv")
     policy = {**NO_TCP, "out_enc_policy": 1}  # pe_enabled: encrypted first, then plain
     with seed(made.torrent, file, tmp_path, utp=True, settings=NO_TCP) as seeder:
         with mounted(made.torrent, tmp_path, "--peer", seeder.address, *options) as mount:
@@ -49,6 +49,8 @@ def test_libtorrent_dials_and_reads_from_us(tmp_path: Path, encryption: str) -> 
                 made.torrent, tmp_path / "got", tmp_path, peers=here, utp=True, settings=policy
             ) as peer:
                 peer.wait_done(30)
+            # probes of the path's size arrive there like any packet
+            wait_until(lambda: "<PathMtu 1472" in mount.log())
         assert_same(tmp_path / "got" / file.name, file)
 
 

@@ -62,9 +62,9 @@ def test_it_yields_to_a_queue() -> None:
     longest = 0.0
     arrivals = line.arrivals
 
-    def noting(size: int, now: float, rng: Random) -> list[float]:
+    def noting(size: int, now: float, rng: Random, *, whole: bool = False) -> list[float]:
         nonlocal longest
-        times = arrivals(size, now, rng)
+        times = arrivals(size, now, rng, whole=whole)
         if now > 1005:  # slow start is over
             longest = max(longest, line.free_at - now)
         return times
@@ -76,15 +76,84 @@ def test_it_yields_to_a_queue() -> None:
     assert rate(wire) > 0.9 * 1.25 * MB
 
 
+def size_found(wire: Wire) -> int:
+    """What the first end takes for the path's size."""
+    connection = wire.ends[0].connection
+    assert connection is not None
+    return connection.mtu.size
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("limit", [1232, 1260, 1300, 1392, 1464])
+@pytest.mark.parametrize("refused", [False, True], ids=["black hole", "interface"])
+def test_the_size_of_a_path_is_found(ipv6: bool, limit: int, refused: bool) -> None:
+    """Whatever drops large packets, in silence or the kernel: no byte is lost, nor much time."""
+    line = Line(rate=12.5 * MB, limit=limit, interface=limit if refused else 0)
+    wire = Wire(End(bytes(3 * MB)), End(), line, Line(), ipv6=ipv6)
+    took = wire.run()
+    assert len(wire.ends[1].received) == 3 * MB
+    most = min(limit, 1452 if ipv6 else 1472)
+    assert most - 16 < size_found(wire) <= most
+    assert line.lost == (0 if refused else sum(size > limit for size in line.probes))
+    assert len(line.probes) <= (7 if refused else 12)
+    plain = transfer(3 * MB, Line(rate=12.5 * MB))
+    assert plain.ends[1].ended_at is not None
+    assert took < 1.5 * (plain.ends[1].ended_at - 1000) + 0.2
+
+
+def test_an_empty_path_of_ethernet_takes_one_probe() -> None:
+    wire = transfer(MB, Line())
+    assert wire.lines[0].probes == [1472]
+    assert size_found(wire) == 1472
+
+
+def test_loss_by_chance_does_not_make_packets_small() -> None:
+    wire = transfer(2 * MB, Line(loss=0.05), seed=5)
+    assert size_found(wire) > 1400
+
+
 def test_a_path_for_small_packets_only_for_a_while() -> None:
-    """While large packets vanish, it makes its packets small; it goes on with them."""
-    line = Line(limit=1300)
-    wire = Wire(End(bytes(100_000)), End(), line, Line())
+    """While larger packets than any IPv4 path must carry vanish, it makes its packets small; when
+    the path is wider again, it goes back."""
+    line = Line(limit=600)
+    wire = Wire(End(bytes(3 * MB)), End(), line, Line())
     with pytest.raises(AssertionError, match="not done"):
-        wire.run(seconds=3)
+        wire.run(seconds=4)
     line.limit = 0
     wire.run()
-    assert len(wire.ends[1].received) == 100_000
+    assert len(wire.ends[1].received) == 3 * MB
+    assert size_found(wire) == 1472
+
+
+def test_a_path_that_becomes_narrow() -> None:
+    """Packets in flight keep their size, so the path must cut them (IPv4); later ones fit."""
+    line = Line(rate=1.25 * MB)
+    wire = Wire(End(bytes(9 * MB)), End(), line, Line())
+    with pytest.raises(AssertionError, match="not done"):
+        wire.run(seconds=2)
+    assert size_found(wire) == 1472
+    line.loss = 1.0
+    with pytest.raises(AssertionError, match="not done"):
+        wire.run(seconds=3)
+    line.loss, line.cut, line.limit = 0.0, True, 1300
+    wire.run()
+    assert len(wire.ends[1].received) == 9 * MB
+    assert 1284 < size_found(wire) <= 1300
+
+
+def test_a_narrow_path_is_tried_again_after_ten_minutes() -> None:
+    line = Line(rate=100_000.0, limit=1300)
+    wire = Wire(End(bytes(90 * MB)), End(), line, Line())
+    with pytest.raises(AssertionError, match="not done"):
+        wire.run(seconds=60)
+    before = len(line.probes)
+    with pytest.raises(AssertionError, match="not done"):
+        wire.run(seconds=500)
+    assert len(line.probes) == before
+    line.limit = 0
+    wire.run(seconds=2000)
+    assert line.probes[before:] == [1472]
+    assert size_found(wire) == 1472
 
 
 def test_a_peer_that_vanishes_is_noticed() -> None:

@@ -7,7 +7,7 @@ and delays some of them, as a random source of a given seed says.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
@@ -27,20 +27,28 @@ class Line:
     queue: float = 0.2
     """Seconds that a datagram waits at most; one that would wait longer is lost."""
     limit: int = 0
-    """Longest datagram that gets through, if not 0."""
+    """Longest datagram that gets through, if not 0; with `cut` only probes are held to it."""
+    cut: bool = False
+    interface: int = 0
+    """Longest that the sender's kernel takes as a probe, if not 0."""
     free_at: float = 0.0
     carried: int = 0
     lost: int = 0
+    largest: int = 0
+    """Longest that was sent."""
+    probes: list[int] = field(default_factory=list)
+    """Their sizes, those that the kernel refused too."""
 
-    def arrivals(self, size: int, now: float, rng: Random) -> list[float]:
-        """When a datagram sent now arrives: never, once or twice."""
+    def arrivals(self, size: int, now: float, rng: Random, *, whole: bool = False) -> list[float]:
+        """When a datagram sent now arrives: never, once or twice. `whole` may not be cut."""
         start = max(now, self.free_at)
         if self.rate:
             if start - now > self.queue:
                 self.lost += 1
                 return []
             self.free_at = start = start + size / self.rate
-        if rng.random() < self.loss or (self.limit and size > self.limit):
+        narrow = self.limit and size > self.limit and (whole or not self.cut)
+        if rng.random() < self.loss or narrow:
             self.lost += 1
             return []
         self.carried += 1
@@ -82,7 +90,17 @@ class End:
 class Wire:
     """The two ends and the lines between; `run` until nothing is left to do."""
 
-    def __init__(self, one: End, other: End, there: Line, back: Line, seed: int = 0) -> None:
+    def __init__(
+        self,
+        one: End,
+        other: End,
+        there: Line,
+        back: Line,
+        seed: int = 0,
+        *,
+        ipv6: bool = False,
+    ) -> None:
+        self.ipv6 = ipv6
         self.ends = (one, other)
         self.lines = (there, back)
         self.now = 1000.0
@@ -90,7 +108,8 @@ class Wire:
         self._events: list[tuple[float, int, int, bytes]] = []
         self._order = count()
         first = self.rng.randrange(1 << 16)
-        one.connection = UtpConnection.dial(first, self.rng.randrange(1 << 16), self.now)
+        seq = self.rng.randrange(1 << 16)
+        one.connection = UtpConnection.dial(first, seq, self.now, ipv6=ipv6)
 
     def run(self, seconds: float = 600.0) -> float:
         """Until both ends have ended or broken; the virtual seconds it took."""
@@ -132,14 +151,26 @@ class Wire:
         if end.connection is None:
             assert packet.kind == SYN
             seq = self.rng.randrange(1 << 16)
-            end.connection = UtpConnection.answer(packet, seq, self.now)
+            end.connection = UtpConnection.answer(packet, seq, self.now, ipv6=self.ipv6)
         else:
             end.connection.receive(packet, self.now)
 
     def _flush(self, number: int) -> None:
         end = self.ends[number]
-        assert end.connection is not None
+        connection = end.connection
+        assert connection is not None
         end.pump(self.now)
-        for datagram in end.connection.datagrams(self.now):
-            for when in self.lines[number].arrivals(len(datagram), self.now, self.rng):
+        line = self.lines[number]
+        datagrams = []
+        probe = connection.probe(self.now)
+        if probe is not None:
+            line.probes.append(len(probe))
+            if line.interface and len(probe) > line.interface:
+                connection.on_probe_refused(self.now)
+            else:
+                datagrams.append(probe)
+        for datagram in datagrams + connection.datagrams(self.now):
+            line.largest = max(line.largest, len(datagram))
+            whole = datagram is probe
+            for when in line.arrivals(len(datagram), self.now, self.rng, whole=whole):
                 heapq.heappush(self._events, (when, next(self._order), 1 - number, datagram))

@@ -8,7 +8,8 @@ A box is a router with netfilter's masquerading, which lets nothing in, and a re
 (PCP, NAT-PMP, UPnP). Its outer address is one that no real network sees: miniupnpd would not open
 ports of a documentation or private one. Needs root.
 
-Another: one host with two ways to the same servers, to see by which of them packets leave.
+Another: one host with two ways to the same servers, to see by which of them packets leave. A third:
+two hosts with a router between, whose second link is narrow.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import ctypes
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +180,57 @@ def two_ways() -> Iterator[TwoWays]:
             _address(host, f"{device}0", f"10.{number}.0.2/24")
         _run("ip", "-n", host, "route", "add", "default", "via", "10.98.0.1")
         yield TwoWays(Home(host, VPN, ""), servers)
+
+
+_SILENT = """
+table inet filter {
+  chain output {
+    type filter hook output priority 0;
+    icmp type destination-unreachable drop
+    icmpv6 type packet-too-big drop
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class NarrowPath:
+    """Two hosts; what the second link cannot carry is dropped in silence or cut, never told of."""
+
+    wide: str
+    """The namespace of the host whose own link is Ethernet's."""
+    narrow: str
+    """That of the host whose own link is the narrow one."""
+    addresses: Mapping[str, tuple[str, str]]
+    """Of the two, by `ipv4` and `ipv6`."""
+
+
+@contextmanager
+def narrow_path(mtu: int) -> Iterator[NarrowPath]:
+    """A path with a link of `mtu` bytes in the middle, whose router sends no ICMP about it."""
+    mark = f"tfs{os.getpid()}"
+    with ExitStack() as stack:
+        wide, narrow = (stack.enter_context(_namespace(mark + end)) for end in ("wide", "narrow"))
+        router = stack.enter_context(_namespace(f"{mark}router"))
+        for number, host in enumerate((wide, narrow), 1):
+            peer = ("type", "veth", "peer", "name", f"port{number}", "netns", router)
+            _run("ip", "-n", host, "link", "add", "eth0", *peer)
+            if host == narrow:
+                _run("ip", "-n", host, "link", "set", "eth0", "mtu", str(mtu))
+                _run("ip", "-n", router, "link", "set", f"port{number}", "mtu", str(mtu))
+            for net, prefix in ((f"10.80.{number}.", "24"), (f"fd80:{number}::", "64")):
+                last = () if "." in net else ("nodad",)
+                for namespace, device, end in ((router, f"port{number}", 1), (host, "eth0", 2)):
+                    place = (f"{net}{end}/{prefix}", "dev", device, *last)
+                    _run("ip", "-n", namespace, "addr", "add", *place)
+                    _run("ip", "-n", namespace, "link", "set", device, "up")
+                family = "-4" if "." in net else "-6"
+                _run("ip", family, "-n", host, "route", "add", "default", "via", f"{net}1")
+        for option in ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"):
+            _run("ip", "netns", "exec", router, "sysctl", "-qw", option)
+        _run("ip", "netns", "exec", router, "nft", "-f", "-", text=_SILENT)
+        addresses = {"ipv4": ("10.80.1.2", "10.80.2.2"), "ipv6": ("fd80:1::2", "fd80:2::2")}
+        yield NarrowPath(wide, narrow, addresses)
 
 
 @contextmanager

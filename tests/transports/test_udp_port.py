@@ -164,3 +164,21 @@ async def test_ports_and_addresses_that_cannot_be_had() -> None:
     for nonsense in ("eth7", "192.0.2.77"):
         with pytest.raises(ConfigError, match="cannot receive"):
             UdpPort(bind=nonsense)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_one_that_may_not_be_cut_goes_as_it_is_or_not_at_all(host: str) -> None:
+    async with two(host) as (one, other):
+        inbox = Inbox()
+        other.register("utp", inbox.handler, inbox.after)
+        link = next(iter(one._links.values())).socket
+        level, option = (socket.IPPROTO_IPV6, 23) if ":" in host else (socket.IPPROTO_IP, 10)
+        before = link.getsockopt(level, option)
+        assert one.send_whole(UTP + bytes(5000), (host, other.port))
+        assert await inbox.wait(1) == [UTP + bytes(5000)]
+        # loopback carries 65536 with headers; what is longer than any datagram is refused
+        assert not one.send_whole(UTP + bytes(65_600), (host, other.port))
+        assert link.getsockopt(level, option) == before
+        assert one.send_whole(UTP, (host, 0))  # fails in another way: a datagram lost
+        one.close()
+        assert one.send_whole(UTP, (host, other.port))

@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, check_one_way_stream, wait_all_tasks_blocked
 
+from tests.swarm.network import inside, narrow_path
 from tests.transports.test_base import AsTrioStream, receive_exactly
 from torrentfs.errors import TransportError
 from torrentfs.transports.base import Address, PeerStream
@@ -56,6 +57,8 @@ class FakePort:
         self.net = net
         self.address = address
         self.congested = False
+        self.interface = 1472
+        self.whole: list[int] = []
         net.ports[address] = self
 
     def register(
@@ -76,6 +79,10 @@ class FakePort:
             self.net.moving.append((self.address, address, datagram))
         self.net.moved.set()
         return True
+
+    def send_whole(self, datagram: bytes, address: Address) -> bool:
+        self.whole.append(len(datagram))
+        return len(datagram) <= self.interface and self.send_run([datagram], address)
 
     def is_congested(self, address: Address) -> bool:
         return self.congested
@@ -253,6 +260,25 @@ async def test_a_congested_port_is_waited_for(autojump_clock: MockClock) -> None
         assert await receive_exactly(other, 5) == b"later"
 
 
+@pytest.mark.parametrize("interface", [1472, 1400, 1252])
+async def test_packets_become_as_large_as_the_path_carries(
+    autojump_clock: MockClock, interface: int
+) -> None:
+    """What the kernel refuses is no packet lost: it goes out again, small."""
+    async with house() as made:
+        one, other = await made.pair()
+        port = made.net.ports[HERE]
+        port.interface = interface
+        data = bytes(range(256)) * 1600
+        async with trio.open_nursery() as both:
+            both.start_soon(one.send_all, data)
+            assert await receive_exactly(other, len(data)) == data
+        assert port.whole[0] == 1472
+        assert interface - 16 < max(len(datagram) for _, _, datagram in made.net.seen) <= interface
+        assert one.connection.mtu.size > interface - 16
+        assert one.connection.resends == 0
+
+
 def last_to(net: Net, target: Address) -> int:
     return next(
         parse_packet(memoryview(data)).kind for _, to, data in reversed(net.seen) if to == target
@@ -295,6 +321,44 @@ async def test_too_many(autojump_clock: MockClock) -> None:
         with pytest.raises(TransportError, match="too many"):
             await made.here.connect(THERE)
         made.here._streams = {}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+@pytest.mark.parametrize("link", [1500, 1400, 1280])
+async def test_the_size_of_a_real_path(link: int, family: str) -> None:
+    """One side is refused by its own interface, the other's packets vanish in the middle."""
+    part = bytes(range(256)) * 512
+    fits = link - (28 if family == "ipv4" else 48)
+
+    async def echo(stream: PeerStream) -> None:
+        streams.append(stream)
+        while True:
+            await stream.send_all(await receive_exactly(stream, len(part)))
+
+    with narrow_path(link) as path:
+        ports = []
+        for namespace, address in zip(
+            (path.wide, path.narrow), path.addresses[family], strict=True
+        ):
+            with inside(namespace):
+                ports.append(UdpPort(bind=address))
+        here, there = map(Utp, ports)
+        streams: list[PeerStream] = []
+        async with trio.open_nursery() as nursery:
+            for port in ports:
+                await nursery.start(port.serve)
+            await nursery.start(here.run)
+            await nursery.start(there.run, echo)
+            with trio.fail_after(60):
+                stream = await here.connect((path.addresses[family][1], ports[1].port))
+                for _ in range(40):  # each search takes some round trips
+                    await stream.send_all(part)
+                    assert await receive_exactly(stream, len(part)) == part
+                for side in (stream, *streams):
+                    assert isinstance(side, UtpStream)
+                    assert fits - 16 < side.connection.mtu.size <= fits
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.real

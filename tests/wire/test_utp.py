@@ -10,9 +10,11 @@ from torrentfs.errors import RemoteProtocolError
 from torrentfs.wire.utp import (
     DATA,
     HEADER_BYTES,
+    PADDING,
     STATE,
     SYN,
     Packet,
+    padding,
     parse_packet,
     selected,
     selective_mask,
@@ -45,6 +47,16 @@ def test_extensions_that_nobody_knows_are_skipped() -> None:
     chained = plain[:1] + b"\x02" + plain[2:] + b"\x01\x08" + bytes(8) + b"\x00\x04\x01\0\0\x80"
     packet = parse_packet(memoryview(chained + b"rest"))
     assert (packet.selective, bytes(packet.payload)) == (b"\x01\0\0\x80", b"rest")
+
+
+@given(st.integers(2, 3000))
+def test_padding_of_any_size_is_skipped(size: int) -> None:
+    head = bytearray(write_header(DATA, 1, 2, 3, 4, 5, 6))
+    head[1] = PADDING
+    datagram = bytes(head) + padding(size) + b"rest"
+    assert len(datagram) == HEADER_BYTES + size + 4
+    packet = parse_packet(memoryview(datagram))
+    assert (packet.kind, packet.selective, bytes(packet.payload)) == (DATA, b"", b"rest")
 
 
 @pytest.mark.parametrize(

@@ -17,18 +17,16 @@ from torrentfs.wire.utp import (
     SYN,
     Packet,
     parse_packet,
+    refusal,
     write_header,
 )
+from torrentfs.wire.utp_arrivals import MAX_AHEAD, RECEIVE_CAPACITY
 from torrentfs.wire.utp_connection import (
     KEEP_ALIVE,
-    MAX_AHEAD,
-    PACKET,
-    RECEIVE_CAPACITY,
     SEND_CAPACITY,
-    SMALL_PACKET,
     UtpConnection,
-    refusal,
 )
+from torrentfs.wire.utp_mtu import LARGEST_IPV4, LARGEST_IPV6, LEAST, TRIES, USUAL
 
 T = 1000.0
 
@@ -120,9 +118,9 @@ def test_an_answer_that_was_lost_is_given_again_and_says_where_data_begins() -> 
 
 def test_one_acknowledgement_for_many_packets() -> None:
     one, other = opened()
-    one.queue(bytes(10 * 1380))
+    one.queue(bytes(10 * (USUAL - HEADER_BYTES)))
     packets = one.datagrams(T)
-    assert [len(packet) for packet in packets] == [PACKET] * 10
+    assert [len(packet) for packet in packets] == [USUAL] * 10
     give(other, packets)
     assert other.wants_to_send
     (state,) = map(parsed, other.datagrams(T))
@@ -133,7 +131,7 @@ def test_one_acknowledgement_for_many_packets() -> None:
 
 def test_three_later_packets_make_one_lost_and_it_is_sent_again_at_once() -> None:
     one, other = opened()
-    one.queue(bytes(6 * 1380))
+    one.queue(bytes(6 * (USUAL - HEADER_BYTES)))
     packets = one.datagrams(T)
     give(other, packets[:1] + packets[2:4])
     give(one, other.datagrams(T + 0.01), T + 0.01)
@@ -144,7 +142,7 @@ def test_three_later_packets_make_one_lost_and_it_is_sent_again_at_once() -> Non
     assert parsed(again).seq == parsed(packets[1]).seq
     assert again[HEADER_BYTES:] == packets[1][HEADER_BYTES:]
     give(other, [again], T + 0.03)
-    assert len(read(other)) == 6 * 1380
+    assert len(read(other)) == 6 * (USUAL - HEADER_BYTES)
     assert one.resends == 1
 
 
@@ -158,7 +156,7 @@ def test_silence_makes_everything_lost_and_packets_small_the_second_time() -> No
         assert len(one.datagrams(now)) == 1  # the window is one packet
     assert len(sent) == 10
     one.queue(bytes(5000))
-    assert one._packet == SMALL_PACKET
+    assert one.mtu.size == one._packet == LEAST
     while one.error is None:
         now = one.next_timeout()
         one.on_timeout(now)
@@ -187,7 +185,7 @@ def test_a_window_that_is_closed_is_asked_about_and_opens() -> None:
     while one.room and sent < 2 * RECEIVE_CAPACITY:
         sent += one.queue(bytes(SEND_CAPACITY))
         settle(one, other)
-    assert RECEIVE_CAPACITY - PACKET < other.readable <= RECEIVE_CAPACITY
+    assert RECEIVE_CAPACITY - USUAL < other.readable <= RECEIVE_CAPACITY
     now = T
     for _ in range(20):  # far longer than a dead peer is given
         now = one.next_timeout()
@@ -261,17 +259,19 @@ def test_a_keep_alive_after_half_a_minute() -> None:
 
 def test_packets_ahead_are_bounded_by_number_and_size() -> None:
     one, other = opened()
-    seq = other._ack
+    seq = other.arrivals.ack
     for ahead in range(2, 3 * MAX_AHEAD):
-        head = write_header(DATA, other.receive_id, 0, 0, 1 << 20, seq + ahead, one._ack)
+        head = write_header(DATA, other.receive_id, 0, 0, 1 << 20, seq + ahead, one.arrivals.ack)
         other.receive(parsed(head + b"x"), T)
-    assert len(other._ahead) == MAX_AHEAD - 1
+    assert len(other.arrivals._ahead) == MAX_AHEAD - 1
     other.datagrams(T)
     one, other = opened()
     for ahead in range(2, 2000):
-        head = write_header(DATA, other.receive_id, 0, 0, 1 << 20, other._ack + ahead, one._ack)
+        head = write_header(
+            DATA, other.receive_id, 0, 0, 1 << 20, other.arrivals.ack + ahead, one.arrivals.ack
+        )
         other.receive(parsed(head + bytes(1400)), T)
-    assert other._ahead_bytes <= RECEIVE_CAPACITY
+    assert other.arrivals._ahead_bytes <= RECEIVE_CAPACITY
 
 
 packets = st.builds(
@@ -300,12 +300,14 @@ def test_any_packets_at_any_time_keep_the_books_right(
         if one.next_timeout() <= now:
             one.on_timeout(now)
         one.receive(parsed(head + payload), now)
+        if one.probe(now) is not None and len(payload) == 7:
+            one.on_probe_refused(now)
         one.datagrams(now)
         flight = list(one._flight.items())
         assert [seq for seq, _ in flight] == sorted(seq for seq, _ in flight)
         assert one._lost == sum(sent.lost for _, sent in flight)
         assert one._in_flight == sum(len(sent.datagram) for _, sent in flight if not sent.lost)
-        assert one._ahead_bytes == sum(map(len, one._ahead.values()))
+        assert one.arrivals._ahead_bytes == sum(map(len, one.arrivals._ahead.values()))
         assert 0 <= one.room <= SEND_CAPACITY
         assert repr(one)
 
@@ -330,3 +332,106 @@ def test_doubled_packets_are_taken_once(count: int) -> None:
     for packet in one.datagrams(T):
         give(other, [packet] * (count + 1))
     assert read(other) == (bytes(range(100)) * 100)[:10_000]
+
+
+def probing(*, ipv6: bool = False) -> tuple[UtpConnection, UtpConnection, bytes]:
+    """Two connected ends, and a probe of the first of Ethernet's size."""
+    one = UtpConnection.dial(7, 100, T, ipv6=ipv6)
+    other = UtpConnection.answer(parsed(one.datagrams(T)[0]), 200, T, ipv6=ipv6)
+    give(one, other.datagrams(T))
+    one.queue(bytes(range(256)) * 80)
+    probe = one.probe(T)
+    assert probe is not None
+    assert one.probe(T) is None  # one at a time
+    return one, other, probe
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["ipv4", "ipv6"])
+def test_a_probe_that_arrives_makes_packets_large(ipv6: bool) -> None:
+    one, other, probe = probing(ipv6=ipv6)
+    largest = LARGEST_IPV6 if ipv6 else LARGEST_IPV4
+    assert len(probe) == largest
+    assert len(parsed(probe).payload) == USUAL - HEADER_BYTES  # real data, filled up
+    give(other, [probe, *one.datagrams(T)])
+    window = one._congestion.window
+    give(one, other.datagrams(T + 0.1), T + 0.1)
+    assert one.mtu.size == largest
+    assert one._congestion.window > window
+    assert {len(packet) for packet in one.datagrams(T + 0.1)[:-1]} == {largest}
+    assert one.probe(T + 0.1) is None  # there is nothing more to find
+    assert bytes(range(256)).startswith(read(other)[:256])
+
+
+def test_a_lost_probe_is_no_congestion_and_its_data_fits_the_second_time() -> None:
+    one, other, probe = probing()
+    for round_ in range(1, TRIES + 1):
+        window, now = one._congestion.window, T + round_
+        later = one.datagrams(now - 0.5)  # the probe is lost
+        assert len(later) >= 4
+        give(other, later, now - 0.5)
+        give(one, other.datagrams(now - 0.4), now - 0.4)
+        assert one._congestion.window >= window
+        assert one.mtu.size == USUAL
+        assert one.probe(now - 0.4) is None  # first what was lost
+        again, *more = one.datagrams(now - 0.4)
+        assert parsed(again).seq == parsed(probe).seq
+        assert bytes(parsed(again).payload) == bytes(parsed(probe).payload)
+        assert len(again) == USUAL
+        give(other, [again, *more], now - 0.4)
+        give(one, other.datagrams(now - 0.3), now - 0.3)
+        one.queue(bytes(20_000))
+        following = one.probe(now - 0.3)
+        assert following is not None
+        assert (len(following) < LARGEST_IPV4) == (round_ == TRIES)
+        probe = following
+
+
+def test_an_ordinary_loss_beside_a_probe_is_congestion() -> None:
+    one, other, _ = probing()
+    window = one._congestion.window
+    packets = one.datagrams(T)  # the probe and the first of these are lost
+    give(other, packets[1:])
+    give(one, other.datagrams(T + 0.1), T + 0.1)
+    assert one._congestion.window < window
+
+
+def test_a_probe_alone_in_flight_that_is_lost_costs_no_window() -> None:
+    one, _, _ = probing()
+    window = one._congestion.window
+    one._queue.clear()  # what was to follow it
+    assert not one.datagrams(T)
+    now = one.next_timeout()
+    one.on_timeout(now)
+    assert one._congestion.window == window
+    assert [len(packet) for packet in one.datagrams(now)] == [USUAL]
+
+
+def test_a_probe_that_the_kernel_refuses_goes_out_small_at_once() -> None:
+    one, other, probe = probing()
+    one.on_probe_refused(T)
+    first, *more = one.datagrams(T)
+    assert len(first) == USUAL
+    assert parsed(first).seq == parsed(probe).seq
+    give(other, [first, *more])
+    give(one, other.datagrams(T + 0.1), T + 0.1)
+    assert one.resends == 0
+    assert one.round_trip.mean == pytest.approx(0.1 / 8)  # of a first sample of 0: the handshake
+    one.queue(bytes(20_000))
+    smaller = one.probe(T + 0.1)  # no second try of what cannot be
+    assert smaller is not None
+    assert USUAL < len(smaller) < LARGEST_IPV4
+    one.on_probe_refused(T)
+    one.on_probe_refused(T)  # there is none
+    assert one._lost == 1
+
+
+def test_no_probe_without_packets_to_follow_it() -> None:
+    one, _ = opened()
+    assert one.probe(T) is None
+    one.queue(bytes(4 * USUAL))
+    assert one.probe(T) is None
+    one.queue(bytes(USUAL))
+    assert one.probe(T) is not None
+    fresh = UtpConnection.dial(1, 1, T)
+    fresh.queue(bytes(20_000))
+    assert fresh.probe(T) is None

@@ -14,7 +14,9 @@ is room, `is_congested` says so, and `writable` is called then; what is sent mea
 As on any line, a datagram can be lost: that is why errors of the network are no exceptions here.
 
 Datagrams over IPv4 may be fragmented (no DF bit): a path narrower than uTP's packets then slows a
-connection down and does not kill it. Over IPv6 the kernel does that.
+connection down and does not kill it. Over IPv6 the kernel does that. `send_whole` is for probes of
+what a path carries: they are sent with DF whatever the kernel has heard of the path by ICMP, which
+may be forged.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ log = logging.getLogger(__name__)
 Kind = Literal["utp", "dht"]
 
 _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104  # linux/udp.h; not in the socket module
-_IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER = 10, 23  # linux/in.h, linux/in6.h
+_PMTUDISC_DONT, _PMTUDISC_PROBE = 0, 3
+_TOO_LARGE = (errno.EINVAL, errno.EMSGSIZE)
+"""What a run of segments larger than the path fails with: single datagrams may be cut."""
 _MAX_SEGMENTS = 32
 """Datagrams in one system call; the kernel takes 64 (and 64 KiB)."""
 _BATCH = 64
@@ -205,6 +210,30 @@ class UdpPort:
             link.congested.set()
         return True
 
+    def send_whole(self, datagram: bytes, address: Address) -> bool:
+        """Send one that nobody may cut; False if it is too large for our own interface."""
+        link = self._link(address)
+        if link is None or link.waiting or self._closed:
+            self.dropped += 1
+            return True
+        one, option = link.socket, (socket.IPPROTO_IP, _IP_MTU_DISCOVER)
+        if one.family == socket.AF_INET6:
+            option = (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER)
+        try:
+            usual = one.getsockopt(*option)
+            one.setsockopt(*option, _PMTUDISC_PROBE)
+        except OSError:  # a kernel that cannot: then nothing is tried
+            return False
+        try:
+            one.sendto(datagram, address)
+            self.sent += 1
+        except OSError as error:
+            self.dropped += 1
+            return error.errno != errno.EMSGSIZE
+        finally:
+            one.setsockopt(*option, usual)
+        return True
+
     def is_congested(self, address: Address) -> bool:
         """Whether what is sent to this address now would be dropped, for want of room."""
         link = self._link(address)
@@ -216,9 +245,10 @@ class UdpPort:
 
     def _send(self, link: _Link, datagrams: Sequence[bytes], address: Address) -> int:
         """Send as many as there is room for; how many are done with, lost ones included."""
-        done = 0
+        done = single = 0  # up to `single` one by one
         while done < len(datagrams):
-            run = datagrams[done : done + (_MAX_SEGMENTS if link.segments else 1)]
+            together = link.segments and done >= single
+            run = datagrams[done : done + (_MAX_SEGMENTS if together else 1)]
             try:
                 if len(run) == 1:
                     link.socket.sendto(run[0], address)
@@ -229,6 +259,9 @@ class UdpPort:
                 return done
             except (OSError, OverflowError) as error:
                 number = error.errno if isinstance(error, OSError) else None
+                if len(run) > 1 and number in _TOO_LARGE:
+                    single = done + len(run)
+                    continue
                 if len(run) > 1 and number not in (errno.ENETUNREACH, errno.EHOSTUNREACH):
                     log.debug("UDP port: %s; datagrams go one by one from now on", error)
                     link.segments = False
@@ -312,7 +345,7 @@ def _bind_one(host: str, port: int, bind: str | None) -> socket.socket:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         else:
             with contextlib.suppress(OSError):
-                one.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+                one.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             with contextlib.suppress(OSError):
                 one.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)

@@ -23,14 +23,8 @@ import trio
 
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.tcp import CONNECT_TIMEOUT, show_address
-from torrentfs.wire.utp import RESET, SYN, parse_packet
-from torrentfs.wire.utp_connection import (
-    PACKET,
-    SEND_CAPACITY,
-    SMALL_PACKET,
-    UtpConnection,
-    refusal,
-)
+from torrentfs.wire.utp import RESET, SYN, parse_packet, refusal
+from torrentfs.wire.utp_connection import SEND_CAPACITY, UtpConnection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -61,6 +55,7 @@ class Port(Protocol):
         writable: Callable[[], None] | None = None,
     ) -> None: ...
     def send_run(self, datagrams: Sequence[bytes], address: Address) -> bool: ...
+    def send_whole(self, datagram: bytes, address: Address) -> bool: ...
     def is_congested(self, address: Address) -> bool: ...
 
 
@@ -225,7 +220,7 @@ class Utp:
         host, port = address
         number = self._free_id(address)
         now = trio.current_time()
-        connection = UtpConnection.dial(number, _random16(), now, packet=_packet_for(host))
+        connection = UtpConnection.dial(number, _random16(), now, ipv6=":" in host)
         stream = UtpStream(self, connection, address)
         self._streams[host, port, number] = stream
         action = f"connecting to {show_address(host, port)} by uTP"
@@ -284,8 +279,8 @@ class Utp:
             return
         if len(self._streams) >= MAX_CONNECTIONS:
             return
-        size = _packet_for(sender[0])
-        connection = UtpConnection.answer(packet, _random16(), now, packet=size)
+        ipv6 = ":" in sender[0]
+        connection = UtpConnection.answer(packet, _random16(), now, ipv6=ipv6)
         stream = UtpStream(self, connection, sender)
         self._streams[key] = stream
         self._touched[stream] = None
@@ -333,7 +328,11 @@ class Utp:
         if self._port.is_congested(stream.remote):
             self._blocked[stream] = None
         else:
-            datagrams = connection.datagrams(trio.current_time())
+            now = trio.current_time()
+            probe = connection.probe(now)
+            if probe is not None and not self._port.send_whole(probe, stream.remote):
+                connection.on_probe_refused(now)
+            datagrams = connection.datagrams(now)
             if len(datagrams) == 1:
                 self._port.send_run(datagrams, stream.remote)
             elif datagrams:
@@ -360,6 +359,7 @@ class Utp:
         if self._streams.get(key) is not stream:
             return
         del self._streams[key]
+        log.debug("over: %r", stream)
         self._strangers.pop(stream, None)
         self._blocked.pop(stream, None)
         farewell = None if connection.finished else connection.reset(trio.current_time())
@@ -408,10 +408,6 @@ def _runs(datagrams: list[bytes]) -> list[list[bytes]]:
             runs.append([datagram])
             size = length
     return runs
-
-
-def _packet_for(host: str) -> int:
-    return SMALL_PACKET if ":" in host else PACKET
 
 
 def _random16() -> int:

@@ -5,7 +5,8 @@
     window u32 (bytes) | sequence number u16 | acknowledged number u16
 
 Extensions are a chain of (next, length, bytes); we speak one, the selective acknowledgement: a
-mask, lowest bit first, of the packets received out of order, from `ack + 2` on. Others are skipped.
+mask, lowest bit first, of the packets received out of order, from `ack + 2` on. Others are skipped,
+which is what `padding` lives by.
 
 Numbers on the wire wrap around; `unwrap` finds the number nearest to one that is known.
 """
@@ -27,6 +28,8 @@ HEADER_BYTES = HEADER.size
 VERSION = 1
 
 _SELECTIVE_ACK = 1
+PADDING = 0x50
+"""An extension that nobody knows: 1 to 3 have a meaning to somebody."""
 _MAX_SELECTIVE_BYTES = 128
 """Of a mask that we send: 1024 packets, more than our window has."""
 
@@ -94,6 +97,26 @@ def write_header(
     if selective:
         return head + bytes((0, len(selective))) + selective
     return head
+
+
+def refusal(packet: Packet, now: float) -> bytes:
+    """The RESET that answers a packet of a connection that is not known here."""
+    return write_header(RESET, packet.connection, micros(now), 0, 0, 0, packet.seq)
+
+
+def micros(now: float) -> int:
+    """A time as packets have it; `now` in seconds."""
+    return int(now * 1_000_000) & MASK32
+
+
+def padding(size: int) -> bytes:
+    """`size` bytes (at least 2) of extensions that say nothing; the header's first is `PADDING`."""
+    chain = bytearray()
+    parts = -(-size // 257)
+    for left in range(parts, 0, -1):
+        part = (size - len(chain)) // left
+        chain += bytes((PADDING if left > 1 else 0, part - 2)) + bytes(part - 2)
+    return bytes(chain)
 
 
 def selective_mask(ack: int, received: Collection[int]) -> bytes:

@@ -7,16 +7,17 @@ plain integers; only on the wire do they wrap around.
 *Ids.* Who dials takes a random id to receive under and sends under the next one; SYN alone carries
 the first. A STATE in answer to the SYN has the number of the first packet of data to come.
 
-*Receiving.* Packets in order go to a buffer that `read_into` empties; those ahead wait for what is
-missing, and are named in selective acknowledgements. All of it counts against the window that we
-tell; what comes beyond that is dropped. Any number of packets are acknowledged by one, made by the
-next `datagrams()`: the owner decides how often that is.
+*Receiving.* `utp_arrivals` keeps what came. Any number of packets are acknowledged by one, made by
+the next `datagrams()`: the owner decides how often that is.
 
 *Sending.* What `queue` took is cut into packets when the windows (the peer's and LEDBAT's) allow.
 A packet is lost when three later ones arrived, or, sent again, when that has not arrived a round
 trip later; or when nothing at all comes for a timeout (at least 0.5 s, then doubled), after which
-everything in flight counts as lost. The packet's size goes down for good if that happens twice in
-a row: the path may be narrower than we think.
+everything in flight counts as lost.
+
+*Size.* `probe` gives packets that try what the path carries whole (see `utp_mtu`); the owner sends
+them so that they are not cut, and before what `datagrams` gives, so that later packets tell of
+their loss. Two timeouts in a row make packets small: the path may have become narrower.
 
 *Ending.* `close` sends what is queued and a FIN. RESET, or silence through `MAX_TIMEOUTS`, is
 `error`, in words.
@@ -33,33 +34,26 @@ from torrentfs.wire.utp import (
     HEADER_BYTES,
     MASK16,
     MASK32,
+    PADDING,
     RESET,
     STATE,
     SYN,
     VERSION,
+    micros,
+    padding,
     selected,
-    selective_mask,
     unwrap,
     write_header,
 )
+from torrentfs.wire.utp_arrivals import RECEIVE_CAPACITY, Arrivals
 from torrentfs.wire.utp_ledbat import DelayBase, Ledbat
+from torrentfs.wire.utp_mtu import PathMtu
+from torrentfs.wire.utp_round_trip import RoundTrip
 
 if TYPE_CHECKING:
     from torrentfs.wire.utp import Packet
 
     Buffer = bytes | bytearray | memoryview
-
-PACKET = 1400
-"""Bytes of a datagram: fits Ethernet with a tunnel or PPPoE around it."""
-
-SMALL_PACKET = 1232
-"""What every IPv6 path carries; over IPv4 what nearly every one does."""
-
-RECEIVE_CAPACITY = 1 << 20
-"""Bytes received and not yet read, at most: 80 Mbit/s at a round trip of 100 ms."""
-
-MAX_AHEAD = 2048
-"""Packets that may wait for one that is missing; they may be small, so their number is bounded."""
 
 SEND_CAPACITY = 512 << 10
 """Bytes queued and not yet cut into packets, at most."""
@@ -67,7 +61,6 @@ SEND_CAPACITY = 512 << 10
 MAX_IN_FLIGHT = 8192
 """Packets; far below half of the numbers that there are."""
 
-FIRST_TIMEOUT, SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 1.0, 0.5, 16.0
 MAX_TIMEOUTS = 6
 """In a row, with nothing acknowledged between (half a minute), unless the peer has no room."""
 MAX_SYN_TIMEOUTS = 3
@@ -77,8 +70,10 @@ KEEP_ALIVE = 29.0
 _LATER = 3
 """Packets that must have arrived before an earlier one is lost: lines change the order, too."""
 
+_BEHIND_PROBE = 1 + _LATER
+"""Packets that must be there to follow a probe, or nothing would tell of its loss but a timeout."""
+
 _DATA_FIRST = DATA << 4 | VERSION
-_EMPTY = memoryview(b"")
 
 
 class _Sent:
@@ -98,7 +93,7 @@ class UtpConnection:
     """The state of one connection; `receive_id` and `send_id` as the module says."""
 
     def __init__(
-        self, receive_id: int, send_id: int, seq: int, now: float, *, packet: int = PACKET
+        self, receive_id: int, send_id: int, seq: int, now: float, *, ipv6: bool = False
     ) -> None:
         self.receive_id = receive_id
         self.send_id = send_id
@@ -107,9 +102,11 @@ class UtpConnection:
         """Why the connection broke, once it did; nothing is sent from then on."""
         self.resends = 0
         """Packets sent more than once."""
-        self.round_trip: float | None = None
+        self.round_trip = RoundTrip()
         # sending
-        self._packet = packet
+        self.mtu = PathMtu(ipv6=ipv6)
+        self._packet = packet = self.mtu.size
+        self._probe: int | None = None  # number of the one under way
         self._congestion = Ledbat(packet)
         self._queue = bytearray()
         self._first = seq
@@ -122,40 +119,33 @@ class UtpConnection:
         self._recover = seq - 1  # losses up to here belong to the last loss that we yielded to
         self._fin: int | None = None
         self._closing = False
-        self._discarding = False
         # receiving
-        self._ack = 0
-        self._buffer = bytearray()
-        self._ahead: dict[int, bytes] = {}
-        self._ahead_bytes = 0
-        self._their_fin: int | None = None
+        self.arrivals = Arrivals()
         self._told_window = RECEIVE_CAPACITY
         self._ack_due = False
         self._answer_due = False
         # time
         self._base = DelayBase()
         self._delay = 0  # of their last packet, for them
-        self._variation = 0.0
-        self._timeout = FIRST_TIMEOUT
         self._timeouts = 0
         self._timer: float | None = None
         self._sent_at = now
 
     @classmethod
-    def dial(cls, receive_id: int, seq: int, now: float, *, packet: int = PACKET) -> UtpConnection:
+    def dial(cls, receive_id: int, seq: int, now: float, *, ipv6: bool = False) -> UtpConnection:
         """The side that begins: a SYN is the first of its `datagrams`."""
-        made = cls(receive_id, (receive_id + 1) & MASK16, seq, now, packet=packet)
+        made = cls(receive_id, (receive_id + 1) & MASK16, seq, now, ipv6=ipv6)
         made._send(SYN, b"", now)
         return made
 
     @classmethod
-    def answer(cls, syn: Packet, seq: int, now: float, *, packet: int = PACKET) -> UtpConnection:
+    def answer(cls, syn: Packet, seq: int, now: float, *, ipv6: bool = False) -> UtpConnection:
         """The side that got a SYN."""
-        made = cls((syn.connection + 1) & MASK16, syn.connection, seq, now, packet=packet)
-        made._ack = syn.seq
+        made = cls((syn.connection + 1) & MASK16, syn.connection, seq, now, ipv6=ipv6)
+        made.arrivals.ack = syn.seq
         made.connected = True
-        made._their_window = syn.window or packet
-        made._delay = (_micros(now) - syn.timestamp) & MASK32
+        made._their_window = syn.window or made._packet
+        made._delay = (micros(now) - syn.timestamp) & MASK32
         made._answer_due = True
         return made
 
@@ -164,12 +154,12 @@ class UtpConnection:
     @property
     def readable(self) -> int:
         """Bytes that `read_into` would give now."""
-        return len(self._buffer)
+        return self.arrivals.readable
 
     @property
     def ended(self) -> bool:
         """The peer sent all it had, and all of it was read."""
-        return self._their_fin is not None and self._ack >= self._their_fin and not self._buffer
+        return self.arrivals.ended
 
     @property
     def room(self) -> int:
@@ -199,11 +189,8 @@ class UtpConnection:
 
     def read_into(self, buffer: memoryview) -> int:
         """Move received bytes to the front of `buffer`; how many."""
-        count = min(len(buffer), len(self._buffer))
-        with memoryview(self._buffer) as received:
-            buffer[:count] = received[:count]
-        del self._buffer[:count]
-        if self._window() - self._told_window >= RECEIVE_CAPACITY // 4:
+        count = self.arrivals.read_into(buffer)
+        if self.arrivals.window - self._told_window >= RECEIVE_CAPACITY // 4:
             self._ack_due = True  # it may have stopped for want of room
         return count
 
@@ -219,8 +206,7 @@ class UtpConnection:
 
     def discard(self) -> None:
         """What was received and will be is of no interest."""
-        self._discarding = True
-        self._buffer.clear()
+        self.arrivals.discard()
 
     def reset(self, now: float) -> bytes | None:
         """End it at once; the datagram that says so, if the peer knows of us."""
@@ -228,16 +214,13 @@ class UtpConnection:
             return None
         self.error = "closed by us"
         return write_header(
-            *(RESET, self.send_id, _micros(now), self._delay, 0, self._next, self._ack)
+            *(RESET, self.send_id, micros(now), self._delay, 0, self._next, self.arrivals.ack)
         )
 
     def fail(self, reason: str) -> None:
         """It is broken, for a reason that the owner knows."""
         if self.error is None:
             self.error = reason
-
-    def _window(self) -> int:
-        return max(0, RECEIVE_CAPACITY - len(self._buffer) - self._ahead_bytes)
 
     # -- receiving ----------------------------------------------------------------------------
 
@@ -260,49 +243,22 @@ class UtpConnection:
             if kind != STATE or ack != self._next - 1:
                 return
             self.connected = True
-            self._ack = packet.seq - 1
-        seq = unwrap(packet.seq, self._ack)
-        if abs(seq - self._ack) > MAX_IN_FLIGHT:
+            self.arrivals.ack = packet.seq - 1
+        seq = unwrap(packet.seq, self.arrivals.ack)
+        if abs(seq - self.arrivals.ack) > MAX_IN_FLIGHT:
             return
         if packet.window < self._packet:  # it is there, only it has no room
             self._timeouts = 0
-        self._delay = (_micros(now) - packet.timestamp) & MASK32
+        self._delay = (micros(now) - packet.timestamp) & MASK32
         self._their_window = packet.window
         if self._flight:
             self._on_ack(ack, packet, now)
         if kind == DATA:
             self._ack_due = True
-            self._on_data(seq, packet.payload)
+            self.arrivals.on_data(seq, packet.payload)
         elif kind == FIN:
             self._ack_due = True
-            if self._their_fin is None and seq > self._ack:
-                self._their_fin = seq
-            self._on_data(seq, _EMPTY)
-
-    def _on_data(self, seq: int, payload: memoryview) -> None:
-        size = len(payload)
-        if self._their_fin is not None and seq > self._their_fin:
-            return
-        if seq == self._ack + 1:
-            if len(self._buffer) + size > RECEIVE_CAPACITY:
-                return
-            if not self._discarding:
-                self._buffer += payload
-            self._ack = seq
-            if self._ahead:
-                self._take_ahead()
-        elif self._ack < seq <= self._ack + MAX_AHEAD and seq not in self._ahead:
-            if self._window() < size:
-                return
-            self._ahead[seq] = bytes(payload)
-            self._ahead_bytes += size
-
-    def _take_ahead(self) -> None:
-        while (payload := self._ahead.pop(self._ack + 1, None)) is not None:
-            if not self._discarding:
-                self._buffer += payload
-            self._ahead_bytes -= len(payload)
-            self._ack += 1
+            self.arrivals.on_end(seq)
 
     def _on_ack(self, ack: int, packet: Packet, now: float) -> None:
         flight = self._flight
@@ -320,6 +276,9 @@ class UtpConnection:
                 self._find_lost(named[-_LATER], now)
         if not gone:
             return
+        if self._probe is not None and self._probe not in flight:
+            self.mtu.on_arrived(now)
+            self._end_probe()
         acked = self._timeouts = 0
         for sent in gone:
             if sent.lost:
@@ -328,18 +287,19 @@ class UtpConnection:
                 self._in_flight -= len(sent.datagram)
             acked += len(sent.datagram)
         if gone[-1].times == 1:
-            self._on_round_trip(now - gone[-1].at)
+            self.round_trip.on_sample(now - gone[-1].at)
         queue = 0
         if packet.delay:
             queue = self._base.add(packet.delay, now)
-            if self.round_trip is not None:  # no queue is longer than the way there and back
-                queue = min(queue, int(self.round_trip * 1_000_000))
+            if self.round_trip.mean is not None:  # no queue is longer than the way there and back
+                queue = min(queue, int(self.round_trip.mean * 1_000_000))
         self._congestion.on_ack(acked, queue, is_full=was_full)
-        self._set_timeout(now)
+        self.round_trip.on_progress()
+        self._timer = now + self.round_trip.timeout if flight else None
 
     def _find_lost(self, before: int, now: float) -> None:
         """Packets in front of the number `before`, which arrived with two later ones, are lost."""
-        patience = self._round_trip_bound()
+        patience = self.round_trip.bound
         found = -1
         for seq, sent in self._flight.items():
             if seq >= before:
@@ -349,32 +309,16 @@ class UtpConnection:
             sent.lost = True
             self._lost += 1
             self._in_flight -= len(sent.datagram)
-            found = seq
+            if seq == self._probe:  # which says nothing about congestion
+                self.mtu.on_lost(now)
+                self._end_probe()
+            else:
+                found = seq
         if found > self._recover:
             self._recover = self._next - 1
             self._congestion.on_loss()
 
-    def _round_trip_bound(self) -> float:
-        if self.round_trip is None:
-            return FIRST_TIMEOUT
-        return self.round_trip + max(4 * self._variation, 0.01)
-
     # -- time ---------------------------------------------------------------------------------
-
-    def _on_round_trip(self, sample: float) -> None:
-        if self.round_trip is None:
-            self.round_trip, self._variation = sample, sample / 2
-        else:
-            error = sample - self.round_trip
-            self._variation += (abs(error) - self._variation) / 4
-            self.round_trip += error / 8
-
-    def _set_timeout(self, now: float) -> None:
-        """Something was acknowledged: as patient as the line deserves, from now on."""
-        if self.round_trip is not None:
-            wanted = self.round_trip + 4 * self._variation
-            self._timeout = min(max(wanted, SHORTEST_TIMEOUT), LONGEST_TIMEOUT)
-        self._timer = now + self._timeout if self._flight else None
 
     def on_timeout(self, now: float) -> None:
         """It is `next_timeout`, or later: `datagrams` may have something afterwards."""
@@ -392,17 +336,61 @@ class UtpConnection:
         if self._timeouts >= (MAX_TIMEOUTS if self.connected else MAX_SYN_TIMEOUTS):
             self.error = "timed out"
             return
-        self._timeout = min(2 * self._timeout, LONGEST_TIMEOUT)
-        self._timer = now + self._timeout
+        self.round_trip.on_timeout()
+        self._timer = now + self.round_trip.timeout
+        is_congestion = self._probe is None or len(self._flight) > 1
+        if self._probe is not None:
+            self.mtu.on_lost(now)
+            self._end_probe()
         for sent in self._flight.values():
             self._lost += not sent.lost
             sent.lost = True
         self._in_flight = 0
         self._their_window = max(self._their_window, self._packet)
-        self._recover = self._next - 1
-        self._congestion.on_timeout()
-        if self._timeouts == 2 and self._packet > SMALL_PACKET:
-            self._packet = SMALL_PACKET
+        if is_congestion:
+            self._recover = self._next - 1
+            self._congestion.on_timeout()
+        if self.connected and self._timeouts % 2 == 0:
+            self.mtu.on_silence()
+            self._end_probe()
+
+    # -- the path's size ------------------------------------------------------------------------
+
+    def probe(self, now: float) -> bytes | None:
+        """A packet to be sent before the others and not to be cut (DF), if it is time for one.
+
+        The owner calls `on_probe_refused` when the kernel says that it is too large.
+        """
+        plain, queue = self._packet, self._queue
+        if len(queue) <= _BEHIND_PROBE * plain or self._lost or not self.connected:
+            return None
+        limit = min(self._congestion.window, self._their_window)
+        fits = self._in_flight + plain <= limit > _BEHIND_PROBE * plain
+        size = self.mtu.next_probe(now) if fits and len(self._flight) < MAX_IN_FLIGHT else 0
+        if not size or self.error is not None:
+            return None
+        payload = bytes(memoryview(queue)[: plain - HEADER_BYTES])
+        del queue[: len(payload)]
+        self.mtu.on_sent(size)
+        self._probe = self._next
+        self._send(DATA, payload, now)
+        head = bytearray(self._flight[self._probe].datagram[:HEADER_BYTES])
+        head[1] = PADDING  # the first extension
+        return bytes(head) + padding(size - plain) + payload
+
+    def on_probe_refused(self, now: float) -> None:
+        """The probe just given did not leave: its data goes out as an ordinary packet."""
+        if self._probe is not None:
+            sent = self._flight[self._probe]
+            sent.lost, sent.times = True, 0
+            self._lost += 1
+            self._in_flight -= len(sent.datagram)
+            self.mtu.on_refused(now)
+            self._end_probe()
+
+    def _end_probe(self) -> None:
+        self._probe = None
+        self._packet = self._congestion.packet = self.mtu.size
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -411,7 +399,7 @@ class UtpConnection:
         if self.error is not None:
             return []
         out: list[bytes] = []
-        timestamp = _micros(now)
+        timestamp = micros(now)
         limit = min(self._congestion.window, self._their_window)
         if self._answer_due:  # whatever was sent since: it tells the dialler where to begin
             self._answer_due = False
@@ -429,23 +417,32 @@ class UtpConnection:
             if syn is not None and syn.times == 0:
                 syn.times = 1
                 out.append(self._stamped(self._acked + 1, syn, timestamp))
-        if self._ack_due and (not out or self._ahead):
+        if self._ack_due and (not out or self.arrivals.ahead):
             out.append(self._state(timestamp, self._next))
         self._ack_due = False
         if out:
             self._sent_at = now
         if self._timer is None and (self._flight or (self._queue and self.connected)):
-            self._timer = now + self._timeout
+            self._timer = now + self.round_trip.timeout
         return out
 
     def _state(self, timestamp: int, seq: int) -> bytes:
-        mask = selective_mask(self._ack, self._ahead)
+        mask = self.arrivals.mask()
         return write_header(
-            *(STATE, self.send_id, timestamp, self._delay, self._told(), seq, self._ack, mask)
+            *(
+                STATE,
+                self.send_id,
+                timestamp,
+                self._delay,
+                self._told(),
+                seq,
+                self.arrivals.ack,
+                mask,
+            )
         )
 
     def _told(self) -> int:
-        self._told_window = self._window()
+        self._told_window = self.arrivals.window
         return self._told_window
 
     def _resend(self, out: list[bytes], timestamp: int, limit: float, now: float) -> None:
@@ -460,7 +457,7 @@ class UtpConnection:
             sent.at = now
             self._lost -= 1
             self._in_flight += size
-            self.resends += 1
+            self.resends += sent.times > 1
             out.append(self._stamped(seq, sent, timestamp))
             if not self._lost:
                 break
@@ -469,7 +466,7 @@ class UtpConnection:
         """The datagram with a header of today."""
         identifier = self.receive_id if sent.kind == SYN else self.send_id
         head = write_header(
-            *(sent.kind, identifier, timestamp, self._delay, self._told(), seq, self._ack)
+            *(sent.kind, identifier, timestamp, self._delay, self._told(), seq, self.arrivals.ack)
         )
         return head + sent.datagram[HEADER_BYTES:]
 
@@ -477,7 +474,7 @@ class UtpConnection:
         size = self._packet - HEADER_BYTES
         window = self._told()
         flight, at, pack = self._flight, 0, HEADER.pack
-        identifier, delay, ack = self.send_id, self._delay, self._ack & MASK16
+        identifier, delay, ack = self.send_id, self._delay, self.arrivals.ack & MASK16
         with memoryview(self._queue) as queue:
             end = len(queue)
             while at < end and len(flight) < MAX_IN_FLIGHT:
@@ -500,7 +497,15 @@ class UtpConnection:
         """Give a packet the next number. A SYN goes out by the first `datagrams()`."""
         identifier = self.receive_id if kind == SYN else self.send_id
         head = write_header(
-            *(kind, identifier, _micros(now), self._delay, self._told(), self._next, self._ack)
+            *(
+                kind,
+                identifier,
+                micros(now),
+                self._delay,
+                self._told(),
+                self._next,
+                self.arrivals.ack,
+            )
         )
         sent = _Sent(kind, head + payload, now)
         sent.times = 0 if kind == SYN else 1
@@ -512,14 +517,5 @@ class UtpConnection:
         state = self.error or ("open" if self.connected else "connecting")
         return (
             f"<UtpConnection {state}, {len(self._flight)} in flight, "
-            f"{len(self._buffer)} unread, {self._congestion!r}>"
+            f"{self.readable} unread, {self._congestion!r}, {self.mtu!r}>"
         )
-
-
-def refusal(packet: Packet, now: float) -> bytes:
-    """The RESET that answers a packet of a connection that is not known here."""
-    return write_header(RESET, packet.connection, _micros(now), 0, 0, 0, packet.seq)
-
-
-def _micros(now: float) -> int:
-    return int(now * 1_000_000) & MASK32

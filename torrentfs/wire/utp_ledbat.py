@@ -59,10 +59,11 @@ class DelayBase:
 class Ledbat:
     """The congestion window of one direction; sizes in bytes, `queue` in microseconds."""
 
-    __slots__ = ("_packet", "slow_start", "threshold", "window")
+    __slots__ = ("packet", "slow_start", "threshold", "window")
 
     def __init__(self, packet: int) -> None:
-        self._packet = packet
+        self.packet = packet
+        """Bytes of a packet; may change."""
         self.window = float(FIRST_WINDOW * packet)
         self.threshold = float(MAX_WINDOW)
         """Where slow start ends."""
@@ -79,18 +80,18 @@ class Ledbat:
             self.window += acked
         else:
             self.window += GAIN * max(off, -1.0) * acked / self.window
-        self.window = min(max(self.window, float(self._packet)), float(MAX_WINDOW))
+        self.window = min(max(self.window, float(self.packet)), float(MAX_WINDOW))
 
     def on_loss(self) -> None:
         """A packet was lost for the first time in this round trip."""
-        self.window = max(self.window / 2, 2.0 * self._packet)
+        self.window = max(self.window / 2, 2.0 * self.packet)
         self.threshold = self.window
         self.slow_start = False
 
     def on_timeout(self) -> None:
         """Nothing comes back any more."""
-        self.threshold = max(self.window / 2, 2.0 * self._packet)
-        self.window = float(self._packet)
+        self.threshold = max(self.window / 2, 2.0 * self.packet)
+        self.window = float(self.packet)
         self.slow_start = True
 
     def __repr__(self) -> str:
