@@ -1,0 +1,1 @@
+"""Media servers on a mount: real programs, real files."""
