@@ -189,3 +189,17 @@ async def test_what_is_under_way_stays_wanted_when_a_read_comes_for_it(
             if piece in before:  # it was asked for ahead
                 assert all(piece in each for each in wanted)
             bench.deliver(piece)
+
+
+async def test_what_waits_is_told_with_its_age(autojump_clock: object) -> None:
+    bench = Bench()
+    async with trio.open_nursery() as nursery:
+        began = trio.current_time()
+        nursery.start_soon(bench.reader.read, 0, 100, 50)
+        await trio.sleep(2)
+        nursery.start_soon(bench.reader.read, 0, 3 * PIECE, 10)
+        await trio.sleep(1)
+        assert bench.reader.waits() == [(0, 100, 50, began), (3, 0, 10, began + 2)]
+        bench.deliver(0)
+        bench.deliver(3)
+    assert bench.reader.waits() == []

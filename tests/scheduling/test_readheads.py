@@ -320,3 +320,13 @@ def test_what_cannot_be_proved_is_wanted_whole() -> None:
     heads.on_provable()
     assert heads.version > version
     assert heads.agenda(0.0)[0].blocks == 0b1111
+
+
+def test_places_are_those_where_programs_read() -> None:
+    heads = make(files=2)
+    stream(heads, 0, 8 * MIB, file=1)
+    heads.on_read(0, 100 * MIB, 64 * KIB, 0.0)
+    (streaming, lone) = heads.places()
+    assert (streaming.file, streaming.offset) == (1, 8 * MIB)
+    assert streaming.window > 0
+    assert lone == (0, 100 * MIB + 64 * KIB, 0)

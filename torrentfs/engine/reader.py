@@ -16,7 +16,7 @@ the kernel believe that the file ends there.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
@@ -75,14 +75,24 @@ class Supply(Protocol):
         """Bytes of a piece that is not whole, if they were proved all the same (BEP 52)."""
 
 
+class Wait(NamedTuple):
+    """Bytes of a piece that a read waits for, and since when."""
+
+    piece: int
+    begin: int
+    length: int
+    since: float
+
+
 class Waiter:
     """The reads that wait for one piece; `data` is the piece once it came."""
 
-    __slots__ = ("data", "event", "readers", "spans")
+    __slots__ = ("data", "event", "readers", "since", "spans")
 
     def __init__(self) -> None:
         self.event = trio.Event()
         self.data: memoryview | None = None
+        self.since = trio.current_time()
         self.readers = 0
         self.spans: list[Span] = []
         """What they wait for."""
@@ -279,6 +289,12 @@ class Reader:
         if waiter is not None and any(self._supply.is_proved(*span) for span in waiter.spans):
             del self._waiters[piece]
             waiter.event.set()
+
+    def waits(self) -> list[Wait]:
+        """What is waited for now; reads of one piece have waited since the first of them."""
+        return [
+            Wait(*span, waiter.since) for waiter in self._waiters.values() for span in waiter.spans
+        ]
 
     def fail_all(self, reason: str) -> None:
         """Fail every waiting read now and every one that would have to wait from now on."""

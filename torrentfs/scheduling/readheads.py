@@ -65,6 +65,14 @@ class _Park(NamedTuple):
     cursor: Cursor | None
 
 
+class Place(NamedTuple):
+    """Where a program reads: the next byte of a file, and the bytes beyond that are fetched."""
+
+    file: int
+    offset: int
+    window: int
+
+
 @dataclass(frozen=True, slots=True)
 class ReadHeadsStatistics:
     """Counts, and the bytes of all windows as published."""
@@ -369,6 +377,15 @@ class ReadHeads:
         """The cursors of a file, least recently used first."""
         state = self._files.get(file)
         return tuple(state.cursors) if state else ()
+
+    def places(self) -> list[Place]:
+        """All cursors, those of the file read last at the end."""
+        unit = self._unit
+        return [
+            Place(file, min(cursor.frontier, state.length), len(cursor.units) * unit)
+            for file, state in self._files.items()
+            for cursor in state.cursors
+        ]
 
     def statistics(self) -> ReadHeadsStatistics:
         """Everything at this moment."""

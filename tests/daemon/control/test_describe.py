@@ -1,0 +1,41 @@
+"""From what the engine knows to the words of the API."""
+
+from __future__ import annotations
+
+from tests.daemon.control.fakes import fake_mount
+from tests.storage.torrents import make
+from torrentfs.daemon.control import describe
+from torrentfs.engine.stats import PeerStatistics
+
+
+def test_text_from_outside_is_made_fit_for_json() -> None:
+    assert describe.clean("plain ä") == "plain ä"
+    assert describe.clean("half \ud800 pair") == "half ? pair"
+
+
+def test_urls_lead_to_any_name() -> None:
+    assert describe.url_of(("a b", "ä#?%", "x\udcff")) == "/files/a%20b/%C3%A4%23%3F%25/x%FF"
+
+
+def test_peers_are_told() -> None:
+    mount = fake_mount()
+    mount.volume.peers = (PeerStatistics("[::1]:1", "utp", "x\ud800", 0.5, 1, 2, 3.0, 4.0, "D"),)
+    (peer,) = describe.peers(mount.volume)
+    assert (peer.address, peer.kind, peer.client, peer.flags) == ("[::1]:1", "utp", "x?", "D")
+    assert describe.of_item(mount.item).peers == 1
+
+
+def test_files_not_selected_and_padding_are_not_shown() -> None:
+    mount = fake_mount()
+    mount.volume.select = [range(2, 3)]
+    found = describe.files(mount.item, 0, 100)
+    assert [file.path for file in found.files] == ["sample/two.bin"]
+    item = mount.library.put(make((("a", 5), ("b", 5)), name="padded", version="hybrid"))
+    assert [f.path for f in describe.files(item, 0, 100).files] == ["padded/a", "padded/b"]
+
+
+def test_the_place_of_a_piece_is_a_file_and_an_offset() -> None:
+    geometry = make().metainfo.geometry  # of 0, 70001, 16384 and 123457 bytes
+    assert describe.place_of(geometry, 0, 0) == (1, 0)
+    assert describe.place_of(geometry, 2, 70_001 - 65_536) == (2, 0)
+    assert describe.place_of(geometry, 6, 0) == (3, 6 * 32_768 - 70_001 - 16_384)

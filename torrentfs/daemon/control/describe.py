@@ -1,0 +1,289 @@
+"""The mount in the words of the API: from what the engine knows to `models`.
+
+Text that came from outside (names of clients, words of trackers) may hold half of a surrogate
+pair, which is no UTF-8 and so no JSON: `clean` replaces it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import trio
+
+from torrentfs import __version__
+from torrentfs.daemon.control import models
+from torrentfs.daemon.parts import file_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from torrentfs.daemon.control.contract import Item, Subject, Volume
+    from torrentfs.engine.stats import TorrentStatistics
+
+FILES = "/files/"
+
+
+def clean(text: str) -> str:
+    """`text` as JSON can carry it."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8", "replace")
+
+
+def url_of(path: Sequence[str]) -> str:
+    """Where `/files` has a path of the mount."""
+    return FILES + "/".join(
+        quote(name.encode("utf-8", "surrogateescape"), safe="") for name in path
+    )
+
+
+def of_item(item: Item) -> models.Torrent:
+    """One torrent."""
+    volume, metainfo = item.volume, item.metainfo
+    now: TorrentStatistics | None = volume.statistics() if volume is not None else None
+    return models.Torrent.model_construct(
+        key=item.key,
+        name=clean(item.name),
+        path=clean("/".join(item.path)) if item.path is not None else None,
+        url=url_of(item.path) if item.path is not None else None,
+        state=item.state,
+        trouble=clean(item.trouble),
+        source=clean(item.source),
+        origin=item.origin,
+        folder=clean("/".join(item.folder)),
+        added=item.added,
+        size=now.size if now else 0,
+        files=_file_count(item),
+        pieces=now.pieces_total if now else 0,
+        pieces_have=now.pieces_have if now else 0,
+        piece_length=metainfo.geometry.piece_length if metainfo is not None else 0,
+        progress=now.progress if now else 0.0,
+        private=metainfo.private if metainfo is not None else False,
+        download_rate=now.download_rate if now else 0.0,
+        upload_rate=now.upload_rate if now else 0.0,
+        downloaded=now.downloaded if now else 0,
+        uploaded=now.uploaded if now else 0,
+        wasted=now.wasted if now else 0,
+        hash_failures=now.hash_failures if now else 0,
+        blocked_reads=now.waiting_reads if now else 0,
+        peers=len(now.peers) if now else 0,
+        received=dict(now.bytes_by_kind) if now else {},
+    )
+
+
+def _file_count(item: Item) -> int:
+    if item.metainfo is None:
+        return 0
+    geometry = item.metainfo.geometry
+    return len(geometry.file_lengths)
+
+
+def torrents(subject: Subject) -> list[models.Torrent]:
+    """All of them, in the order of adding."""
+    items = sorted(subject.library.items.values(), key=lambda item: (item.added, item.key))
+    return [of_item(item) for item in items]
+
+
+def status(subject: Subject, known: Iterable[models.Torrent], http: str = "") -> models.Status:
+    """The mount; `known` are its torrents as just described."""
+    session = subject.session
+    total = models.Status.model_construct(
+        version=__version__,
+        pid=os.getpid(),
+        mountpoint=clean(str(subject.mountpoint)),
+        started=subject.started,
+        port=session.port,
+        http=http,
+        torrents={},
+        size=0,
+        have=0,
+        download_rate=0.0,
+        upload_rate=0.0,
+        downloaded=0,
+        uploaded=0,
+        wasted=0,
+        hash_failures=0,
+        blocked_reads=0,
+        peers=0,
+        received={},
+        limits=limits(session),
+        cache=cache(session),
+        proxy=session.proxy,
+        trouble=clean(session.trouble),
+    )
+    for torrent in known:
+        total.torrents[torrent.state] = total.torrents.get(torrent.state, 0) + 1
+        total.size += torrent.size
+        total.have += int(torrent.size * torrent.progress)
+        total.download_rate += torrent.download_rate
+        total.upload_rate += torrent.upload_rate
+        total.downloaded += torrent.downloaded
+        total.uploaded += torrent.uploaded
+        total.wasted += torrent.wasted
+        total.hash_failures += torrent.hash_failures
+        total.blocked_reads += torrent.blocked_reads
+        total.peers += torrent.peers
+        for kind, amount in torrent.received.items():
+            total.received[kind] = total.received.get(kind, 0) + amount
+    return total
+
+
+def limits(session: Any) -> models.Limits:
+    """What may be changed, as it is now."""
+    return models.Limits(
+        download_limit=session.download_limit,
+        upload_limit=session.upload_limit,
+        max_active=session.max_active,
+    )
+
+
+def cache(session: Any) -> models.Cache:
+    """The cache as it is now."""
+    config, now = session.cache.config, session.cache.statistics()
+    return models.Cache.model_construct(
+        directory=clean(str(config.directory)),
+        size=config.size,
+        used=now.disk_bytes + now.idle_bytes + now.others_bytes,
+        memory=now.memory_bytes,
+        memory_limit=config.memory_limit,
+        unwritten=now.unwritten_bytes,
+        trouble=clean(now.disk_trouble or ""),
+    )
+
+
+def peers(volume: Volume) -> list[models.Peer]:
+    """Who is connected."""
+    return [
+        models.Peer.model_construct(
+            address=clean(peer.address),
+            kind=peer.kind,
+            client=clean(peer.client),
+            progress=peer.progress,
+            downloaded=peer.downloaded,
+            uploaded=peer.uploaded,
+            download_rate=peer.download_rate,
+            upload_rate=peer.upload_rate,
+            flags=clean(peer.flags),
+        )
+        for peer in volume.statistics().peers
+    ]
+
+
+def trackers(volume: Volume) -> list[models.Tracker]:
+    """What the trackers said last."""
+    torrent = volume.torrent
+    swarm = getattr(torrent, "swarm", None)
+    if swarm is None or swarm.trackers is None:
+        return []
+    return [
+        models.Tracker.model_construct(
+            url=clean(tracker.url),
+            tier=tracker.tier,
+            announces=tracker.announces,
+            failures=tracker.failures,
+            error=clean(tracker.last_error or ""),
+            warning=clean(tracker.warning or ""),
+            peers=tracker.peers,
+            seeders=tracker.seeders,
+            leechers=tracker.leechers,
+            next_announce=tracker.next_announce,
+        )
+        for tracker in swarm.trackers.statistics()
+    ]
+
+
+def files(item: Item, start: int, stop: int) -> models.FileList:
+    """The files that the mount shows of a torrent, from number `start` to before `stop`."""
+    metainfo, path = item.metainfo, item.path
+    if metainfo is None or path is None:
+        return models.FileList(total=0, files=[])
+    shown = list(_shown(item))
+    torrent = item.volume.torrent if item.volume is not None else None
+    have = torrent.store.have if torrent is not None else None
+    found = []
+    for index, inside in shown[start:stop]:
+        place = (*path, *inside)
+        length = metainfo.geometry.file_lengths[index]
+        found.append(
+            models.File.model_construct(
+                index=index,
+                path=clean("/".join(place)),
+                url=url_of(place),
+                size=length,
+                have=None if have is None else _have_of(metainfo.geometry, have, index),
+            )
+        )
+    return models.FileList.model_construct(total=len(shown), files=found)
+
+
+def _shown(item: Item) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Index, and path below the entry, of each file shown; what is no symlink."""
+    metainfo = item.metainfo
+    assert metainfo is not None
+    ranges = item.volume.select if item.volume is not None else ()
+    selected = set(file_numbers(ranges, len(metainfo.files))) if ranges else None
+    for index, file in enumerate(metainfo.files):
+        if file.pad or file.symlink is not None or (selected is not None and index not in selected):
+            continue
+        yield index, tuple(file.path)
+
+
+def _have_of(geometry: Any, have: Any, index: int) -> int:
+    """Bytes of a file that are here."""
+    length = geometry.file_lengths[index]
+    if not length:
+        return 0
+    start = geometry.file_starts[index]
+    size = geometry.piece_length
+    first, last = start // size, (start + length - 1) // size
+    if have.complete:
+        return int(length)
+    total = 0
+    for piece in range(first, last + 1):
+        if piece in have:
+            total += min(start + length, (piece + 1) * size) - max(start, piece * size)
+    return total
+
+
+def heads(torrent: Any) -> list[models.ReadHead]:
+    """Where programs read in a living torrent."""
+    geometry = torrent.metainfo.geometry
+    return [
+        models.ReadHead.model_construct(
+            file=place.file,
+            offset=place.offset,
+            piece=(geometry.file_starts[place.file] + place.offset) // geometry.piece_length,
+            window=-(-place.window // geometry.piece_length),
+        )
+        for place in torrent.heads.places()
+    ]
+
+
+def reads(item: Item) -> list[models.BlockedRead]:
+    """The reads of a torrent that wait, the longest first."""
+    torrent = item.volume.torrent if item.volume is not None else None
+    if torrent is None or item.path is None:
+        return []
+    now = trio.current_time()
+    metainfo = torrent.metainfo
+    found = []
+    for wait in torrent.reader.waits():
+        file, offset = place_of(metainfo.geometry, wait.piece, wait.begin)
+        found.append(
+            models.BlockedRead.model_construct(
+                key=item.key,
+                path=clean("/".join((*item.path, *metainfo.files[file].path))),
+                offset=offset,
+                length=wait.length,
+                piece=wait.piece,
+                since=round(now - wait.since, 1),
+                why=clean(torrent.why_missing(wait.piece)),
+            )
+        )
+    return sorted(found, key=lambda read: -read.since)
+
+
+def place_of(geometry: Any, piece: int, begin: int) -> tuple[int, int]:
+    """(file, offset in it) of a byte of a piece."""
+    found = next(geometry.files_in(piece * geometry.piece_length + begin, 1), None)
+    return (found.file, found.offset) if found is not None else (0, 0)
