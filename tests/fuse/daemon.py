@@ -2,7 +2,8 @@
 
 It is told what to do on stdin, one word list per line, and answers each with one line on stdout:
 `hold NAME`, `free NAME`, `fail NAME` (its reads), `blocked` (how many reads wait), `reads NAME`,
-`open NAME` (handles), `add NAME SIZE`, `remove NAME`, `waiting` (how many reads stand in line).
+`open NAME` (handles), `add NAME SIZE [FOLDER]` (a size of `dir:N` makes N files of 5 bytes),
+`remove NAME`, `swarm add|remove COUNT` (that many in one go), `waiting` (reads that stand in line).
 `mounted` is its first line.
 SIGTERM ends it the way the real daemon ends: torrents fail blocked reads, then the mount goes.
 """
@@ -23,7 +24,7 @@ from torrentfs.errors import MountError
 from torrentfs.vfs.admission import Admission
 from torrentfs.vfs.mount import Mount, MountOptions, serve_mount
 from torrentfs.vfs.operations import OperationsOptions
-from torrentfs.vfs.tree import Tree, TreeOptions
+from torrentfs.vfs.tree import Placement, Tree, TreeOptions
 
 
 def volumes_of(spec: dict[str, Any]) -> dict[str, FakeVolume]:
@@ -38,6 +39,11 @@ def volumes_of(spec: dict[str, Any]) -> dict[str, FakeVolume]:
     return found
 
 
+def files_of(words: str) -> int | list[tuple[str, int]]:
+    kind, _, count = words.rpartition(":")
+    return [(f"sub/{n}", 5) for n in range(int(count))] if kind else int(count)
+
+
 class Daemon:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.volumes = volumes_of(spec)
@@ -50,8 +56,18 @@ class Daemon:
         verb, name = words[0], words[1] if len(words) > 1 else ""
         one = self.volumes.get(name)
         if verb == "add":
-            self.volumes[name] = volume(name, int(words[2]))
-            return await self.mount.add(self.volumes[name])
+            made = self.volumes[name] = volume(name, files_of(words[2]))
+            folder = tuple(words[3].split("/")) if len(words) > 3 else ()
+            return "/".join(await self.mount.add(made, (), folder, now=1_800_000_000.0))
+        if verb == "swarm":
+            names = [f"many{number}" for number in range(int(words[2]))]
+            if name == "add":
+                made_many = {name: volume(name, files_of("dir:20")) for name in names}
+                self.volumes |= made_many
+                wanted = [Placement(one, (), ("swarm",)) for one in made_many.values()]
+                return len(await self.mount.add_many(wanted))
+            keys = [self.volumes.pop(name).metainfo.hashes.key for name in names]
+            return len(await self.mount.remove_many(keys))
         if verb == "blocked":
             return sum(v.blocked for v in self.volumes.values())
         if verb == "waiting":
@@ -68,7 +84,8 @@ class Daemon:
         elif verb == "open":
             return len(one.opened) - len(one.released)
         elif verb == "remove":
-            return await self.mount.remove(one.metainfo.hashes.key, now=1_900_000_000.0)
+            del self.volumes[name]
+            return "/".join(await self.mount.remove(one.metainfo.hashes.key, now=1_900_000_000.0))
         return "ok"
 
     async def listen(self) -> None:

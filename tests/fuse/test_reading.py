@@ -175,30 +175,6 @@ def test_dot_names_and_huge_directories(mount: Mounter) -> None:
     assert {".", ".."} < set(names)
 
 
-def test_negative_names_are_remembered_until_a_torrent_takes_them(mount: Mounter) -> None:
-    mounted = mount({"one": 5}, operations={"negative_timeout": 3600.0})
-    before = mounted.path.stat().st_mtime
-    assert not (mounted.path / "late").exists()
-    assert mounted.tell("add late 7") == "late"
-    assert (mounted.path / "late").stat().st_size == 7
-    assert sorted(os.listdir(mounted.path)) == ["late", "one"]
-    assert mounted.tell("remove one") == "one"
-    assert not (mounted.path / "one").exists()
-    assert os.listdir(mounted.path) == ["late"]
-    assert mounted.path.stat().st_mtime == 1_900_000_000.0 != before
-
-
-def test_a_removed_torrent_that_is_in_use(mount: Mounter) -> None:
-    mounted = mount({"t": [["a/b", 70_000]]})
-    with (mounted.path / "t/a/b").open("rb") as file:
-        inside = os.open(mounted.path / "t/a", os.O_RDONLY)
-        assert mounted.tell("remove t") == "t"
-        assert not (mounted.path / "t").exists()
-        assert file.read() == content_of("t/0", 0, 70_000)
-        os.close(inside)
-    assert mounted.end() == 0
-
-
 def test_extended_attributes_are_off_or_on(mount: Mounter) -> None:
     off, on = mount({"s": 9}), mount({"s": 9}, operations={"xattrs": True})
     with pytest.raises(OSError, match="not supported") as caught:

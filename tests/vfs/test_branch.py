@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from tests.vfs.fakes import volume
 from torrentfs.vfs.branch import DIRECTORY, LOCAL_BITS, Branch
+from torrentfs.vfs.folders import ROOT, Folder
 
 FILES = [("a/b/one", 5), ("pad|p", 3), ("two", 7), ("a/three", 11), ("c/four", 13)]
 
 
 def branch(files: list[tuple[str, int]] | int = FILES, select: tuple[int, ...] = ()) -> Branch:
-    return Branch(volume("t", files), select, "t", 5)
+    return Branch(volume("t", files), select, "t", 5, Folder(ROOT, (), None, 0))
 
 
 def find(where: Branch, path: str) -> int | None:

@@ -91,6 +91,7 @@ def test_inodes_are_unique_and_every_visible_file_is_there(volumes: list[FakeVol
     )
     assert shown == expected
     assert tree.totals() == (
+        len(volumes),
         len(expected),
         sum(f.length for v in volumes for f in v.metainfo.files if not f.pad),
     )

@@ -24,7 +24,7 @@ import trio
 class Gate:
     """One torrent's slots and the line before them; made by `Admission.gate`."""
 
-    __slots__ = ("_admission", "_admitted", "_line", "limit", "reserved", "running")
+    __slots__ = ("_admission", "_admitted", "_line", "closed", "limit", "reserved", "running")
 
     def __init__(self, admission: Admission, limit: int, reserved: int) -> None:
         self._admission = admission
@@ -33,6 +33,8 @@ class Gate:
         self.limit = limit
         self.reserved = reserved
         self.running = 0
+        self.closed = False
+        """The torrent was removed: nobody gets in any more."""
 
     @property
     def waiting(self) -> int:
@@ -47,15 +49,15 @@ class Gate:
 
     def enter_nowait(self) -> bool:
         """Take a slot if one is free and nobody is in line for it."""
-        if self._line or self._admission.closed or not self.has_room():
+        if self._line or self.closed or self._admission.closed or not self.has_room():
             return False
         self.running += 1
         self._admission.running += 1
         return True
 
     async def enter(self) -> bool:
-        """Wait in line for a slot. False means that the admission was closed: hold no slot."""
-        if self._admission.closed:
+        """Wait in line for a slot. False: gate or admission was closed, and no slot is held."""
+        if self.closed or self._admission.closed:
             return False
         if self.enter_nowait():
             return True
@@ -110,6 +112,13 @@ class Admission:
         if gate is None:
             gate = self._gates[key] = Gate(self, self.per_torrent, self.reserved)
         return gate
+
+    def drop(self, key: str) -> None:
+        """Close the gate of a torrent that was removed; if it comes again it gets another."""
+        gate = self._gates.pop(key, None)
+        if gate is not None:
+            gate.closed = True
+            gate.dismiss()
 
     def queue(self, gate: Gate) -> None:
         """Somebody is about to stand in `gate`'s line."""

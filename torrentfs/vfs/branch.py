@@ -12,6 +12,9 @@ takes names and attributes together).
 
 Padding files (BEP 47) are never shown. Names are safe, unique components already
 (`metainfo/torrent_file.py`); this module only arranges them.
+
+A *flat* branch has no directories: all its files lie in the folder of the mount that the torrent
+is in (`tops`), under their last component or what `renamed` gives them.
 """
 
 from __future__ import annotations
@@ -24,12 +27,15 @@ if TYPE_CHECKING:
 
     from torrentfs.metainfo.files import File
     from torrentfs.metainfo.torrent_file import Metainfo
+    from torrentfs.vfs.folders import Folder
 
 LOCAL_BITS = 26
 """Bits of a local number: 33 million files and as many directories per torrent, which is above
 what the limits of metainfo/limits.py let through."""
 DIRECTORY = 1 << (LOCAL_BITS - 1)
 """Set in the local number of a directory."""
+NOTHING = -1
+"""The root of a flat branch: no number."""
 
 
 class Volume(Protocol):
@@ -51,6 +57,9 @@ class Volume(Protocol):
 
     def on_release(self, file: int) -> None:
         """A handle on file number `file` was closed for good."""
+
+    def fail_reads(self, reason: str) -> None:
+        """Fail every read that waits, and those to come that would: the torrent is removed."""
 
     def xattrs(self) -> Mapping[str, str]:
         """State for `--xattrs`, by the name behind `user.torrentfs.`."""
@@ -85,40 +94,88 @@ class Directory:
 class Branch:
     """The files and directories of `volume`, or of it those whose indexes are in `select`.
 
-    `name` is the entry in the mount's root; `prefix` makes inodes of local numbers. An index in
-    `select` that the torrent does not have selects nothing.
+    `name` is its entry in `folder`; `prefix` makes inodes of local numbers. An index in `select`
+    that the torrent does not have selects nothing. `generation` tells the inodes of a torrent that
+    was removed and added again from those that somebody may still hold.
     """
 
     __slots__ = (
         "_directories",
         "_files",
+        "_shown",
         "_totals",
         "_visible",
         "base",
+        "flat",
+        "folder",
+        "generation",
         "name",
+        "renamed",
         "root",
+        "time_ns",
         "volume",
     )
 
-    def __init__(self, volume: Volume, select: Iterable[int], name: str, prefix: int) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        select: Iterable[int],
+        name: str,
+        prefix: int,
+        folder: Folder,
+        *,
+        flat: bool = False,
+    ) -> None:
         metainfo = volume.metainfo
         self.volume = volume
         self.name = name
+        self.folder = folder
         self.base = prefix << LOCAL_BITS
+        self.generation = 0
+        self.time_ns = 0
+        self.renamed: dict[int, str] = {}
         self._files: Sequence[File] = metainfo.files
         chosen = frozenset(select)
         self._visible = chosen or None
         self._directories: list[Directory] | None = None
-        self._totals = (0, 0)
+        self._totals: tuple[int, int] | None = None
+        self._shown: dict[tuple[str, ...], int] | None = None
         self.root = DIRECTORY
+        self.flat = flat and not metainfo.is_single_file
         if metainfo.is_single_file:
             self._visible = None
             self.root = next((n for n, f in enumerate(self._files) if not f.pad), 0)
+        elif self.flat:
+            self.root = NOTHING
+            self._hide_broken_links()
 
     @property
     def is_directory(self) -> bool:
-        """Whether the torrent is a directory in the mount's root (else it is one file)."""
+        """Whether the torrent is a directory of the mount (else one file, or flat)."""
         return self.root == DIRECTORY
+
+    def tops(self) -> Iterable[int]:
+        """The local numbers that lie in `folder`."""
+        if not self.flat:
+            return (self.root,)
+        return (number for number in range(len(self._files)) if self.exists(number))
+
+    def _hide_broken_links(self) -> None:
+        """A flat branch shows no symlink to a directory, or to a file that is not shown."""
+        if not any(file.symlink is not None for file in self._files):
+            return
+        shown = {f.path: n for n, f in enumerate(self._files) if self.exists(n)}
+        before = 0
+        while len(shown) != before:  # a link may lead to a link
+            before = len(shown)
+            files = self._files
+            shown = {
+                path: number
+                for path, number in shown.items()
+                if (target := files[number].symlink) is None or target in shown
+            }
+        self._visible = frozenset(shown.values())
+        self._shown = shown
 
     def exists(self, number: int) -> bool:
         """Whether `number` names something that is shown."""
@@ -130,7 +187,7 @@ class Branch:
             directories = self.directories
             index = number ^ DIRECTORY
             return index < len(directories) and directories[index].shown
-        if not self.is_directory:
+        if not self.is_directory and not self.flat:
             return number == self.root
         return (
             number < len(self._files)
@@ -161,11 +218,11 @@ class Branch:
             return self.name
         if number & DIRECTORY:
             return self.directory(number).name
-        return self._files[number].path[-1]
+        return self.renamed.get(number) or self._files[number].path[-1]
 
     def parent_of(self, number: int) -> int | None:
-        """The directory that holds `number`; None for the entry itself (the mount's root does)."""
-        if number == self.root:
+        """The directory that holds `number`; None for what lies in `folder`."""
+        if number == self.root or self.flat:
             return None
         if number & DIRECTORY:
             parent = self.directory(number).parent
@@ -179,7 +236,13 @@ class Branch:
         """(number of files shown, bytes in them)."""
         if not self.is_directory:
             return 1, self._files[self.root].length
-        _ = self.directories
+        if self._totals is None:
+            count = size = 0
+            for number, file in enumerate(self._files):
+                if not file.pad and (self._visible is None or number in self._visible):
+                    count += 1
+                    size += file.length
+            self._totals = count, size
         return self._totals
 
     def link_target(self, number: int) -> str | None:
@@ -190,7 +253,12 @@ class Branch:
         a single file has no inside to point to.
         """
         file = self._files[number]
-        if file.symlink is None or not self.is_directory:
+        if file.symlink is None:
+            return None
+        if self.flat:
+            assert self._shown is not None  # there is a link
+            return self.name_of(self._shown[file.symlink])
+        if not self.is_directory:
             return None
         here, there = file.path[:-1], file.symlink
         shared = 0
@@ -213,7 +281,6 @@ class Branch:
         visible = self._visible
         last: tuple[str, ...] = ()
         here = root
-        count = size = 0
         for number, file in enumerate(self._files):
             if file.pad:
                 continue
@@ -225,9 +292,6 @@ class Branch:
                 if not here.shown:
                     here.show()
                 here.children.append(number)
-                count += 1
-                size += file.length
-        self._totals = (count, size)
         return directories
 
 

@@ -20,9 +20,12 @@ A reader that was killed leaves its request with us, and the kernel lets the mou
 same. Then the session's loop is over while tasks still wait for data nobody will read; a watch
 on the device notices and cancels them.
 
-**Invalidation.** Names and attributes are cached for an hour in the kernel. When a torrent
-comes or goes, its entry is dropped in a thread, never in the task of a request: the kernel may
-hold a lock that only the answer to that request releases. Contents are never invalidated.
+**Invalidation.** Names and attributes are cached for an hour in the kernel, absent names for
+seconds. When a torrent comes or goes, the outermost entry that came or went with it is dropped,
+and the attributes of the directory it is in; what lies deeper is reached through that entry only.
+It happens in a thread, never in the task of a request: the kernel may hold a lock that only the
+answer to that request releases. One change is made known before the next one is made, so that
+nobody drops what came since. Contents are never invalidated.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ import logging
 import os
 import select
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,14 +60,15 @@ from torrentfs.vfs.mountpoint import (
     unmount,
 )
 from torrentfs.vfs.operations import Operations, OperationsOptions
+from torrentfs.vfs.tree import Placement, in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from torrentfs.vfs.admission import Admission
-    from torrentfs.vfs.tree import Tree, Volume
+    from torrentfs.vfs.tree import Change, Tree, Volume
 
-__all__ = ["Mount", "MountOptions", "preflight", "serve_mount", "unmount"]
+__all__ = ["Mount", "MountOptions", "Placement", "preflight", "serve_mount", "unmount"]
 
 log = logging.getLogger(__name__)
 
@@ -131,24 +136,70 @@ class Mount:
     def __repr__(self) -> str:
         return f"<Mount {self.path} {self.operations!r}>"
 
-    async def add(self, volume: Volume, select: Iterable[int] = ()) -> str:
-        """Show one more torrent and make the kernel see it; return its entry."""
-        name = self.tree.add(volume, select)
-        await self._invalidate(name, 0)
-        return name
+    async def add(
+        self,
+        volume: Volume,
+        select: Iterable[int] = (),
+        folder: tuple[str, ...] = (),
+        name: str | None = None,
+        *,
+        now: float | None = None,
+    ) -> tuple[str, ...]:
+        """Show one more torrent (see `Tree.add`) and make the kernel see it; return its path.
 
-    async def remove(self, key: str, now: float) -> str:
-        """Stop showing the torrent of info-hash `key` at Unix time `now`; return its entry."""
-        name, inode = self.tree.remove(key, now)
-        await self._invalidate(name, inode)
-        return name
+        `now` is the time of the change in Unix seconds, by default the clock's.
+        """
+        [path] = await self.add_many([Placement(volume, select, folder, name)], now=now)
+        return path
 
-    async def _invalidate(self, name: str, deleted: int) -> None:
+    async def add_many(
+        self, placements: Iterable[Placement], *, now: float | None = None
+    ) -> list[tuple[str, ...]]:
+        """Show more torrents as one change; return their paths in the order given.
+
+        Raises `ValueError` if one is shown already; then none is added.
+        """
+        wanted = list(placements)
+        stamp = time.time() if now is None else now
         async with self._notifying:
-            if self._open:
-                await trio.to_thread.run_sync(
-                    _drop_entry, os.fsencode(name), deleted, abandon_on_cancel=False
-                )
+            keys = [placement.volume.metainfo.hashes.key for placement in wanted]
+            self.tree.check_new(keys)
+            changes = []
+            for placement in in_order(wanted):
+                changes.append(self.tree.insert(placement, stamp))
+                await trio.lowlevel.checkpoint()  # a flat torrent may have 100,000 entries
+            await self._tell(changes, went=False)
+        return [self.tree.path_of_key(key) for key in keys]
+
+    async def remove(self, key: str, now: float | None = None) -> tuple[str, ...]:
+        """Stop showing the torrent of info-hash `key` at Unix time `now`; return its path.
+
+        Reads of it that wait fail at once, and later ones through handles that are open. Raises
+        `KeyError` if it is not shown.
+        """
+        [path] = await self.remove_many([key], now)
+        return path
+
+    async def remove_many(
+        self, keys: Iterable[str], now: float | None = None
+    ) -> list[tuple[str, ...]]:
+        """Stop showing several as one change. Raises `KeyError`; then none is removed."""
+        stamp = time.time() if now is None else now
+        async with self._notifying:
+            found = [(key, self.tree.volume_of_key(key)) for key in dict.fromkeys(keys)]
+            changes = []
+            for key, volume in found:
+                changes.append(self.tree.remove(key, stamp))
+                self.operations.expel(volume)
+            await self._tell(changes, went=True)
+        return [change.path for change in changes]
+
+    async def _tell(self, changes: list[Change], *, went: bool) -> None:
+        """Make the kernel forget what these changes made wrong. With the lock held."""
+        if self._open:
+            # A caller that is cancelled must not leave the kernel with names that are gone.
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_drop, changes, went)
 
     async def end_invalidations(self) -> None:
         """Wait for the one in flight and allow no other; the session must still be served."""
@@ -157,17 +208,27 @@ class Mount:
             pass
 
 
-def _drop_entry(name: bytes, deleted: int) -> None:
-    """In a thread: make the kernel forget entry `name` of the root, and the root's dates."""
-    if deleted:
-        with contextlib.suppress(OSError):  # not cached, or in use: then the next line suffices
-            pyfuse3.invalidate_entry(pyfuse3.ROOT_INODE, name, deleted)
+def _drop(changes: list[Change], went: bool) -> None:
+    """In a thread: make the kernel forget these entries, and the attributes of what holds them."""
     try:
-        pyfuse3.invalidate_inode(pyfuse3.ROOT_INODE, attr_only=True)
-        pyfuse3.invalidate_entry(pyfuse3.ROOT_INODE, name)
+        for parent in dict.fromkeys(change.parent for change in changes):
+            _invalidate(pyfuse3.invalidate_inode, parent, True)
+        for change in changes:
+            for name, inode in change.entries:
+                if went:  # tells who watches the inode, unless it is in use: then the next suffices
+                    _invalidate(pyfuse3.invalidate_entry, change.parent, name, inode)
+                _invalidate(pyfuse3.invalidate_entry, change.parent, name)
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV):
-            log.warning("the kernel keeps its cached entry %r: %s", name, error)
+        if error.errno not in (errno.ENOTCONN, errno.ENODEV):  # unmounted meanwhile
+            log.warning("the kernel keeps names of the mount that it cached: %s", error)
+
+
+def _invalidate(notify: Callable[..., None], *arguments: object) -> None:
+    try:
+        notify(*arguments)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EBUSY):  # not cached, in use
+            raise
 
 
 def preflight(mountpoint: str | os.PathLike[str], options: MountOptions | None = None) -> None:

@@ -13,6 +13,9 @@ torrent killable, and without `keep_cache` a second open of a file with a stuck 
 unkillably. Content is named by its hash, so nothing ever needs to be invalidated.
 
 Inodes follow from the torrents (tree.py), so lookup counts need not be kept: `forget` is free.
+
+Of a torrent that was removed nothing is found any more (ENOENT); reads through handles that were
+open fail with ESTALE, those that wait at once.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 
     from pyfuse3 import ReaddirToken, RequestContext
 
-    from torrentfs.vfs.tree import Attributes, Tree
+    from torrentfs.vfs.tree import Attributes, Tree, Volume
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +83,11 @@ class Operations(pyfuse3.Operations):
 
     def __repr__(self) -> str:
         return f"<Operations {self.tree!r} {self.handles!r} {self.admission!r}>"
+
+    def expel(self, volume: Volume) -> None:
+        """Fail every read of a torrent that is no longer in the tree, now and later (ESTALE)."""
+        self.admission.drop(volume.metainfo.hashes.key)
+        volume.fail_reads("the torrent was removed")
 
     def shut(self) -> None:
         """Let no further read begin and fail those in line; running ones are the torrents'."""
@@ -123,7 +131,7 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        files, size = self.tree.totals()
+        _, files, size = self.tree.totals()
         answer = StatvfsData()
         answer.f_bsize = answer.f_frsize = BLOCK_SIZE
         answer.f_blocks = -(-size // BLOCK_SIZE)
@@ -154,6 +162,7 @@ class Operations(pyfuse3.Operations):
             answer.st_size = about.size
             answer.st_blocks = about.blocks
             answer.st_mtime_ns = answer.st_atime_ns = answer.st_ctime_ns = about.time_ns
+            answer.generation = about.generation
             if not reply(token, name, answer, next_id):
                 break
 
@@ -186,6 +195,8 @@ class Operations(pyfuse3.Operations):
         try:
             data = await handle.volume.read(handle.file, off, size)
         except DataUnavailable as error:
+            if gate.closed:
+                raise FUSEError(errno.ESTALE) from None
             self._complain(handle, off, str(error))
             raise
         finally:
@@ -231,6 +242,7 @@ class Operations(pyfuse3.Operations):
         answer.st_blocks = about.blocks
         answer.st_blksize = BLOCK_SIZE
         answer.st_mtime_ns = answer.st_atime_ns = answer.st_ctime_ns = about.time_ns
+        answer.generation = about.generation
         return answer
 
     async def _wait_in_line(self, handle: FileHandle) -> None:
@@ -239,7 +251,8 @@ class Operations(pyfuse3.Operations):
         with trio.move_on_after(timeout):
             if await handle.gate.enter():
                 return
-            raise FUSEError(errno.EIO)  # the mount is being taken down
+            # the torrent was removed, or the mount is being taken down
+            raise FUSEError(errno.ESTALE if handle.gate.closed else errno.EIO)
         self._complain(handle, 0, f"{timeout:g} s in line behind other reads of this torrent")
         raise FUSEError(errno.EIO)
 

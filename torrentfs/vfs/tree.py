@@ -1,21 +1,27 @@
 """The inode tree of a mount: what exists, under which name, number and attributes. Pure.
 
-The root holds one entry per torrent: a file for a single-file torrent, else a directory.
+A torrent lies in the root or in a folder (folders.py): as a file if it is a single-file torrent,
+else as a directory. With the layout `infohash` it lies in a folder called by its key in there;
+with `flat` all its files lie side by side in the folder, and it has no directory.
 
 **Names are identity** (media servers key their libraries by path), so they follow from the
 torrents alone. Torrents are taken in the order of (time first added, info-hash): the first of a
-name keeps it, each later one gets ` [first 8 hex digits of its info-hash]`. Names that differ
-only in case or Unicode normalisation collide too, for the sake of clients on other systems. A
-torrent that joins a running mount never renames another.
+name keeps it, each later one gets ` [first 8 hex digits of its info-hash]`; a flat file gets such
+digits of a hash of torrent and path, before its extension. Names that differ only in case or
+Unicode normalisation collide too, for the sake of clients on other systems. A torrent that joins a
+running mount never renames another; who wants that to be so in the next mount as well gives the
+names that there were.
 
 **Inodes** are 63 bits: 37 of a hash of the info-hash, then 26 of the node's number inside the
 torrent, which the info dictionary fixes (see branch.py). So a path has the same inode in every
 mount; inside a torrent numbers cannot collide; two torrents that share the 37 bits (one chance
 in 3,000 with 10,000 torrents) are kept apart by hashing the later one again, in the same order
-as for names. Prefix 0 is the mount's own: inode 1 is the root.
+as for names. Prefix 0 is the mount's own: inode 1 is the root. A torrent or folder that comes
+again after it went has another *generation*, which only the kernel sees: what it still holds of
+the old one is dead and must not come to life.
 
-**Times** never move: they are the persisted time of adding, or with `mtime="created"` the
-torrent's own date. The root's are those of the last addition or removal.
+**Times** of torrents never move: they are the persisted time of adding, or with
+`mtime="created"` the torrent's own date. Those of folders: see folders.py.
 
 Errors are the builtin `FileNotFoundError`, `NotADirectoryError` and `IsADirectoryError`.
 """
@@ -24,21 +30,33 @@ from __future__ import annotations
 
 import hashlib
 import stat
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from torrentfs.metainfo.names import collision_key, safe_name
 from torrentfs.vfs.branch import DIRECTORY, LOCAL_BITS, Branch, Volume
+from torrentfs.vfs.folders import ROOT, SECOND, Folder, Folders, to_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torrentfs.metainfo.torrent_file import Metainfo
 
-__all__ = ["ROOT", "Attributes", "Entry", "Listing", "Tree", "TreeOptions", "Volume"]
+__all__ = [
+    "ROOT",
+    "Attributes",
+    "Change",
+    "Entry",
+    "Layout",
+    "Listing",
+    "Placement",
+    "Tree",
+    "TreeOptions",
+    "Volume",
+]
 
-ROOT = 1
-"""The root's inode, fixed by FUSE."""
+Layout = Literal["name", "infohash", "flat"]
+
 BLOCK_SIZE = 512
 """The unit of `st_blocks`, fixed by stat(2)."""
 NAME_MAX = 255
@@ -58,6 +76,7 @@ class TreeOptions:
     gid: int = 0
     umask: int = 0o022
     mtime: Literal["added", "created"] = "added"
+    layout: Layout = "name"
 
 
 class Attributes(NamedTuple):
@@ -69,6 +88,7 @@ class Attributes(NamedTuple):
     size: int
     blocks: int
     time_ns: int
+    generation: int = 0
 
 
 class Entry(NamedTuple):
@@ -79,6 +99,27 @@ class Entry(NamedTuple):
     next_id: int
 
 
+class Placement(NamedTuple):
+    """A torrent and where it goes; see `Tree.add`."""
+
+    volume: Volume
+    select: Iterable[int] = ()
+    folder: tuple[str, ...] = ()
+    name: str | None = None
+
+
+class Change(NamedTuple):
+    """What came or went: `entries`, (name, inode) each, of the directory with inode `parent`.
+
+    Of a torrent that came in new folders, or went with its folder, that is the outermost of these.
+    `path` is the torrent's (`Tree.path_of_key`).
+    """
+
+    path: tuple[str, ...]
+    parent: int
+    entries: list[tuple[bytes, int]]
+
+
 class Tree:
     """All nodes of a mount. Methods take inodes and never block."""
 
@@ -87,88 +128,161 @@ class Tree:
         options: TreeOptions | None = None,
         volumes: Iterable[Volume] = (),
         *,
-        changed: float = 0.0,
+        folder_times: Mapping[tuple[str, ...], float] | None = None,
     ) -> None:
         self.options = options or TreeOptions()
+        self._folders = Folders(folder_times or {})
         self._branches: dict[int, Branch] = {}  # prefix -> branch
-        self._by_key: dict[str, int] = {}  # info-hash key -> prefix
-        self._by_name: dict[str, int] = {}  # entry name -> prefix
-        self._taken: dict[str, str] = {}  # folded entry name -> info-hash key
-        self._changed = changed
+        self._by_key: dict[str, Branch] = {}  # by info-hash key
+        self._removed = 0
         keep = ~self.options.umask
         self._file_mode = stat.S_IFREG | (0o444 & keep)
         self._program_mode = stat.S_IFREG | (0o555 & keep)
         self._directory_mode = stat.S_IFDIR | (0o555 & keep)
-        self._times: dict[int, int] = {}
-        for volume in sorted(volumes, key=lambda v: (v.added, v.metainfo.hashes.key)):
-            self.add(volume)
+        self.add_many([Placement(volume) for volume in volumes])
 
     def __repr__(self) -> str:
         return f"<Tree of {len(self._branches)} torrents>"
 
     # -- what is in it
 
-    def add(self, volume: Volume, select: Iterable[int] = ()) -> str:
-        """Show `volume`, or of it the files whose indexes are in `select`; return its entry.
+    def add(
+        self,
+        volume: Volume,
+        select: Iterable[int] = (),
+        folder: tuple[str, ...] = (),
+        name: str | None = None,
+        *,
+        now: float | None = None,
+    ) -> tuple[str, ...]:
+        """Show `volume` in `folder`; return the path of its entry.
 
-        Raises `ValueError` if the torrent is shown already.
+        Of the torrent only the files whose indexes are in `select`, if it is not empty. It is
+        called `name`, or else what the torrent is called, if that is free. `now` (Unix seconds) is
+        for a torrent that joins a mount; without it directories get the times that they have in
+        a mount that starts. Raises `ValueError` if the torrent is shown already.
         """
+        return self.insert(Placement(volume, select, folder, name), now).path
+
+    def add_many(self, placements: Iterable[Placement], *, now: float | None = None) -> None:
+        """Add them in the order that makes names and inodes independent of the order given."""
+        for placement in in_order(placements):
+            self.insert(placement, now)
+
+    def insert(self, placement: Placement, now: float | None = None) -> Change:
+        """The same as `add`; return what came."""
+        volume, select, path, name = placement
         key = volume.metainfo.hashes.key
-        if key in self._by_key:
-            raise ValueError(f"torrent {key} is in the tree already")
-        name = self._free_name(volume.metainfo.name, key)
+        self.check_new([key])
+        if self.options.layout == "infohash":
+            path = (*path, key)
+        folder, outermost = self._folders.reach(path, self._removed)
+        wanted = volume.metainfo.name if name is None else safe_name(_encode(name))
         prefix = self._free_prefix(key)
-        self._branches[prefix] = Branch(volume, select, name, prefix)
-        self._by_key[key] = prefix
-        self._by_name[name] = prefix
-        self._taken[_fold(name)] = key
-        self._times[prefix] = _time_ns(volume.metainfo, volume.added, self.options.mtime)
-        self._changed = max(self._changed, volume.added)
-        return name
+        flat = self.options.layout == "flat"
+        branch = Branch(volume, select, wanted, prefix, folder, flat=flat)
+        branch.generation = self._removed
+        branch.time_ns = _time_ns(volume.metainfo, volume.added, self.options.mtime)
+        entries = self._list_flat(branch) if branch.flat else self._list_whole(branch)
+        folder.members += 1
+        self._branches[prefix] = branch
+        self._by_key[key] = branch
+        parent = folder
+        if outermost is not None:
+            parent = outermost.parent or self._folders.root
+            entries = [(_encode(outermost.name), outermost.inode)]
+            for inner in _up_to(folder, parent):
+                inner.come(volume.added, now)
+        parent.come(volume.added, now)
+        return Change(self._path(branch), parent.inode, entries)
 
-    def remove(self, key: str, now: float) -> tuple[str, int]:
-        """Stop showing the torrent of info-hash `key` at Unix time `now`.
+    def remove(self, key: str, now: float) -> Change:
+        """Stop showing the torrent of info-hash `key` at Unix time `now`; return what went.
 
-        Returns its entry and inode, to be dropped from the kernel's caches. Raises `KeyError`.
+        Raises `KeyError`.
         """
-        prefix = self._by_key.pop(key)
-        branch = self._branches.pop(prefix)
-        del self._by_name[branch.name], self._taken[_fold(branch.name)], self._times[prefix]
-        self._changed = max(self._changed, now)
-        return branch.name, branch.base | branch.root
+        branch = self._by_key.pop(key)
+        path, folder = self._path(branch), branch.folder
+        entries = []
+        for number in branch.tops():
+            name = branch.name_of(number)
+            folder.take(name, directory=branch.is_directory)
+            entries.append((_encode(name), branch.base | number))
+        folder.members -= 1
+        del self._branches[branch.base >> LOCAL_BITS]
+        self._removed += 1
+        folder.touch(to_ns(now))
+        gone = self._folders.leave(folder)
+        if gone is not None:
+            folder = gone.parent or self._folders.root
+            folder.touch(to_ns(now))
+            entries = [(_encode(gone.name), gone.inode)]
+        return Change(path, folder.inode, entries)
+
+    def check_new(self, keys: Sequence[str]) -> None:
+        """Raise `ValueError` if one of these is shown already, or is in `keys` twice."""
+        seen: set[str] = set()
+        for key in keys:
+            if key in self._by_key or key in seen:
+                raise ValueError(f"torrent {key} is in the tree already")
+            seen.add(key)
 
     @property
     def volumes(self) -> Sequence[Volume]:
         """The torrents shown."""
         return [branch.volume for branch in self._branches.values()]
 
-    def entry_of(self, key: str) -> str:
-        """The name in the root of the torrent of info-hash `key`. Raises `KeyError`."""
-        return self._branches[self._by_key[key]].name
+    @property
+    def folder_times(self) -> dict[tuple[str, ...], float]:
+        """When an entry last came or went, in Unix seconds, of the root `()` and every folder.
 
-    def totals(self) -> tuple[int, int]:
-        """(number of files, bytes in them) of all torrents."""
-        totals = [branch.totals() for branch in self._branches.values()]
-        return sum(files for files, _ in totals), sum(size for _, size in totals)
+        Given to the tree of the next mount, they are the times there.
+        """
+        return self._folders.times
+
+    def path_of_key(self, key: str) -> tuple[str, ...]:
+        """Where the torrent of info-hash `key` is; of a flat one, its folder. Raises `KeyError`."""
+        return self._path(self._by_key[key])
+
+    def name_of_key(self, key: str) -> str:
+        """What the torrent of info-hash `key` is called in its folder. Raises `KeyError`."""
+        return self._by_key[key].name
+
+    def volume_of_key(self, key: str) -> Volume:
+        """The torrent of info-hash `key`. Raises `KeyError`."""
+        return self._by_key[key].volume
+
+    def inode_of(self, key: str, file: int) -> int:
+        """The inode of a file of the torrent of info-hash `key`, shown or not."""
+        return self._by_key[key].base | file
+
+    def totals(self, inode: int = ROOT) -> tuple[int, int, int]:
+        """(torrents, files, bytes in them) of all that is shown in the root or a folder."""
+        path = self._folders.by_inode[inode].path
+        branches = list(self._branches.values())
+        if path:
+            branches = [b for b in branches if b.folder.path[: len(path)] == path]
+        totals = [branch.totals() for branch in branches]
+        return len(totals), sum(files for files, _ in totals), sum(size for _, size in totals)
 
     # -- questions of the kernel
 
     def lookup(self, parent: int, name: bytes) -> int:
         """The inode of `name` in directory `parent`; `.` and `..` are names too."""
         text = name.decode("utf-8", "surrogateescape")
-        if parent == ROOT:
-            if text in (".", ".."):
-                return ROOT
-            prefix = self._by_name.get(text)
-            if prefix is None:
-                raise FileNotFoundError(text)
-            branch = self._branches[prefix]
-            return branch.base | branch.root
-        branch, number = self._directory(parent)
         if text == ".":
+            self._check_directory(parent)
             return parent
         if text == "..":
+            self._check_directory(parent)
             return self.parent(parent)
+        folder = self._folders.by_inode.get(parent)
+        if folder is not None:
+            inode = folder.children.get(collision_key(text))
+            if inode is None or self._name_in_folder(inode) != text:
+                raise FileNotFoundError(text)
+            return inode
+        branch, number = self._directory(parent)
         child = branch.lookup(number, text)
         if child is None:
             raise FileNotFoundError(text)
@@ -176,47 +290,48 @@ class Tree:
 
     def attributes(self, inode: int) -> Attributes:
         """What stat(2) tells of `inode`."""
-        if inode == ROOT:
-            directories = sum(branch.is_directory for branch in self._branches.values())
-            time_ns = _to_ns(self._changed)
-            return Attributes(ROOT, self._directory_mode, 2 + directories, 0, 0, time_ns)
+        folder = self._folders.by_inode.get(inode)
+        if folder is not None:
+            return self._describe_folder(folder)
         branch, number = self._node(inode)
-        return self._describe(branch, number)
+        return self.describe(branch, number)
 
     def listing(self, inode: int) -> Listing:
-        """A listing of directory `inode` as it is now; later changes do not reach it."""
-        if inode == ROOT:
-            return Listing(self, ROOT, ROOT, list(self._branches.values()))
+        """A listing of directory `inode` as it is now; what comes later is not in it."""
+        folder = self._folders.by_inode.get(inode)
+        if folder is not None:
+            return Listing(self, inode, None, list(folder.children.values()))
         branch, number = self._directory(inode)
-        return Listing(self, inode, self.parent(inode), branch, branch.directory(number).children)
+        return Listing(self, inode, branch, branch.directory(number).children)
 
     def parent(self, inode: int) -> int:
         """The inode of the directory that holds `inode`; the root holds itself."""
-        if inode == ROOT:
-            return ROOT
+        folder = self._folders.by_inode.get(inode)
+        if folder is not None:
+            return folder.parent.inode if folder.parent is not None else ROOT
         branch, number = self._node(inode)
         parent = branch.parent_of(number)
-        return ROOT if parent is None else branch.base | parent
+        return branch.folder.inode if parent is None else branch.base | parent
 
     def file(self, inode: int) -> tuple[Volume, int, int]:
         """(torrent, index of the file in it, size in bytes) of a file that can be opened."""
-        if inode == ROOT:
-            raise IsADirectoryError("/")
+        if inode in self._folders.by_inode:
+            raise IsADirectoryError(f"inode {inode}")
         branch, number = self._node(inode)
         if number & DIRECTORY:
             raise IsADirectoryError(branch.name_of(number))
         return branch.volume, number, branch.file(number).length
 
     def volume(self, inode: int) -> tuple[Volume, int | None] | None:
-        """(torrent, index of the file or None for a directory) of `inode`; None for the root."""
-        if inode == ROOT:
+        """(torrent, index of the file or None for a directory) of `inode`; None for a folder."""
+        if inode in self._folders.by_inode:
             return None
         branch, number = self._node(inode)
         return branch.volume, None if number & DIRECTORY else number
 
     def link_target(self, inode: int) -> bytes | None:
         """Where the symlink `inode` points; None if it is none."""
-        if inode == ROOT:
+        if inode in self._folders.by_inode:
             return None
         branch, number = self._node(inode)
         if number & DIRECTORY:
@@ -230,8 +345,7 @@ class Tree:
         """The names that lead from the root to `inode`."""
         names: list[str] = []
         while inode != ROOT:
-            branch, number = self._node(inode)
-            names.append(branch.name_of(number))
+            names.append(self._name_in_folder(inode))
             inode = self.parent(inode)
         return tuple(reversed(names))
 
@@ -243,6 +357,62 @@ class Tree:
         return inode
 
     # -- inside
+
+    def _list_whole(self, branch: Branch) -> list[tuple[bytes, int]]:
+        """Put the torrent into its folder's listing as one entry."""
+        folder, key = branch.folder, branch.volume.metainfo.hashes.key
+        branch.name = folder.free_name(branch.name, key)
+        inode = branch.base | branch.root
+        folder.put(branch.name, inode, directory=branch.is_directory)
+        return [(_encode(branch.name), inode)]
+
+    def _list_flat(self, branch: Branch) -> list[tuple[bytes, int]]:
+        """Put the torrent's files into its folder's listing."""
+        folder, key = branch.folder, branch.volume.metainfo.hashes.key
+        entries = []
+        for number in branch.tops():
+            path = branch.file(number).path
+            name = path[-1]
+            if collision_key(name) in folder.children:
+                digest = hashlib.sha256(_encode("/".join((key, *path)))).hexdigest()
+                name = branch.renamed[number] = folder.free_name(name, digest, keep_extension=True)
+            folder.put(name, branch.base | number, directory=False)
+            entries.append((_encode(name), branch.base | number))
+        return entries
+
+    def _path(self, branch: Branch) -> tuple[str, ...]:
+        return branch.folder.path if branch.flat else (*branch.folder.path, branch.name)
+
+    def _name_in_folder(self, inode: int) -> str:
+        """The last component of the path of `inode`, which is not the root."""
+        folder = self._folders.by_inode.get(inode)
+        if folder is not None:
+            return folder.name
+        branch, number = self._node(inode)
+        return branch.name_of(number)
+
+    def _check_directory(self, inode: int) -> None:
+        if inode not in self._folders.by_inode:
+            self._directory(inode)
+
+    def shows(self, branch: Branch) -> bool:
+        """Whether it was not removed."""
+        return self._branches.get(branch.base >> LOCAL_BITS) is branch
+
+    def _describe_folder(self, folder: Folder) -> Attributes:
+        nlink, mode = 2 + folder.subdirectories, self._directory_mode
+        return Attributes(folder.inode, mode, nlink, 0, 0, folder.time_ns, folder.generation)
+
+    def entry(self, inode: int) -> tuple[bytes, Attributes] | None:
+        """Name and attributes of what lies in a folder; None if it went."""
+        folder = self._folders.by_inode.get(inode)
+        if folder is not None:
+            return _encode(folder.name), self._describe_folder(folder)
+        branch = self._branches.get(inode >> LOCAL_BITS)
+        if branch is None:
+            return None
+        number = inode & _LOCAL_MASK
+        return _encode(branch.name_of(number)), self.describe(branch, number)
 
     def _node(self, inode: int) -> tuple[Branch, int]:
         branch = self._branches.get(inode >> LOCAL_BITS)
@@ -257,32 +427,22 @@ class Tree:
             raise NotADirectoryError(branch.name_of(number))
         return branch, number
 
-    def _describe(self, branch: Branch, number: int) -> Attributes:
+    def describe(self, branch: Branch, number: int) -> Attributes:
         """Attributes of a node that exists."""
         inode = branch.base | number
-        time_ns = self._times.get(inode >> LOCAL_BITS, 0)
+        time_ns, generation = branch.time_ns, branch.generation
         if number & DIRECTORY:
             nlink = 2 + branch.directory(number).subdirectories
-            return Attributes(inode, self._directory_mode, nlink, 0, 0, time_ns)
+            return Attributes(inode, self._directory_mode, nlink, 0, 0, time_ns, generation)
         file = branch.file(number)
         if file.symlink is not None:
             target = branch.link_target(number)
             if target is not None:
                 size = len(_encode(target))
-                return Attributes(inode, stat.S_IFLNK | 0o777, 1, size, 0, time_ns)
+                return Attributes(inode, stat.S_IFLNK | 0o777, 1, size, 0, time_ns, generation)
         mode = self._program_mode if file.executable else self._file_mode
         blocks = -(-file.length // BLOCK_SIZE)
-        return Attributes(inode, mode, 1, file.length, blocks, time_ns)
-
-    def _free_name(self, name: str, key: str) -> str:
-        if _fold(name) not in self._taken:
-            return name
-        for digits in (8, 16, 24, 32, len(key)):
-            suffix = f" [{key[:digits]}]"
-            candidate = _clip(name, NAME_MAX - len(suffix)) + suffix
-            if _fold(candidate) not in self._taken:
-                return candidate
-        raise ValueError(f"no free name for torrent {key}")
+        return Attributes(inode, mode, 1, file.length, blocks, time_ns, generation)
 
     def _free_prefix(self, key: str) -> int:
         salt = 0
@@ -298,77 +458,68 @@ class Listing:
     """An open directory: `.`, `..`, then its entries, each with the place where it ends.
 
     Places are positions in a sequence that never changes, so a listing resumed at any place it
-    has given skips nothing and repeats nothing.
+    has given skips nothing and repeats nothing. What went since it was opened is left out: the
+    kernel keeps the entries that it is given. The listing of a directory that itself went raises
+    `FileNotFoundError`.
     """
 
-    __slots__ = ("_branch", "_children", "_inode", "_parent", "_torrents", "_tree")
+    __slots__ = ("_branch", "_children", "_inode", "_tree")
 
     def __init__(
-        self,
-        tree: Tree,
-        inode: int,
-        parent: int,
-        content: Branch | list[Branch],
-        children: Sequence[int] = (),
+        self, tree: Tree, inode: int, branch: Branch | None, children: Sequence[int]
     ) -> None:
         self._tree = tree
         self._inode = inode
-        self._parent = parent
-        self._branch = content if isinstance(content, Branch) else None
-        self._torrents = content if isinstance(content, list) else []
+        self._branch = branch
         self._children = children
 
     def __len__(self) -> int:
-        return 2 + (len(self._torrents) if self._branch is None else len(self._children))
+        return 2 + len(self._children)
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
         """The entries from place `start` on (0, or a `next_id` of this listing)."""
-        describe = self._tree._describe
+        tree, branch = self._tree, self._branch
+        if branch is not None and not tree.shows(branch):
+            raise FileNotFoundError(f"inode {self._inode}")
         if start <= 0:
-            yield Entry(b".", self._about(self._inode), 1)
+            yield Entry(b".", tree.attributes(self._inode), 1)
         if start <= 1:
-            yield Entry(b"..", self._about(self._parent), 2)
+            yield Entry(b"..", tree.attributes(tree.parent(self._inode)), 2)
         first = max(start, 2)
-        if self._branch is None:
-            for place in range(first, 2 + len(self._torrents)):
-                torrent = self._torrents[place - 2]
-                name = _encode(torrent.name)
-                yield Entry(name, describe(torrent, torrent.root), place + 1)
+        if branch is None:
+            for place in range(first, 2 + len(self._children)):
+                found = tree.entry(self._children[place - 2])
+                if found is not None:
+                    yield Entry(*found, place + 1)
             return
-        branch, children = self._branch, self._children
+        children, describe = self._children, tree.describe
         for place in range(first, 2 + len(children)):
             number = children[place - 2]
             name = branch.name_of(number).encode("utf-8", "surrogateescape")
             yield Entry(name, describe(branch, number), place + 1)
 
-    def _about(self, inode: int) -> Attributes:
-        try:
-            return self._tree.attributes(inode)
-        except FileNotFoundError:  # the torrent was removed while its directory is open
-            return Attributes(inode, stat.S_IFDIR | 0o555, 2, 0, 0, 0)
+
+def in_order(placements: Iterable[Placement]) -> list[Placement]:
+    """Names that were given first, then by time of adding, then by info-hash."""
+    return sorted(
+        placements, key=lambda p: (p.name is None, p.volume.added, p.volume.metainfo.hashes.key)
+    )
+
+
+def _up_to(folder: Folder, above: Folder) -> Iterator[Folder]:
+    """`folder` and those that hold it, without `above`."""
+    here: Folder | None = folder
+    while here is not None and here is not above:
+        yield here
+        here = here.parent
 
 
 def _encode(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _fold(name: str) -> str:
-    """What two names share when some system cannot tell them apart."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
-
-
-def _clip(name: str, size: int) -> str:
-    """`name`, cut at a character's end to at most `size` bytes."""
-    return _encode(name)[:size].decode("utf-8", "ignore") if len(_encode(name)) > size else name
-
-
-def _to_ns(seconds: float) -> int:
-    """Whole milliseconds: what a float of the present surely holds."""
-    return round(seconds * 1000) * 1_000_000
-
-
 def _time_ns(metainfo: Metainfo, added: float, which: str) -> int:
     created = metainfo.creation_date
     if which == "created" and created is not None and 0 < created <= _LAST_SECOND:
-        return created * 1_000_000_000
-    return _to_ns(added)
+        return created * SECOND
+    return to_ns(added)

@@ -22,8 +22,8 @@ def xattrs_of(tree: Tree, inode: int) -> dict[bytes, bytes]:
     """All extended attributes of `inode` with their full names. Raises `FileNotFoundError`."""
     found = tree.volume(inode)
     if found is None:
-        files, size = tree.totals()
-        values = {"torrents": str(len(tree.volumes)), "files": str(files), "size": str(size)}
+        torrents, files, size = tree.totals(inode)
+        values = {"torrents": str(torrents), "files": str(files), "size": str(size)}
     else:
         volume, file = found
         metainfo = volume.metainfo
