@@ -26,7 +26,7 @@ LOOPBACK6 = "::1"
 
 
 class LibtorrentPeer:
-    """A running libtorrent process with one torrent."""
+    """A running libtorrent process; what it tells is of its (first) torrent."""
 
     def __init__(self, child: JsonChild, ports: dict[str, int]) -> None:
         self.child = child
@@ -111,8 +111,11 @@ def seed(
     settings: Mapping[str, Any] | None = None,
     check: bool = False,
     hosts: Sequence[str] = (),
+    beside: Sequence[Path] = (),
 ) -> Iterator[LibtorrentPeer]:
     """Seed the file or directory `payload` of the torrent file `torrent`.
+
+    `beside` are more torrent files whose payload lies in the same directory.
 
     `work` gets the log.  `announce_port` is what trackers are told instead
     of the port (that of a proxy); `upload_limit` in bytes per second; `check` hashes the payload
@@ -129,6 +132,7 @@ def seed(
         "announce_port": announce_port,
         "seed": not check,
         "wait_seeding": True,
+        "beside": [str(path) for path in beside],
     }
     with _peer(work, f"seeder-{torrent.stem}", config) as peer:
         yield peer
@@ -241,6 +245,10 @@ class _Peer:
             flags |= lt.torrent_flags.seed_mode
         params.flags = flags
         self.handle = self.session.add_torrent(params)
+        for path in config.get("beside", ()):
+            more = lt.load_torrent_file(path)
+            more.save_path, more.flags = config["save_path"], flags
+            self.session.add_torrent(more)
         if config["upload_limit"]:
             self.handle.set_upload_limit(config["upload_limit"])
         if config["wait_seeding"] and not self.do_wait({"seconds": 25})["seeding"]:
