@@ -67,6 +67,9 @@ class FakeSession:
         self.added.append(settings)
         return FakeTorrent(metainfo, self._events)
 
+    async def shelve(self, metainfo: Any, **settings: Any) -> FakeTorrent:
+        return await self.add(metainfo, **settings)
+
 
 class Fakes:
     """All parts, and what happened to them."""

@@ -31,6 +31,8 @@ async def test_a_magnet_is_looked_for_with_all_that_is_known(autojump_clock: obj
     assert added["trackers"] == magnet.trackers == ("udp://t:1", "http://u/")
     assert added["web_seeds"] == ("http://w/",)
     assert added["select"] == (range(1, 2),)
+    await found.shelve(session, eager=True)
+    assert session.added[1] == added | {"eager": True}
 
 
 async def test_a_file_asks_nobody(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ async def test_what_the_user_and_the_magnet_know_is_joined(autojump_clock: objec
         "web_seeds": ("http://w/",),
         "peers": (("10.0.0.2", 2), ("10.0.0.1", 1)),
         "select": (range(1, 2),),
+        "eager": True,
     }
     assert fakes.session.added == [expected]
     (magnet,) = fakes.session.resolved

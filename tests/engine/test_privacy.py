@@ -41,7 +41,7 @@ def test_what_is_off_is_off() -> None:
 HARMLESS = {
     "where data is kept": "cache_dir cache_size memory_limit min_free",
     "how much and how long": "readahead read_timeout download_limit upload_limit"
-    " max_connections max_peers max_half_open",
+    " max_connections max_peers max_half_open max_active idle_timeout",
     "TCP, which goes through it": "tcp pex encryption web_seeds upload",
     "used by what is off": "port",
     "what holds with a proxy, too": "bind proxy private ip_filter allow_local",

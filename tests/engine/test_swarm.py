@@ -227,9 +227,9 @@ async def test_a_bug_costs_one_peer(autojump_clock: MockClock) -> None:
         async def broken(*_: object, **__: object) -> None:
             raise RuntimeError("a bug")
 
-        talk, r.swarm._talk = r.swarm._talk, broken  # type: ignore[assignment]
+        talk, r.swarm.talk = r.swarm.talk, broken  # type: ignore[assignment]
         await r.connect(have=False)
-        r.swarm._talk = talk
+        r.swarm.talk = talk
         assert await r.read(0, 10) == r.sample.space[:10]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from torrentfs.cli.fetching import fetch_options, session_config
 from torrentfs.cli.options import (
+    DURATION,
     ENVVAR_PREFIX,
     PATH,
     UMASK,
@@ -17,11 +19,15 @@ from torrentfs.cli.options import (
 from torrentfs.cli.output import ProgressLine, complain
 from torrentfs.daemon.config import MountConfig, absolute, default_log_file
 from torrentfs.daemon.outcome import DONE
+from torrentfs.daemon.quantities import format_duration
+from torrentfs.engine.config import SessionConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torrentfs.daemon.report import Report
+
+_SESSION = SessionConfig()
 
 
 def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
@@ -62,6 +68,21 @@ def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
     default="added",
     show_default=True,
     help="Date of the files: when first mounted, or the torrent's own.",
+)
+@click.option(
+    "--max-active",
+    metavar="N",
+    type=WholeNumber(1),
+    default=_SESSION.max_active,
+    show_default=True,
+    help="Most torrents that have peers at a time; the others sleep until they are read.",
+)
+@click.option(
+    "--idle-timeout",
+    type=DURATION,
+    default=format_duration(_SESSION.idle_timeout),
+    show_default=True,
+    help="A torrent that nobody reads or downloads goes to sleep after this.",
 )
 @fetch_options
 @click.option(
@@ -108,7 +129,11 @@ def make_config(options: dict[str, Any]) -> MountConfig:
     return MountConfig(
         sources=tuple(parse_source(text) for text in options["sources"]),
         mountpoint=absolute(options["mountpoint"]),
-        session=session_config(options),
+        session=replace(
+            session_config(options),
+            max_active=options["max_active"],
+            idle_timeout=options["idle_timeout"],
+        ),
         peers=options["peer"],
         trackers=options["tracker"],
         web_seeds=options["web_seed"],

@@ -3,7 +3,7 @@
 A publisher's link becomes the magnet of his newest torrent (BEP 46); a magnet's metadata comes from
 the cache or from peers; a path or URL is read. What the user knows beside the torrent (trackers,
 web seeds, peers) is joined to what a magnet says, his own peers first. `find` does all that and
-starts nothing; `Found.add` starts the torrent.
+starts nothing; `Found.add` starts the torrent, `Found.shelve` shows one that sleeps.
 """
 
 from __future__ import annotations
@@ -49,6 +49,16 @@ class Session(Protocol):
         peers: Sequence[tuple[str, int]] = (),
         select: Sequence[range] = (),
     ) -> Any: ...
+    async def shelve(
+        self,
+        metainfo: Metainfo,
+        *,
+        trackers: Sequence[str] = (),
+        web_seeds: Sequence[str] = (),
+        peers: Sequence[tuple[str, int]] = (),
+        select: Sequence[range] = (),
+        eager: bool = False,
+    ) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,17 @@ class Found:
             web_seeds=self.beside.web_seeds,
             peers=self.beside.peers,
             select=self.select,
+        )
+
+    async def shelve(self, session: Session, *, eager: bool) -> Any:
+        """Show it in `session`: it sleeps until it is read, unless it is `eager`."""
+        return await session.shelve(
+            self.metainfo,
+            trackers=self.beside.trackers,
+            web_seeds=self.beside.web_seeds,
+            peers=self.beside.peers,
+            select=self.select,
+            eager=eager,
         )
 
 

@@ -57,7 +57,7 @@ LETTING_GO = "torrentfs umount wants the mount to be free"
 
 
 class Torrent(Protocol):
-    """What the service needs of an added torrent (engine.torrent)."""
+    """What the service needs of a torrent (engine.dormant)."""
 
     @property
     def metainfo(self) -> Metainfo: ...
@@ -197,7 +197,7 @@ class _MountService:
                 log.info("%s is given twice: shown once", shorten(one.metainfo.name))
                 continue
             keys.add(one.metainfo.hashes.key)
-            self._torrents.append(await one.add(session))
+            self._torrents.append(await one.shelve(session, eager=True))
 
     async def _serve(self, session: Session) -> None:
         async with trio.open_nursery() as nursery:

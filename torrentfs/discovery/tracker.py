@@ -98,6 +98,11 @@ class Tracker:
             self.contacted.discard(info_hash)
         self._back_off(now, rng)
 
+    def on_stopped(self) -> None:
+        """It was told that we have left, as far as it could be reached: next comes `started`."""
+        self.started.clear()
+        self.contacted.clear()
+
     def on_round_end(self, now: float, rng: Random) -> None:
         """Others answered; if this one was asked and is still silent, it comes later next time."""
         if self.contacted and self.not_before <= now:

@@ -152,7 +152,10 @@ class TrackerTiers:
         self._wakeup = trio.Event()
 
     async def run(self) -> None:
-        """Announce until cancelled; then say `stopped`, within `STOP_TIME`."""
+        """Announce until cancelled; then say `stopped`, within `STOP_TIME`.
+
+        May be run again later: what trackers said of their intervals still holds then.
+        """
         async with AsyncExitStack() as stack:
             if self._own_announcers:
                 http = HttpTrackers(self._client)
@@ -170,6 +173,8 @@ class TrackerTiers:
                     if self.says_stopped:
                         with trio.move_on_after(STOP_TIME, shield=True):
                             await self._announce_event("stopped")
+                    for tracker in self._ordered():
+                        tracker.on_stopped()
 
     @property
     def says_stopped(self) -> bool:

@@ -239,6 +239,7 @@ class Post:
                 if self._announcer.says_stopped and self._told and socket.is_open:
                     with trio.move_on_after(STOP_TIME, shield=True):
                         await self._say(socket, "stopped")
+                self._reply_by = float("inf")  # it may be run again
                 self._forget(self._offers.clear())
 
     def announce_soon(self) -> None:

@@ -222,8 +222,10 @@ class Assembly:
             self.leaves.forget(piece)
         self._picker.on_stored(piece)
         self._on_verified(piece, data)
-        await self._store.put(piece, data)
-        self._on_stored(piece)
+        try:
+            await self._store.put(piece, data)
+        finally:  # also when the torrent stops being active while the disk is behind
+            self._on_stored(piece)
 
     def _is_covered(self, piece: int) -> bool:
         """Whether leaves cover all of a piece: a hybrid torrent may end it with padding."""

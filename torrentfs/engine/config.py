@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from torrentfs.scheduling.turns import IDLE, PLACES
 from torrentfs.transports.webrtc.config import RtcConfig
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class SessionConfig:
     """Peers connected at once in the whole session (libtorrent's default)."""
     max_peers: int = 50
     """Peers connected at once per torrent."""
+    max_active: int = PLACES
+    """Torrents of `Session.shelve` that have peers, trackers and web seeds at a time."""
+    idle_timeout: float = IDLE
+    """Seconds without a read or an upload until such a torrent goes back to sleep; 0: never."""
     max_half_open: int = 16
     """Connection attempts under way at once per torrent."""
     ip_filter: IpFilter | None = None

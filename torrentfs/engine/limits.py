@@ -22,6 +22,12 @@ class RateLimit:
         self._tokens = float(rate or 0)
         self._last: float | None = None
 
+    def set_rate(self, rate: int | None) -> None:
+        """Another limit from now on; what is owed is paid at the new rate."""
+        if self.rate is None and rate is not None:
+            self._tokens, self._last = float(rate), None
+        self.rate = rate
+
     async def take(self, amount: int) -> None:
         """Account for `amount` bytes already moved or about to be; sleep while over the rate."""
         delay = self.reserve(amount)

@@ -121,6 +121,7 @@ class Reader:
         self._hurry: tuple[float, str] = (float("-inf"), "")
         self._echoes: dict[int, tuple[float, str]] = {}  # piece -> until when, and why
         self.breaker = Breaker(timeout)
+        """May be replaced by that of an earlier life of the torrent."""
         self.waiting = 0
         self._seen_version = heads.version
 
@@ -299,14 +300,14 @@ class Reader:
     def fail_all(self, reason: str) -> None:
         """Fail every waiting read now and every one that would have to wait from now on."""
         self._stopped = reason
-        self._wake_all()
+        self.look_again()
 
     def hurry(self, reason: str, seconds: float) -> None:
         """For so many seconds, fail reads that wait without progress: they are in the way."""
         self._hurry = (trio.current_time() + seconds, reason)
-        self._wake_all()
+        self.look_again()
 
-    def _wake_all(self) -> None:
+    def look_again(self) -> None:
         """Make every waiting read look again at whether its wait still makes sense."""
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters.values():

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def why_missing(torrent: Torrent, piece: int) -> str:
     """Why a piece is not here."""
+    if torrent.inactive is not None:
+        return "; ".join(filter(None, [torrent.inactive, complaints(torrent)]))
     peers = torrent.peers()
     holders = [peer for peer in peers if piece in peer.pieces]
     choked = sum(peer.choked for peer in holders)
@@ -52,23 +54,26 @@ def complaints(torrent: Torrent) -> str:
     return "; ".join(words)
 
 
+def state_of(torrent: Torrent) -> str:
+    """stalled, fetching, complete or ready."""
+    if torrent.reader.breaker.is_open:
+        return "stalled"
+    if torrent.reader.waiting:
+        return "fetching"
+    return "complete" if torrent.store.have.complete else "ready"
+
+
 def statistics_of(torrent: Torrent) -> TorrentStatistics:
     """Everything worth knowing at this moment."""
     now = trio.current_time()
     sources = tuple(_describe(source, now) for source in torrent.sources)
     by_kind = torrent.bytes_by_kind()
     have = torrent.store.have
-    if torrent.reader.breaker.is_open:
-        state = "stalled"
-    elif torrent.reader.waiting:
-        state = "fetching"
-    else:
-        state = "complete" if have.complete else "ready"
     trackers = torrent.swarm.trackers.statistics() if torrent.swarm.trackers is not None else ()
     return TorrentStatistics(
         name=torrent.metainfo.name,
         key=torrent.metainfo.hashes.key,
-        state=state,
+        state=state_of(torrent),
         size=torrent.size,
         pieces_have=have.count,
         pieces_total=have.size,
@@ -83,6 +88,20 @@ def statistics_of(torrent: Torrent) -> TorrentStatistics:
         bytes_by_kind=by_kind,
         trackers=tuple(str(tracker) for tracker in trackers),
     )
+
+
+def xattrs_of(now: TorrentStatistics) -> dict[str, str]:
+    """What `--xattrs` shows, by name without the `user.torrentfs.` prefix."""
+    return {
+        "infohash": now.key,
+        "progress": f"{now.progress:.4f}",
+        "state": now.state,
+        "peers": str(len(now.peers)),
+        "downloaded": str(now.downloaded),
+        "wasted": str(now.wasted),
+        **{f"from_{kind.replace(' ', '_')}": str(n) for kind, n in now.bytes_by_kind.items()},
+        "hash_failures": str(now.hash_failures),
+    }
 
 
 def _describe(source: Peer | WebSeedSource, now: float) -> PeerStatistics:

@@ -1,8 +1,8 @@
 """A session: what all torrents of one process share, and the nursery they live in.
 
 It owns the cache, the one listener for all torrents, the HTTP client, the rate limits and the
-peer id; `add` starts a torrent, `resolve` turns a magnet into its metainfo. Nothing is fetched
-for a torrent that is only added.
+peer id; `add` starts a torrent, `shelve` shows one that sleeps until it is read (see `dormant`),
+`resolve` turns a magnet into its metainfo. Nothing is fetched for a torrent that is only added.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from random import Random
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,6 +24,8 @@ from torrentfs.discovery.dht.source import DhtSource
 from torrentfs.discovery.lsd import LocalDiscovery, open_links
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine.dialling import HANDSHAKE_TIMEOUT, Dialler, exchange_hello
+from torrentfs.engine.dormant import Dormant, Outfit, Shelving, check_readable
+from torrentfs.engine.dormitory import Dormitory
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.metadata import MetadataFetch
 from torrentfs.engine.privacy import behind_proxy, proxy_words, ways
@@ -40,7 +43,9 @@ from torrentfs.errors import (
 )
 from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.scheduling.peerbook import FORMER
+from torrentfs.scheduling.turns import Turns
 from torrentfs.storage.base import CacheConfig
+from torrentfs.storage.store import TorrentStore
 from torrentfs.storage.tiered import Cache, open_cache
 from torrentfs.transports.encrypted import accept
 from torrentfs.transports.http import HttpClient
@@ -67,6 +72,9 @@ if TYPE_CHECKING:
     from torrentfs.transports.base import PeerStream
 
 log = logging.getLogger(__name__)
+
+MAX_RESOLVED = 1000
+"""Magnets whose peers are remembered until they are added."""
 
 MAX_HEARD = 200
 """Peers that a magnet's metadata search passes on to its torrent."""
@@ -111,6 +119,11 @@ class Session:
             rtc.swarms = self._swarms
         self._heard: dict[str, list[Address]] = {}
         self._adding = trio.Lock()
+        turns = Turns(config.max_active, config.idle_timeout or float("inf"))
+        self.dormitory = Dormitory(self, turns, nursery)
+        self.volumes: dict[str, Dormant] = self.dormitory.volumes
+        """The torrents of `shelve`."""
+        nursery.start_soon(self.dormitory.run)
 
     async def start_listening(self) -> None:
         """Open the port for incoming peers; before anything is added."""
@@ -190,9 +203,10 @@ class Session:
         Raises `MetadataTimeout` after `timeout` seconds, saying what stood in the way, and
         `InvalidTorrent` when what has this hash is no torrent.
         """
-        for torrent in self.torrents.values():
-            if set(magnet.hashes.wire) <= set(torrent.metainfo.hashes.wire):
-                return torrent.metainfo
+        wanted = set(magnet.hashes.wire)
+        for known in self._all():
+            if wanted <= set(known.metainfo.hashes.wire):
+                return known.metainfo
         stored = await self.cache.metadata(magnet.hashes)
         if stored is not None:
             try:
@@ -229,6 +243,8 @@ class Session:
         asked = fetch.swarm.dht is not None or told.peer_exchange or told.local_discovery
         heard = magnet.peers if metainfo.private and asked else fetch.peers
         self._heard[metainfo.hashes.key] = list(heard[:MAX_HEARD])
+        if len(self._heard) > MAX_RESOLVED:
+            del self._heard[next(iter(self._heard))]
         return metainfo
 
     async def add(
@@ -247,11 +263,9 @@ class Session:
         `originals` it is seeded from files in place, and nothing of it goes into the cache.
         Raises `InvalidTorrent` for a v2 torrent whose hashes are not all there.
         """
-        if not metainfo.has_v1 and metainfo.missing_layers():
-            raise InvalidTorrent(
-                f"{metainfo.name}: the torrent lacks its piece layers; use its magnet link, "
-                "then they are fetched from peers"
-            )
+        check_readable(metainfo)
+        if metainfo.hashes.key in self.volumes:
+            raise ValueError(f"{metainfo.name} is shelved: wake it")
         async with self._adding:  # so that nobody adds the same torrent meanwhile
             torrent = self.torrents.get(metainfo.hashes.key)
             if torrent is None:
@@ -271,6 +285,157 @@ class Session:
         added = time.time()
         if originals is None:
             added = await self.cache.keep_metadata(metainfo, added)
+        torrent = await self._open(metainfo, added, select, originals)
+        outfit = self._outfit(metainfo, trackers, web_seeds, lambda: _totals(torrent))
+        if originals is not None:
+            originals.on_regained = torrent.on_regained
+        await self._equip(torrent, outfit, is_new=True)
+        await self._nursery.start(self.run_torrent, torrent)
+        self.torrents[metainfo.hashes.key] = torrent
+        return torrent
+
+    # -- torrents that sleep --------------------------------------------------------------------
+
+    async def shelve(
+        self,
+        metainfo: Metainfo,
+        *,
+        added: float | None = None,
+        trackers: Sequence[str] = (),
+        web_seeds: Sequence[str] = (),
+        peers: Sequence[Address] = (),
+        select: Sequence[range] = (),
+        eager: bool = False,
+    ) -> Dormant:
+        """A torrent that sleeps until it is read, or the known one of the same info-hash.
+
+        `added` (Unix seconds) is when it came first; None: what the cache knows of that, or now.
+        With `eager` it is active from the start, if a place is free, and when this returns.
+        Raises `InvalidTorrent` for a v2 torrent whose hashes are not all there.
+        """
+        shelving = Shelving(
+            metainfo=metainfo,
+            added=added,
+            trackers=trackers,
+            web_seeds=web_seeds,
+            peers=peers,
+            select=select,
+            eager=eager,
+        )
+        return (await self.shelve_many([shelving]))[0]
+
+    async def shelve_many(self, shelvings: Sequence[Shelving]) -> list[Dormant]:
+        """Shelve many at once, see `shelve`: one transaction of the catalog, no file is opened.
+
+        Raises before anything is done if one of them cannot be read (`check_readable`).
+        """
+        for each in shelvings:
+            check_readable(each.metainfo)
+            if each.metainfo.hashes.key in self.torrents:
+                raise ValueError(f"{each.metainfo.name} was added")
+        async with self._adding:
+            fresh = {each.metainfo.hashes.key: each for each in reversed(shelvings)}
+            fresh = {k: s for k, s in reversed(fresh.items()) if k not in self.volumes}
+            now = time.time()
+            when = [now if s.added is None else s.added for s in fresh.values()]
+            known = await self.cache.keep_many([s.metainfo for s in fresh.values()], when)
+            for (key, each), row in zip(fresh.items(), known, strict=True):
+                self.volumes[key] = Dormant(
+                    each,
+                    self.dormitory,
+                    added=row.added if each.added is None else each.added,
+                    pieces=row.pieces,
+                    timeout=self.config.read_timeout,
+                )
+                heard = self._heard.pop(key, ())
+                self.volumes[key].add_peers(heard, "metadata")
+        found = []
+        async with trio.open_nursery() as nursery:
+            for each in shelvings:
+                dormant = self.volumes[each.metainfo.hashes.key]
+                found.append(dormant)
+                if each is not fresh.get(dormant.key):
+                    dormant.add_peers(each.peers, "user")
+                if each.eager:
+                    nursery.start_soon(self.dormitory.start_eagerly, dormant)
+        return found
+
+    async def forget(self, key: str) -> None:
+        """Stop a torrent of `shelve` and drop it; its reads fail. The cache keeps its pieces.
+
+        Nothing happens if there is none of this info-hash.
+        """
+        self._heard.pop(key, None)
+        dormant = self.volumes.get(key)
+        if dormant is not None:
+            await self.dormitory.forget(dormant, "the torrent was removed")
+
+    def set_limits(
+        self,
+        *,
+        download: int | EllipsisType | None = ...,
+        upload: int | EllipsisType | None = ...,
+        max_active: int | EllipsisType = ...,
+    ) -> None:
+        """Change what is given: rates in bytes a second (None: no limit), and places."""
+        if not isinstance(download, EllipsisType):
+            self._limits.download.set_rate(download)
+        if not isinstance(upload, EllipsisType):
+            self._limits.upload.set_rate(upload)
+        if not isinstance(max_active, EllipsisType):
+            self.dormitory.turns.places = max_active
+            self.dormitory.look()
+
+    async def open_dormant(self, dormant: Dormant) -> Torrent:
+        """See `dormitory.Host`."""
+        metainfo = dormant.metainfo
+        torrent = await self._open(metainfo, dormant.added, dormant.select, None)
+        is_new = dormant.outfit is None
+        if dormant.outfit is None:
+            dormant.outfit = self._outfit(
+                metainfo, dormant.trackers, dormant.web_seeds, dormant.totals
+            )
+        try:
+            await self._equip(torrent, dormant.outfit, is_new=is_new)
+        except BaseException:
+            await self.close_torrent(torrent)
+            raise
+        for address, origin in dormant.peers:
+            torrent.swarm.add_peers([address], origin)
+        dormant.peers.clear()
+        return torrent
+
+    async def close_torrent(self, torrent: Torrent) -> None:
+        """See `dormitory.Host`."""
+        assert isinstance(torrent.store, TorrentStore)
+        await self.cache.close_torrent(torrent.store)
+
+    async def run_torrent(
+        self, torrent: Torrent, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Be active until cancelled: reach peers, and be reached by them."""
+        swarm = torrent.swarm
+        if swarm.trackers is not None:
+            swarm.trackers.announced_port = self.announced_port
+        if swarm.dht is not None:
+            swarm.dht.announced_port = self.announced_port or None
+        torrent.listen_port = self.announced_port
+        self._register(torrent.metainfo.hashes, swarm, torrent.metainfo.private)
+        try:
+            await torrent.run(task_status)
+        finally:
+            self._unregister(swarm)
+
+    # -- making torrents ------------------------------------------------------------------------
+
+    async def _open(
+        self,
+        metainfo: Metainfo,
+        added: float,
+        select: Sequence[range],
+        originals: Originals | None,
+    ) -> Torrent:
+        """A torrent with its store; it has no swarm yet."""
         running: Torrent | None = None
 
         def on_evicted(pieces: Sequence[int]) -> None:
@@ -283,7 +448,7 @@ class Session:
         else:
             store = originals
             originals.on_evicted = on_evicted
-        running = torrent = Torrent(
+        running = Torrent(
             metainfo,
             store,
             config=self.config,
@@ -294,29 +459,41 @@ class Session:
             listen_port=self.announced_port,
             select=select,
         )
+        if running.layers is not None:
+            running.layers.keep = partial(self.cache.keep_metadata, added=added)
+        return running
+
+    def _outfit(
+        self,
+        metainfo: Metainfo,
+        trackers: Sequence[str],
+        web_seeds: Sequence[str],
+        totals: Callable[[], Totals],
+    ) -> Outfit:
+        """Where the bytes of a torrent come from."""
         tiers = [*metainfo.trackers, *((url,) for url in trackers)]
         swarm = Swarm(
             metainfo.hashes,
-            torrent.talk,
+            None,
             peer_id=self._peer_id,
             config=self.config,
             places=self._places,
         )
         beside = metainfo.trackers if metainfo.private and metainfo.trackers else tiers
-        swarm.trackers = self._trackers(tiers, swarm, lambda: _totals(torrent), beside)
+        swarm.trackers = self._trackers(tiers, swarm, totals, beside)
         swarm.dialler = self.dialler
         swarm.dht = self._dht_source(swarm, metainfo.private, metainfo.nodes)
-        if originals is not None:
-            originals.on_regained = torrent.on_regained
-        torrent.attach_swarm(swarm, self._web_seeds(metainfo, web_seeds))
-        torrent.regulars = Regulars(metainfo.hashes, self.cache, swarm.book, torrent.peers)
-        swarm.add_peers(await torrent.regulars.recall(), FORMER)
-        if torrent.layers is not None:
-            torrent.layers.keep = partial(self.cache.keep_metadata, added=added)
-        await self._nursery.start(torrent.run)
-        self.torrents[metainfo.hashes.key] = torrent
-        self._register(metainfo.hashes, swarm, metainfo.private)
-        return torrent
+        return Outfit(swarm, self._web_seeds(metainfo, web_seeds))
+
+    async def _equip(self, torrent: Torrent, outfit: Outfit, *, is_new: bool) -> None:
+        swarm = outfit.swarm
+        swarm.talk = torrent.talk
+        torrent.attach_swarm(*outfit)
+        hashes = torrent.metainfo.hashes
+        torrent.regulars = Regulars(hashes, self.cache, swarm.book, torrent.peers)
+        former = await torrent.regulars.recall()
+        if is_new:
+            swarm.add_peers(former, FORMER)
 
     @property
     def trouble(self) -> str:
@@ -328,8 +505,12 @@ class Session:
 
     def fail_reads(self, reason: str) -> None:
         """Fail the blocked reads of every torrent, before an unmount."""
-        for torrent in self.torrents.values():
+        for torrent in self._all():
             torrent.fail_reads(reason)
+
+    def _all(self) -> list[Torrent | Dormant]:
+        """What was added and what was shelved."""
+        return [*self.torrents.values(), *self.volumes.values()]
 
     def statistics(self) -> SessionStatistics:
         """All torrents at this moment."""
@@ -338,7 +519,7 @@ class Session:
             proxy=proxy_words(self.config),
             dht=self.dht.statistics() if self.dht is not None else None,
             mapping=self.mapping.statistics() if self.mapping is not None else None,
-            torrents=tuple(torrent.statistics() for torrent in self.torrents.values()),
+            torrents=tuple(torrent.statistics() for torrent in self._all()),
         )
 
     def _web_seeds(self, metainfo: Metainfo, more: Sequence[str]) -> list[WebSeed]:
@@ -407,6 +588,7 @@ class Session:
             del self._swarms[form]
             if self.lsd is not None:
                 self.lsd.remove([form])
+        swarm.is_local = False
 
     async def _on_incoming(self, stream: PeerStream) -> None:
         """A peer connected to our port: read its hello and hand it to its swarm."""
@@ -428,7 +610,7 @@ class Session:
             stream.abort()
 
     def __repr__(self) -> str:
-        return f"<Session port {self.port}, {len(self.torrents)} torrents>"
+        return f"<Session port {self.port}, {len(self.torrents) + len(self.volumes)} torrents>"
 
 
 def _totals(torrent: Torrent) -> Totals:

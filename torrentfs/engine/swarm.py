@@ -84,7 +84,7 @@ class Swarm:
     def __init__(
         self,
         hashes: InfoHashes,
-        talk: Talk,
+        talk: Talk | None,
         *,
         peer_id: bytes,
         config: SessionConfig,
@@ -101,7 +101,8 @@ class Swarm:
         self.connected: dict[Address, PeerStream] = {}
         self.last_failure: str | None = None
         self._by_peer_id: dict[bytes, tuple[PeerStream, bool]] = {}
-        self._talk = talk
+        self.talk = talk
+        """None while its torrent is asleep (see `dormant`): then `run` is over, too."""
         self.peer_id = peer_id
         self._config = config
         self._places = places
@@ -328,7 +329,8 @@ class Swarm:
         self._places.taken += 1
         self.book.on_connected(address, trio.current_time())
         try:
-            return await self._talk(stream, connection, address, outgoing=outgoing)
+            assert self.talk is not None
+            return await self.talk(stream, connection, address, outgoing=outgoing)
         finally:
             self._places.taken -= 1
             del self.connected[address]

@@ -5,7 +5,9 @@ method here; it updates the one state there is and says who should act next. Tas
 and nothing else. No checkpoint lies between a decision and its effect, so no lock is needed.
 
 Tasks of a torrent, all in its own nursery: the swarm (dialling, trackers, peers), the web seed
-lanes, the verifying workers, the scheduling timer and a tick once a second.
+lanes, the verifying workers, the scheduling timer and a tick once a second. They are its *active*
+life (`run`), which may end and begin again. Without it a torrent is only *open*: it answers what
+the store has, and says by `on_demand` that it lacks something (see `dormant`).
 """
 
 from __future__ import annotations
@@ -24,16 +26,17 @@ from torrentfs.engine.leaves import Leaves
 from torrentfs.engine.peer import Peer
 from torrentfs.engine.privacy import ways
 from torrentfs.engine.reader import Reader
-from torrentfs.engine.report import complaints, statistics_of, why_missing
+from torrentfs.engine.report import complaints, state_of, statistics_of, why_missing, xattrs_of
 from torrentfs.engine.serving import Serving
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.engine.webseeds import LANES, WebSeedSource
 from torrentfs.scheduling.blame import Blame
 from torrentfs.scheduling.picker import Picker, SourceKind
 from torrentfs.scheduling.readheads import ReadAheadConfig, ReadHeads
+from torrentfs.scheduling.turns import Need
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from random import Random
 
     from torrentfs.engine.config import SessionConfig
@@ -53,6 +56,8 @@ log = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 1024
 """Addresses kept of peers that left: a lie may come to light after the liar has gone."""
+
+PAUSED = "the torrent is paused"
 
 ASSUMED_QUEUE = 250
 """Requests a peer holds until it says its `reqq` (BEP 10): what libtorrent assumes."""
@@ -85,6 +90,13 @@ class Torrent:
         self.ways = ways(config, metainfo.private)
         self.swarm: Swarm
         self.downloaded = 0
+        self.inactive: str | None = None
+        """Why nothing is asked of anybody now, in words, where that is known to end."""
+        self.paused = False
+        """Nothing is asked of anybody until the user wants it: no read waits for that."""
+        self.on_demand: Callable[[], None] = lambda: None
+        """Called while `inactive` when bytes are wanted that are not here."""
+        self._in_vain = False
         self.picker = Picker(metainfo.geometry, stored=store.have)
         cache = max(config.cache_size, config.memory_limit)  # pieces beyond it stay in memory
         self.leaves = Leaves(
@@ -126,7 +138,8 @@ class Torrent:
         self._ids = itertools.count(1)
         self._sources: dict[SourceId, Peer | WebSeedSource] = {}
         self._addresses: dict[SourceId, Address] = {}
-        self._seeds: list[WebSeed] = []
+        self.seeds: list[WebSeed] = []
+        """Those asked at the next `run`: a liar is taken out."""
         self.web_seeds: list[WebSeedSource] = []
         self.regulars: Regulars | None = None
         """Given by the session, which has the catalog."""
@@ -142,10 +155,11 @@ class Torrent:
     def attach_swarm(self, swarm: Swarm, seeds: Sequence[WebSeed]) -> None:
         """Give the torrent where its bytes come from; before `run`."""
         self.swarm = swarm
-        self._seeds = list(seeds)
+        self.seeds = list(seeds)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Live until cancelled."""
+        """Be active until cancelled; may be called again then."""
+        self.web_seeds = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.assembly.run)
             nursery.start_soon(self._timer_loop)
@@ -154,13 +168,34 @@ class Torrent:
                 nursery.start_soon(self.regulars.run)
             if self.layers is not None:
                 nursery.start_soon(self.layers.run)
-            for seed in self._seeds:
+            for seed in self.seeds:
                 source = WebSeedSource(self, seed, next(self._ids))
                 self.web_seeds.append(source)
                 self._attach(source, SourceKind.WEB_SEED)
                 nursery.start_soon(source.run)
             await nursery.start(self.swarm.run)
+            self.schedule(trio.current_time())  # what was wanted before
             task_status.started()
+
+    def rest(self, why: str) -> None:
+        """Its active life is about to end, for now; `why` in words."""
+        waits = self.reader.waiting > 0
+        self._in_vain = self.inactive is None and waits and not self._sources
+        self.inactive = why
+
+    @property
+    def need(self) -> Need:
+        """What it lacks at this moment."""
+        if self.reader.waiting or self.picker.lacks_urgent:
+            return Need.READ
+        return Need.AHEAD if self.picker.lacks_anything else Need.NOTHING
+
+    def carry(self, past: TorrentStatistics) -> None:
+        """Count on from what was counted before a nap."""
+        self.downloaded = past.downloaded
+        self.serving.uploaded = past.uploaded
+        self.assembly.failures = past.hash_failures
+        self._bytes_by_kind = dict(past.bytes_by_kind)
 
     async def talk(
         self, stream: PeerStream, connection: Connection, address: Address, *, outgoing: bool
@@ -233,6 +268,10 @@ class Torrent:
         """For so many seconds, fail reads for which nothing comes: somebody wants to unmount."""
         self.reader.hurry(reason, seconds)
 
+    def look_again(self) -> None:
+        """Make waiting reads look at once at whether their wait still makes sense."""
+        self.reader.look_again()
+
     def schedule(self, now: float) -> None:
         """Bring demand to the picker, cancels and wake-ups to the sources."""
         self.leaves.check(now)
@@ -245,6 +284,10 @@ class Torrent:
                 self.assembly.drop(piece)
             if self.assembly.leaves is not None:
                 self.leaves.follow(agenda, now)  # who gives none of a piece makes it wanted whole
+        if self.inactive is not None:
+            if self.picker.lacks_anything:
+                self.on_demand()
+            return
         self.dispatch(now)
 
     def dispatch(self, now: float) -> None:
@@ -309,7 +352,9 @@ class Torrent:
         self.schedule(trio.current_time())
 
     def is_held(self, piece: int) -> bool:
-        """Whether a connected peer or a web seed has a piece."""
+        """Whether a connected peer or a web seed has a piece. Where nobody was asked yet: maybe."""
+        if self.inactive is not None:
+            return not self._in_vain
         return any(
             piece in source.pieces if isinstance(source, Peer) else source.seed.has(piece)
             for source in self._sources.values()
@@ -388,6 +433,7 @@ class Torrent:
         if source is not None:
             if isinstance(source, WebSeedSource):
                 log.info("%s: web seed %s dropped: %s", self.metainfo.name, source.seed.url, reason)
+                self.seeds.remove(source.seed)
             source.close(reason)
 
     # -- time ---------------------------------------------------------------------------------
@@ -445,6 +491,10 @@ class Torrent:
 
     def hopeless(self) -> str | None:
         """Why no missing byte can ever come, or None while one may (see `Supply`)."""
+        if self.paused:
+            return PAUSED
+        if self.inactive is not None:
+            return None
         if self._sources or len(self.swarm.book):
             return None
         if self.swarm.trackers is not None and (self.config.tcp or self.config.rtc is not None):
@@ -461,17 +511,12 @@ class Torrent:
 
     def xattrs(self) -> Mapping[str, str]:
         """What `--xattrs` shows of this torrent, by name without the `user.torrentfs.` prefix."""
-        now = self.statistics()
-        return {
-            "infohash": now.key,
-            "progress": f"{now.progress:.4f}",
-            "state": now.state,
-            "peers": str(len(now.peers)),
-            "downloaded": str(now.downloaded),
-            "wasted": str(now.wasted),
-            **{f"from_{kind.replace(' ', '_')}": str(n) for kind, n in now.bytes_by_kind.items()},
-            "hash_failures": str(now.hash_failures),
-        }
+        return xattrs_of(self.statistics())
+
+    @property
+    def state(self) -> str:
+        """stalled, fetching, complete or ready."""
+        return state_of(self)
 
     def statistics(self) -> TorrentStatistics:
         """Everything worth knowing at this moment."""

@@ -239,6 +239,11 @@ class PeerBook:
             del self._ourselves[next(iter(self._ourselves))]
         self._peers.pop(address, None)
 
+    def keep_best(self, most: int) -> None:
+        """Forget all addresses but `most`, the first by `next`; no ban is forgotten."""
+        for address in self.addresses()[most:]:
+            del self._peers[address]
+
     def knows(self, address: Address) -> bool:
         """Whether it is in the book: then it can be dialled, which a caller's port cannot."""
         return address in self._peers

@@ -141,6 +141,19 @@ class Picker(Roster):
         self.ledger.supply(found, blocks)
         return found.received == found.full
 
+    @property
+    def lacks_urgent(self) -> bool:
+        """Whether a read waits for blocks that nobody was asked for."""
+        return bool(self.ledger.urgent.free)
+
+    @property
+    def lacks_anything(self) -> bool:
+        """Whether blocks are wanted that are not here; they may be on their way."""
+        ledger = self.ledger
+        return bool(ledger.urgent.free or ledger.ahead.free) or any(
+            source.in_flight for source in ledger.sources.values()
+        )
+
     def on_used(self, piece: int) -> None:
         """Something of a partial piece was read: of those that nobody wants it goes last."""
         if piece in self._idle:

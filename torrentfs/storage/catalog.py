@@ -28,12 +28,12 @@ import logging
 import sqlite3
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torrentfs.storage.base import StoredMetadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from torrentfs.metainfo.hashes import InfoHashes
@@ -85,6 +85,22 @@ class TreeRow:
     known: bytes
     unsure: bytes
     bits: bytes
+
+
+class Kept(NamedTuple):
+    """A torrent to be remembered; `layers`: how many piece layers are in it."""
+
+    hashes: InfoHashes
+    torrent: bytes
+    layers: int
+    added: float
+
+
+class Known(NamedTuple):
+    """When a torrent was first added, and how many of its pieces are here as far as is known."""
+
+    added: float
+    pieces: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,29 +179,52 @@ class Catalog:
 
     def keep_metadata(self, hashes: InfoHashes, torrent: bytes, layers: int, added: float) -> float:
         """Remember a .torrent file; returns when it was first added. More v2 layers win."""
+        return self.keep_many([Kept(hashes, torrent, layers, added)])[0].added
+
+    def keep_many(self, torrents: Sequence[Kept]) -> list[Known]:
+        """Remember many in one transaction; what is known of each, in the same order."""
         with self._transaction():
-            row = self._find(hashes)
-            if row is not None:
-                number, known, known_layers, first, digest = row
-                if digest != _digest(known) or (known != torrent and layers >= known_layers):
-                    self._db.execute(
-                        "UPDATE metadata SET torrent=?, layers=?, digest=?, v1=ifnull(?, v1),"
-                        " v2=ifnull(?, v2) WHERE id=?",
-                        (torrent, layers, _digest(torrent), hashes.v1, hashes.v2, number),
-                    )
-                return first
+            known = [Known(self._keep(torrent), self._count(torrent)) for torrent in torrents]
+            self._db.execute(
+                "DELETE FROM metadata WHERE id <= (SELECT max(id) FROM metadata) - ?"
+                " AND lower(hex(ifnull(v1, v2))) NOT IN"
+                " (SELECT substr(domain, 1, length(hex(ifnull(v1, v2)))) FROM trees)",
+                (max(_MOST_TORRENTS, len(torrents)),),
+            )
+        return known
+
+    def _keep(self, kept: Kept) -> float:
+        hashes, torrent, layers, added = kept
+        row = self._find(hashes)
+        if row is None:
             self._db.execute(
                 "INSERT INTO metadata (v1, v2, torrent, layers, added, digest)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (hashes.v1, hashes.v2, torrent, layers, added, _digest(torrent)),
             )
-            self._db.execute(
-                "DELETE FROM metadata WHERE id <= (SELECT max(id) FROM metadata) - ?"
-                " AND lower(hex(ifnull(v1, v2))) NOT IN"
-                " (SELECT substr(domain, 1, length(hex(ifnull(v1, v2)))) FROM trees)",
-                (_MOST_TORRENTS,),
-            )
             return added
+        number, known, known_layers, first, digest = row
+        if digest != _digest(known) or (known != torrent and layers >= known_layers):
+            self._db.execute(
+                "UPDATE metadata SET torrent=?, layers=?, digest=?, v1=ifnull(?, v1),"
+                " v2=ifnull(?, v2) WHERE id=?",
+                (torrent, layers, _digest(torrent), hashes.v1, hashes.v2, number),
+            )
+        return first
+
+    def _count(self, kept: Kept) -> int:
+        """Pieces of its first tree; others are of processes that had it at the same time."""
+        rows = self._db.execute("SELECT bits FROM bits WHERE domain=?", (kept.hashes.key,))
+        return sum(int.from_bytes(part).bit_count() for (part,) in rows)
+
+    def knows(self, hashes: InfoHashes) -> bool:
+        """Whether metadata of the torrent is kept, intact or not."""
+        return (
+            self._db.execute(
+                "SELECT 1 FROM metadata WHERE v1=? OR v2=?", (hashes.v1, hashes.v2)
+            ).fetchone()
+            is not None
+        )
 
     def _find(self, hashes: InfoHashes) -> tuple[int, bytes, int, float, bytes] | None:
         row: tuple[int, bytes, int, float, bytes] | None = self._db.execute(

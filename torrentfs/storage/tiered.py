@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from torrentfs.storage.base import MIB, CacheConfig, CacheStatistics, StoredMetadata
-from torrentfs.storage.catalog import TROUBLE, is_full
+from torrentfs.storage.catalog import TROUBLE, Known, is_full
 from torrentfs.storage.memory import Buffer, Key, MemoryTier
 from torrentfs.storage.store import TorrentStore
 from torrentfs.storage.vault import Vault
@@ -116,6 +116,18 @@ class Cache:
                 self._on_trouble(error)
         return added
 
+    async def keep_many(self, torrents: Sequence[Metainfo], added: Sequence[float]) -> list[Known]:
+        """Remember many torrents at once; when each was *first* added, and what is here of it.
+
+        One transaction and no file is opened, so a thousand cost half a second.
+        """
+        if self._usable:
+            try:
+                return await self.vault.keep_many(torrents, added)
+            except TROUBLE as error:
+                self._on_trouble(error)
+        return [Known(when, 0) for when in added]
+
     # --- peers ---
 
     async def peers(self, hashes: InfoHashes, now: float) -> list[tuple[str, int]]:
@@ -154,7 +166,7 @@ class Cache:
         shelf: Shelf | None = None
         if self._usable:
             try:
-                await self.vault.keep_metadata(metainfo, time.time())
+                await self.vault.know(metainfo, time.time())
                 shelf = await self.vault.open_shelf(metainfo)
             except TROUBLE as error:
                 self._on_trouble(error)

@@ -29,7 +29,15 @@ from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.storage.base import MIB
-from torrentfs.storage.catalog import TROUBLE, Catalog, Totals, Unusable, move_aside
+from torrentfs.storage.catalog import (
+    TROUBLE,
+    Catalog,
+    Kept,
+    Known,
+    Totals,
+    Unusable,
+    move_aside,
+)
 from torrentfs.storage.descriptors import Descriptors
 from torrentfs.storage.locks import FileLock, key_of
 from torrentfs.storage.recency import IDLE, Entry, Recency
@@ -171,6 +179,24 @@ class Vault:
             )
 
         return await self.ask(keep)
+
+    async def keep_many(self, torrents: Sequence[Metainfo], added: Sequence[float]) -> list[Known]:
+        """Remember many torrents at once; what is known of each."""
+
+        def keep() -> list[Known]:
+            return self.catalog.keep_many(
+                [
+                    Kept(m.hashes, m.to_torrent(), len(m.piece_layers), when)
+                    for m, when in zip(torrents, added, strict=True)
+                ]
+            )
+
+        return await self.ask(keep)
+
+    async def know(self, metainfo: Metainfo, added: float) -> None:
+        """See to it that the torrent is remembered: without metadata its tree is of no use."""
+        if not await self.ask(self.catalog.knows, metainfo.hashes):
+            await self.keep_metadata(metainfo, added)
 
     # --- shelves ---
 

@@ -1,0 +1,235 @@
+"""Wakes torrents and sends them to sleep, as `scheduling.turns` decides.
+
+One task for all torrents of a session. It sleeps without a timer while all of them do, looks every
+half second while somebody waits for a place, and otherwise when the next one may have been idle for
+long enough. What happened meanwhile (bytes came, bytes were sent) is read off the counters of those
+that are open, a few dozen at most; nothing is told per block.
+
+An active life is a task in the nursery of the session. It is ended at once; what it still owes (its
+`stopped` to the trackers, the addresses of useful peers) goes on behind that for two seconds at
+most, and the next life of the same torrent begins after it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from torrentfs.engine.dormant import Dormant, Life
+from torrentfs.engine.wakeup import Wakeup
+from torrentfs.errors import DataUnavailable
+from torrentfs.scheduling.turns import LOOK, Turns
+
+if TYPE_CHECKING:
+    from torrentfs.engine.torrent import Torrent
+
+log = logging.getLogger(__name__)
+
+
+class Host(Protocol):
+    """Who can make torrents: the session."""
+
+    async def open_dormant(self, dormant: Dormant) -> Torrent:
+        """Open its store, and put what it needs around it."""
+
+    async def run_torrent(
+        self, torrent: Torrent, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Be active until cancelled."""
+
+    async def close_torrent(self, torrent: Torrent) -> None:
+        """Let go of its store."""
+
+
+class Dormitory:
+    """The dormants of one session."""
+
+    def __init__(self, host: Host, turns: Turns, nursery: trio.Nursery) -> None:
+        self.turns = turns
+        self.volumes: dict[str, Dormant] = {}
+        self._host = host
+        self._nursery = nursery
+        self._wakeup = Wakeup()
+        self._seen: dict[str, tuple[int, int]] = {}
+        """Bytes that the open ones had received and sent at the last look."""
+
+    async def run(self) -> None:
+        """Decide whenever there is something to decide, until cancelled."""
+        while True:
+            when = None
+            try:
+                when = self._decide(trio.current_time())
+            except Exception:  # a bug of ours must cost this moment, not the mount
+                log.exception("a bug while deciding who may be active")
+                when = trio.current_time() + LOOK
+            with trio.move_on_at(float("inf") if when is None else when):
+                await self._wakeup.wait()
+
+    def look(self) -> None:
+        """Something has changed: decide soon."""
+        self._wakeup.set()
+
+    def _decide(self, now: float) -> float | None:
+        turns = self.turns
+        for key in list(self._seen):
+            self._look_at(self.volumes[key], now)
+        decision = turns.decide(now)
+        for key in decision.stop:
+            self._stop(self.volumes[key], self._queue_words())
+        for key in decision.close:
+            self._nursery.start_soon(self._send_to_sleep, self.volumes[key])
+        for key in decision.start:
+            self._start(self.volumes[key])
+        for key in turns.queued:
+            torrent = self.volumes[key].torrent
+            if torrent is not None and torrent.inactive is not None:
+                torrent.inactive = self._queue_words()
+        return turns.next_change(now)
+
+    def _look_at(self, dormant: Dormant, now: float) -> None:
+        """Bring the counters and the need of an open torrent to the turns."""
+        torrent, turns, key = dormant.torrent, self.turns, dormant.key
+        if torrent is None:
+            return
+        counters = torrent.downloaded, torrent.uploaded
+        if counters[0] > self._seen[key][0]:
+            turns.on_progress(key, now)
+        if counters != self._seen[key]:
+            turns.on_touched(key, now)
+        if dormant.users:
+            turns.on_used(key, now)
+        self._seen[key] = counters
+        turns.on_need(key, dormant.need, now)
+
+    def _queue_words(self) -> str:
+        return f"waits for one of {self.turns.places} places (--max-active)"
+
+    # -- lives --------------------------------------------------------------------------------
+
+    def _start(self, dormant: Dormant) -> None:
+        assert dormant.torrent is not None
+        dormant.torrent.inactive = "it is waking"
+        previous, dormant.life = dormant.life, Life()
+        self._nursery.start_soon(self._live, dormant, dormant.life, previous)
+
+    def _stop(self, dormant: Dormant, why: str) -> None:
+        if dormant.torrent is not None:
+            dormant.torrent.rest(why)
+        if dormant.life is not None:
+            dormant.life.scope.cancel()
+
+    async def _live(
+        self,
+        dormant: Dormant,
+        life: Life,
+        previous: Life | None,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        torrent = dormant.torrent
+        assert torrent is not None
+        try:
+            if previous is not None:
+                await previous.ended.wait()
+            with life.scope:
+                torrent.inactive = None
+                dormant.count_from_here()
+                log.debug("%s: active", torrent.metainfo.name)
+                await self._host.run_torrent(torrent, task_status)
+        except Exception:  # a bug of ours must cost this torrent's turn, not the mount
+            log.exception("%s: a bug ended its active life", torrent.metainfo.name)
+            torrent.rest("it was ended by a bug")
+            self.turns.release(dormant.key, trio.current_time())
+        finally:
+            life.ended.set()
+            if dormant.life is life:
+                dormant.life = None
+            log.debug("%s: not active any more", torrent.metainfo.name)
+
+    async def start_eagerly(self, dormant: Dormant) -> None:
+        """Be active at once, without a need, if there is a place; returns when it is."""
+        if dormant.paused or not self.turns.seize(dormant.key, trio.current_time()):
+            return
+        dormant.users += 1  # so that it is not closed in between
+        try:
+            try:
+                await dormant.wake()
+            except DataUnavailable as error:
+                log.warning("%s: %s", dormant.metainfo.name, error)
+                self.turns.on_gone(dormant.key)
+                return
+            if dormant.life is None and self.turns.is_active(dormant.key):
+                life = dormant.life = Life()
+                await self._nursery.start(self._live, dormant, life, None)
+        finally:
+            dormant.users -= 1
+            self.look()
+
+    async def _send_to_sleep(self, dormant: Dormant) -> None:
+        if dormant.is_busy:
+            self.on_used(dormant)
+            self.on_need(dormant)
+        elif dormant.torrent is not None:
+            await dormant.sleep()
+
+    async def forget(self, dormant: Dormant, reason: str) -> None:
+        """End it for good; reads that wait fail."""
+        dormant.fail_reads(reason)
+        await dormant.sleep()
+        self.turns.on_gone(dormant.key)
+        self._seen.pop(dormant.key, None)
+        self.volumes.pop(dormant.key, None)
+
+    # -- as a `Keeper` ------------------------------------------------------------------------
+
+    def on_used(self, dormant: Dormant) -> None:
+        """It is read."""
+        self.turns.on_used(dormant.key, trio.current_time())
+
+    def on_need(self, dormant: Dormant) -> None:
+        """It may lack something now."""
+        self.turns.on_need(dormant.key, dormant.need, trio.current_time())
+        self.look()
+
+    def on_released(self, dormant: Dormant) -> None:
+        """All its files are closed."""
+        self.turns.on_released(dormant.key)
+
+    def is_queued(self, dormant: Dormant) -> bool:
+        """Whether it waits for a place."""
+        return self.turns.is_queued(dormant.key)
+
+    def begin_opening(self, dormant: Dormant) -> None:
+        """Open it, in a task of its own."""
+        self._nursery.start_soon(self._open, dormant)
+
+    async def _open(self, dormant: Dormant) -> None:
+        try:
+            torrent = await self._host.open_dormant(dormant)
+        except Exception as error:
+            log.exception("%s cannot be opened", dormant.metainfo.name)
+            dormant.on_not_opened(f"it cannot be opened: {error}")
+        except BaseException:
+            dormant.on_not_opened("torrentfs is shutting down")
+            raise
+        else:
+            self.turns.on_used(dormant.key, trio.current_time())
+            dormant.on_opened(torrent)
+            self._seen[dormant.key] = torrent.downloaded, torrent.uploaded
+            self.look()
+
+    def give_up(self, dormant: Dormant) -> None:
+        """Take its place back, at once."""
+        self.turns.release(dormant.key, trio.current_time())
+        self._stop(dormant, "it is not active")
+        self.look()
+
+    async def close(self, dormant: Dormant, torrent: Torrent) -> None:
+        """Close the store."""
+        self._seen.pop(dormant.key, None)
+        self.turns.on_gone(dormant.key)
+        await self._host.close_torrent(torrent)
+
+    def __repr__(self) -> str:
+        return f"<Dormitory of {len(self.volumes)}: {self.turns!r}>"
