@@ -59,7 +59,10 @@ def test_each_setting_arrives(tmp_path: Path) -> None:
     assert made.ip_filter.blocks("192.0.2.7")
 
 
-ENGINE_ONLY = {"max_connections", "max_peers", "max_half_open", "encryption"}
+ENGINE_ONLY = {
+    *("max_connections", "max_peers", "max_half_open", "encryption"),
+    *("max_active", "idle_timeout"),  # options of mount alone
+}
 """Fields that no option sets, or that the options above set to the engine's default."""
 
 

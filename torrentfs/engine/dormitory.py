@@ -13,23 +13,37 @@ most, and the next life of the same torrent begins after it.
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from torrentfs.engine.dormant import Dormant, Life
+from torrentfs.engine.dormant import Dormant, Life, check_readable
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.errors import DataUnavailable
 from torrentfs.scheduling.turns import LOOK, Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torrentfs.engine.config import SessionConfig
+    from torrentfs.engine.dormant import Shelving
     from torrentfs.engine.torrent import Torrent
+    from torrentfs.storage.tiered import Cache
 
 log = logging.getLogger(__name__)
 
 
 class Host(Protocol):
     """Who can make torrents: the session."""
+
+    @property
+    def config(self) -> SessionConfig:
+        """What the user wants."""
+
+    @property
+    def cache(self) -> Cache:
+        """Where it is noted when a torrent was first seen."""
 
     async def open_dormant(self, dormant: Dormant) -> Torrent:
         """Open its store, and put what it needs around it."""
@@ -51,6 +65,7 @@ class Dormitory:
         self.volumes: dict[str, Dormant] = {}
         self._host = host
         self._nursery = nursery
+        self._shelving = trio.Lock()
         self._wakeup = Wakeup()
         self._seen: dict[str, tuple[int, int]] = {}
         """Bytes that the open ones had received and sent at the last look."""
@@ -172,6 +187,33 @@ class Dormitory:
             self.on_need(dormant)
         elif dormant.torrent is not None:
             await dormant.sleep()
+
+    async def shelve_many(self, shelvings: Sequence[Shelving]) -> list[Dormant]:
+        """The dormants of these torrents, new or known; see `Session.shelve_many`."""
+        for each in shelvings:
+            check_readable(each.metainfo)
+        async with self._shelving:  # so that nobody shelves the same torrent meanwhile
+            new: dict[str, Shelving] = {}
+            for each in shelvings:
+                if each.metainfo.hashes.key not in self.volumes:
+                    new.setdefault(each.metainfo.hashes.key, each)
+            now = time.time()
+            when = [now if each.added is None else each.added for each in new.values()]
+            cache, timeout = self._host.cache, self._host.config.read_timeout
+            known = await cache.keep_many([each.metainfo for each in new.values()], when)
+            for (key, each), (added, pieces) in zip(new.items(), known, strict=True):
+                added = added if each.added is None else each.added
+                self.volumes[key] = Dormant(each, self, added=added, pieces=pieces, timeout=timeout)
+        found = []
+        async with trio.open_nursery() as nursery:
+            for each in shelvings:
+                dormant = self.volumes[each.metainfo.hashes.key]
+                found.append(dormant)
+                if each is not new.get(dormant.key):
+                    dormant.add_peers(each.peers, "user")
+                if each.eager:
+                    nursery.start_soon(self.start_eagerly, dormant)
+        return found
 
     async def forget(self, dormant: Dormant, reason: str) -> None:
         """End it for good; reads that wait fail."""

@@ -11,7 +11,6 @@ import logging
 import os
 import time
 from contextlib import asynccontextmanager, nullcontext
-from functools import partial
 from random import Random
 from types import EllipsisType
 from typing import TYPE_CHECKING
@@ -20,20 +19,18 @@ import trio
 
 from torrentfs import __version__
 from torrentfs.discovery.dht.node import DhtNode
-from torrentfs.discovery.dht.source import DhtSource
 from torrentfs.discovery.lsd import LocalDiscovery, open_links
-from torrentfs.discovery.trackers import Totals, TrackerTiers
+from torrentfs.discovery.trackers import Totals
 from torrentfs.engine.dialling import HANDSHAKE_TIMEOUT, Dialler, exchange_hello
-from torrentfs.engine.dormant import Dormant, Outfit, Shelving, check_readable
+from torrentfs.engine.dormant import Dormant, Shelving, check_readable
 from torrentfs.engine.dormitory import Dormitory
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.metadata import MetadataFetch
+from torrentfs.engine.outfit import Outfitter, totals_of
 from torrentfs.engine.privacy import behind_proxy, proxy_words, ways
-from torrentfs.engine.regulars import Regulars
 from torrentfs.engine.rtc import open_rtc
 from torrentfs.engine.stats import SessionStatistics
 from torrentfs.engine.swarm import Places, Swarm
-from torrentfs.engine.torrent import Torrent
 from torrentfs.errors import (
     ConfigError,
     InvalidTorrent,
@@ -42,7 +39,6 @@ from torrentfs.errors import (
     TransportError,
 )
 from torrentfs.metainfo.torrent_file import parse_torrent
-from torrentfs.scheduling.peerbook import FORMER
 from torrentfs.scheduling.turns import Turns
 from torrentfs.storage.base import CacheConfig
 from torrentfs.storage.store import TorrentStore
@@ -52,7 +48,6 @@ from torrentfs.transports.http import HttpClient
 from torrentfs.transports.listener import Listener
 from torrentfs.transports.udp_port import UdpPort
 from torrentfs.transports.utp import Utp
-from torrentfs.transports.webseed import WebSeed
 from torrentfs.wire.connection import Connection
 from torrentfs.wire.peer_id import make_peer_id
 
@@ -64,10 +59,10 @@ if TYPE_CHECKING:
     from torrentfs.engine.config import SessionConfig
     from torrentfs.engine.rtc import Rtc
     from torrentfs.engine.swarm import Address
+    from torrentfs.engine.torrent import Torrent
     from torrentfs.metainfo.hashes import InfoHashes
     from torrentfs.metainfo.magnet import Magnet
     from torrentfs.metainfo.torrent_file import Metainfo
-    from torrentfs.storage.base import PieceStore
     from torrentfs.storage.originals import Originals
     from torrentfs.transports.base import PeerStream
 
@@ -109,7 +104,6 @@ class Session:
         self.lsd: LocalDiscovery | None = None
         self.dht: DhtNode | None = None
         self._nursery = nursery
-        self._rtc = rtc
         self._rng = Random(os.urandom(16))
         self._peer_id = make_peer_id(os.urandom(12))
         self._limits = Limits(RateLimit(config.download_limit), RateLimit(config.upload_limit))
@@ -119,6 +113,15 @@ class Session:
             rtc.swarms = self._swarms
         self._heard: dict[str, list[Address]] = {}
         self._adding = trio.Lock()
+        self._outfitter = Outfitter(
+            self,
+            rtc=rtc,
+            rng=self._rng,
+            peer_id=self._peer_id,
+            limits=self._limits,
+            places=self._places,
+            client_version=CLIENT_VERSION,
+        )
         turns = Turns(config.max_active, config.idle_timeout or float("inf"))
         self.dormitory = Dormitory(self, turns, nursery)
         self.volumes: dict[str, Dormant] = self.dormitory.volumes
@@ -223,9 +226,9 @@ class Session:
             on_progress=on_progress,
         )
         tiers = [(url,) for url in magnet.trackers]
-        fetch.swarm.trackers = self._trackers(tiers, fetch.swarm, lambda: Totals(0, 0, 1))
+        fetch.swarm.trackers = self._outfitter.trackers(tiers, fetch.swarm, lambda: Totals(0, 0, 1))
         fetch.swarm.dialler = self.dialler
-        fetch.swarm.dht = self._dht_source(fetch.swarm, None)
+        fetch.swarm.dht = self._outfitter.dht_source(fetch.swarm, None)
         fetch.swarm.add_peers(magnet.peers, "user")
         self._register(magnet.hashes, fetch.swarm)
         try:
@@ -285,11 +288,9 @@ class Session:
         added = time.time()
         if originals is None:
             added = await self.cache.keep_metadata(metainfo, added)
-        torrent = await self._open(metainfo, added, select, originals)
-        outfit = self._outfit(metainfo, trackers, web_seeds, lambda: _totals(torrent))
-        if originals is not None:
-            originals.on_regained = torrent.on_regained
-        await self._equip(torrent, outfit, is_new=True)
+        torrent = await self._outfitter.open(metainfo, added, select, originals)
+        outfit = self._outfitter.outfit(metainfo, trackers, web_seeds, lambda: totals_of(torrent))
+        await self._outfitter.equip(torrent, outfit, is_new=True)
         await self._nursery.start(self.run_torrent, torrent)
         self.torrents[metainfo.hashes.key] = torrent
         return torrent
@@ -330,34 +331,11 @@ class Session:
         Raises before anything is done if one of them cannot be read (`check_readable`).
         """
         for each in shelvings:
-            check_readable(each.metainfo)
             if each.metainfo.hashes.key in self.torrents:
                 raise ValueError(f"{each.metainfo.name} was added")
-        async with self._adding:
-            fresh = {each.metainfo.hashes.key: each for each in reversed(shelvings)}
-            fresh = {k: s for k, s in reversed(fresh.items()) if k not in self.volumes}
-            now = time.time()
-            when = [now if s.added is None else s.added for s in fresh.values()]
-            known = await self.cache.keep_many([s.metainfo for s in fresh.values()], when)
-            for (key, each), row in zip(fresh.items(), known, strict=True):
-                self.volumes[key] = Dormant(
-                    each,
-                    self.dormitory,
-                    added=row.added if each.added is None else each.added,
-                    pieces=row.pieces,
-                    timeout=self.config.read_timeout,
-                )
-                heard = self._heard.pop(key, ())
-                self.volumes[key].add_peers(heard, "metadata")
-        found = []
-        async with trio.open_nursery() as nursery:
-            for each in shelvings:
-                dormant = self.volumes[each.metainfo.hashes.key]
-                found.append(dormant)
-                if each is not fresh.get(dormant.key):
-                    dormant.add_peers(each.peers, "user")
-                if each.eager:
-                    nursery.start_soon(self.dormitory.start_eagerly, dormant)
+        found = await self.dormitory.shelve_many(shelvings)
+        for dormant in found:
+            dormant.add_peers(self._heard.pop(dormant.key, ()), "metadata")
         return found
 
     async def forget(self, key: str) -> None:
@@ -388,22 +366,7 @@ class Session:
 
     async def open_dormant(self, dormant: Dormant) -> Torrent:
         """See `dormitory.Host`."""
-        metainfo = dormant.metainfo
-        torrent = await self._open(metainfo, dormant.added, dormant.select, None)
-        is_new = dormant.outfit is None
-        if dormant.outfit is None:
-            dormant.outfit = self._outfit(
-                metainfo, dormant.trackers, dormant.web_seeds, dormant.totals
-            )
-        try:
-            await self._equip(torrent, dormant.outfit, is_new=is_new)
-        except BaseException:
-            await self.close_torrent(torrent)
-            raise
-        for address, origin in dormant.peers:
-            torrent.swarm.add_peers([address], origin)
-        dormant.peers.clear()
-        return torrent
+        return await self._outfitter.open_dormant(dormant)
 
     async def close_torrent(self, torrent: Torrent) -> None:
         """See `dormitory.Host`."""
@@ -425,75 +388,6 @@ class Session:
             await torrent.run(task_status)
         finally:
             self._unregister(swarm)
-
-    # -- making torrents ------------------------------------------------------------------------
-
-    async def _open(
-        self,
-        metainfo: Metainfo,
-        added: float,
-        select: Sequence[range],
-        originals: Originals | None,
-    ) -> Torrent:
-        """A torrent with its store; it has no swarm yet."""
-        running: Torrent | None = None
-
-        def on_evicted(pieces: Sequence[int]) -> None:
-            if running is not None:  # before that, what is gone is gone from `store.have` alone
-                running.on_evicted(pieces)
-
-        store: PieceStore
-        if originals is None:
-            store = await self.cache.open_torrent(metainfo, on_evicted)
-        else:
-            store = originals
-            originals.on_evicted = on_evicted
-        running = Torrent(
-            metainfo,
-            store,
-            config=self.config,
-            limits=self._limits,
-            added=added,
-            rng=self._rng,
-            client_version=CLIENT_VERSION,
-            listen_port=self.announced_port,
-            select=select,
-        )
-        if running.layers is not None:
-            running.layers.keep = partial(self.cache.keep_metadata, added=added)
-        return running
-
-    def _outfit(
-        self,
-        metainfo: Metainfo,
-        trackers: Sequence[str],
-        web_seeds: Sequence[str],
-        totals: Callable[[], Totals],
-    ) -> Outfit:
-        """Where the bytes of a torrent come from."""
-        tiers = [*metainfo.trackers, *((url,) for url in trackers)]
-        swarm = Swarm(
-            metainfo.hashes,
-            None,
-            peer_id=self._peer_id,
-            config=self.config,
-            places=self._places,
-        )
-        beside = metainfo.trackers if metainfo.private and metainfo.trackers else tiers
-        swarm.trackers = self._trackers(tiers, swarm, totals, beside)
-        swarm.dialler = self.dialler
-        swarm.dht = self._dht_source(swarm, metainfo.private, metainfo.nodes)
-        return Outfit(swarm, self._web_seeds(metainfo, web_seeds))
-
-    async def _equip(self, torrent: Torrent, outfit: Outfit, *, is_new: bool) -> None:
-        swarm = outfit.swarm
-        swarm.talk = torrent.talk
-        torrent.attach_swarm(*outfit)
-        hashes = torrent.metainfo.hashes
-        torrent.regulars = Regulars(hashes, self.cache, swarm.book, torrent.peers)
-        former = await torrent.regulars.recall()
-        if is_new:
-            swarm.add_peers(former, FORMER)
 
     @property
     def trouble(self) -> str:
@@ -521,60 +415,6 @@ class Session:
             mapping=self.mapping.statistics() if self.mapping is not None else None,
             torrents=tuple(torrent.statistics() for torrent in self._all()),
         )
-
-    def _web_seeds(self, metainfo: Metainfo, more: Sequence[str]) -> list[WebSeed]:
-        if not self.config.web_seeds:
-            return []
-        getright = dict.fromkeys([*metainfo.web_seeds, *more])
-        seeds = [WebSeed(url, metainfo, self.client) for url in getright]
-        seeds += [
-            WebSeed(url, metainfo, self.client, flavour="hoffman")
-            for url in dict.fromkeys(metainfo.http_seeds)
-            if metainfo.has_v1
-        ]
-        return seeds
-
-    def _trackers(
-        self,
-        tiers: Sequence[Sequence[str]],
-        swarm: Swarm,
-        totals: Callable[[], Totals],
-        beside: Sequence[Sequence[str]] | None = None,
-    ) -> TrackerTiers | None:
-        """Who finds peers for `swarm`; browsers only at those of `beside`, if it is given."""
-        if not any(tiers):
-            return None
-        rtc = self._rtc
-        trackers = TrackerTiers(
-            tiers,
-            swarm.hashes.wire,
-            self._peer_id,
-            self.port,
-            client=self.client,
-            totals=totals,
-            rng=self._rng,
-            on_peers=swarm.on_tracker_peers,
-            beside=rtc.announcer(beside or tiers, swarm, totals) if rtc is not None else None,
-        )
-        trackers.announced_port = self.announced_port
-        return trackers
-
-    def _dht_source(
-        self, swarm: Swarm, private: bool | None, nodes: Sequence[Address] = ()
-    ) -> DhtSource | None:
-        """The DHT for `swarm`, unless it must not be asked; `private` None: not known yet."""
-        if self.dht is None or not ways(self.config, private).dht:
-            return None
-        source = DhtSource(
-            self.dht,
-            swarm.hashes.wire,
-            port=self.port or None,
-            on_peers=swarm.add_peers,
-            nodes=nodes,
-            urgent=private is None,  # a magnet, which somebody waits for
-        )
-        source.announced_port = self.announced_port or None
-        return source
 
     def _register(self, hashes: InfoHashes, swarm: Swarm, private: bool | None = None) -> None:
         for form in hashes.wire:
@@ -611,14 +451,6 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session port {self.port}, {len(self.torrents) + len(self.volumes)} torrents>"
-
-
-def _totals(torrent: Torrent) -> Totals:
-    have = torrent.store.have
-    left = torrent.metainfo.geometry.length
-    if have.size:
-        left = left * (have.size - have.count) // have.size
-    return Totals(uploaded=torrent.uploaded, downloaded=torrent.downloaded, left=left)
 
 
 @asynccontextmanager

@@ -1,0 +1,72 @@
+"""What is put around a torrent, by what it is and what the user wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.metainfo.torrents import Version, build
+from torrentfs.discovery.trackers import Totals
+from torrentfs.engine.config import SessionConfig
+from torrentfs.engine.outfit import totals_of
+from torrentfs.engine.session import open_session
+from torrentfs.metainfo.torrent_file import build_torrent, parse_torrent
+
+TOLD = {
+    "trackers": [["http://tracker/announce"]],
+    "web_seeds": ["http://seed/"],
+    "http_seeds": ["http://hoffman/"],
+}
+
+
+def config(directory: Path, **fields: object) -> SessionConfig:
+    defaults: dict[str, object] = {"cache_dir": directory, "min_free": 0, "tcp": False}
+    return SessionConfig(**{**defaults, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("version", "seeds"), [("v1", 3), ("hybrid", 3), ("v2", 2)])
+async def test_what_the_torrent_and_the_user_name(
+    tmp_path: Path, version: Version, seeds: int
+) -> None:
+    bare = parse_torrent(build(version))
+    metainfo = parse_torrent(build_torrent(bare.info, bare.piece_layers.stored(), **TOLD))  # type: ignore[arg-type]
+    async with open_session(config(tmp_path)) as session:
+        swarm, web = session._outfitter.outfit(
+            metainfo, ["udp://mine:1", "http://tracker/announce"], ["http://mine/"], Totals
+        )
+        assert swarm.trackers is not None
+        urls = [tracker.url for tracker in swarm.trackers.statistics()]
+        assert urls == ["http://tracker/announce", "udp://mine:1"]
+        assert len(web) == seeds  # BEP 17 knows v1 pieces only
+        assert swarm.dht is None  # no UDP port
+
+
+async def test_what_the_user_does_not_want(tmp_path: Path) -> None:
+    metainfo = parse_torrent(build_torrent(parse_torrent(build("v1")).info, **TOLD))  # type: ignore[arg-type]
+    async with open_session(config(tmp_path, web_seeds=False)) as session:
+        assert session._outfitter.outfit(metainfo, [], ["http://mine/"], Totals).seeds == []
+
+
+async def test_without_trackers_nobody_announces(tmp_path: Path) -> None:
+    metainfo = parse_torrent(build("v1"))
+    async with open_session(config(tmp_path)) as session:
+        torrent = await session.add(metainfo)
+        assert torrent.swarm.trackers is None
+        assert torrent.swarm.talk == torrent.talk
+        left = metainfo.geometry.length
+        assert totals_of(torrent) == Totals(uploaded=0, downloaded=0, left=left)
+
+
+async def test_the_outfit_of_a_dormant_outlives_its_torrent(tmp_path: Path) -> None:
+    metainfo = parse_torrent(build("v1"))
+    async with open_session(config(tmp_path)) as session:
+        dormant = await session.shelve(metainfo, peers=[("10.0.0.1", 1)])
+        first = await dormant.wake()
+        outfit = dormant.outfit
+        await dormant.sleep()
+        second = await dormant.wake()
+        assert second is not first
+        assert dormant.outfit is outfit
+        assert second.swarm is first.swarm
+        assert second.swarm.book.knows(("10.0.0.1", 1))
