@@ -8,7 +8,7 @@ import trio
 
 from torrentfs.errors import RemoteProtocolError
 from torrentfs.wire import udp_tracker as codec
-from torrentfs.wire.announce import AnnounceReply, AnnounceRequest
+from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, SwarmCounts
 
 INTERVAL = 60
 MAX_PEERS = 50
@@ -37,7 +37,15 @@ class Tracker:
             return codec.connect_reply(asked.transaction, connection)
         if asked.connection not in self._connections:
             return codec.error_reply(asked.transaction, "connect first")
+        if isinstance(asked, codec.UdpScrape):
+            return codec.scrape_reply(
+                asked.transaction, [self._count(h) for h in asked.info_hashes]
+            )
         return codec.announce_reply(asked.transaction, self._announce(asked.request, host))
+
+    def _count(self, info_hash: bytes) -> SwarmCounts:
+        members = self._swarms.get(info_hash, {})
+        return SwarmCounts(sum(members.values()), len(members) - sum(members.values()))
 
     def _announce(self, request: AnnounceRequest, host: str) -> AnnounceReply:
         members = self._swarms.setdefault(request.info_hash, {})

@@ -14,9 +14,9 @@ from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.http import HttpClient, HttpError, HttpReply
 from torrentfs.transports.outgoing import Outgoing
-from torrentfs.transports.reach import Rule, of_tracker
-from torrentfs.wire.announce import AnnounceReply, AnnounceRequest
-from torrentfs.wire.http_tracker import encode_failure, encode_reply, parse_query
+from torrentfs.transports.reach import Rule, of_scrape, of_tracker
+from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, SwarmCounts
+from torrentfs.wire.http_tracker import encode_failure, encode_reply, encode_scrape, parse_query
 
 REQUEST = AnnounceRequest(info_hash=bytes(range(20)), peer_id=b"%&? #" * 4, port=6881)
 PEERS = (("192.0.2.9", 1), ("2001:db8::9", 2))
@@ -38,7 +38,7 @@ class FakeClient:
     async def get(
         self, url: str, *, max_bytes: int, timeout: float, family: str | None, rule: Rule
     ) -> HttpReply:
-        assert rule is of_tracker
+        assert rule is (of_scrape if "/scrape" in url else of_tracker)
         self.asked.append((url, family))
         reply = self.replies[family or "any"]
         if isinstance(reply, Exception):
@@ -89,6 +89,26 @@ async def test_failures(
 ) -> None:
     with pytest.raises(kind, match=words):
         await announce(FakeClient([], any=reply))
+
+
+async def test_a_scrape_is_one_request() -> None:
+    hashes = (b"1" * 20, b"2" * 20)
+    told = {hashes[0]: SwarmCounts(1, 2, 3)}
+    client = FakeClient(["192.0.2.1", "2001:db8::1"], any=(200, encode_scrape(told)))
+    trackers = HttpTrackers(client)  # type: ignore[arg-type]
+    assert await trackers.scrape("http://t.example/announce?pass=1", hashes) == told
+    ((url, _),) = client.asked
+    one, two = "1" * 20, "2" * 20
+    assert url == f"http://t.example/scrape?pass=1&info_hash={one}&info_hash={two}"
+    client.replies["any"] = (400, encode_failure("full scrapes are off"))
+    with pytest.raises(RemoteProtocolError, match="full scrapes are off"):
+        await trackers.scrape("http://t.example/announce", hashes)
+    client.replies["any"] = (404, b"")
+    with pytest.raises(TransportError, match="HTTP 404"):
+        await trackers.scrape("http://t.example/announce", hashes)
+    with pytest.raises(TransportError, match="no place for counts"):
+        await trackers.scrape("http://t.example/tracker", hashes)
+    assert len(client.asked) == 3
 
 
 @pytest.mark.real

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from torrentfs.discovery.tracker import MAX_BACKOFF, MAX_INTERVAL, Tracker
-from torrentfs.wire.announce import AnnounceReply
+from torrentfs.discovery.tracker import MAX_BACKOFF, MAX_INTERVAL, SCRAPE_GAP, Tracker
+from torrentfs.wire.announce import AnnounceReply, SwarmCounts
 
 HASH = bytes(20)
 
@@ -60,3 +60,41 @@ def test_statistics_in_seconds_from_now() -> None:
     assert shown.warning == "soon down"
     assert Tracker("http://[bad", 0).scheme == ""
     assert Tracker("x", 0).statistics(0.0).next_announce is None
+
+
+def test_a_refusal_that_says_when_to_retry() -> None:
+    tracker, rng = answered(interval=600), random.Random(1)
+    tracker.on_failure(HASH, "busy", 2000.0, rng, retry_in=1200.0)
+    assert (tracker.not_before, tracker.due) == (3200.0, 3200.0)
+    tracker.on_failure(HASH, "busy", 2000.0, rng, retry_in=0.0)
+    assert tracker.due == 2060.0  # never at once
+    tracker.on_failure(HASH, "unknown", 2000.0, rng, retry_in=float("inf"))
+    assert tracker.wanted([HASH, b"2" * 20]) == [b"2" * 20]
+    tracker.give_up()
+    assert tracker.statistics(2000.0).next_announce is None
+    assert not tracker.may_scrape(9000.0)
+
+
+def test_counts_of_announces_and_scrapes() -> None:
+    tracker = answered(seeders=5, leechers=6)
+    tracker.on_counts(HASH, SwarmCounts(7, None, 90), 1050.0)
+    tracker.on_counts(b"2" * 20, SwarmCounts(1, 20, 3), 1060.0)
+    tracker.on_counts(HASH, SwarmCounts(), 1080.0)  # says nothing
+    shown = tracker.statistics(1100.0)
+    assert (shown.seeders, shown.leechers, shown.downloaded) == (7, 20, 90)
+    assert shown.counted == 40.0
+    fresh = Tracker("udp://t.example:1/", 0).statistics(0.0)
+    assert (fresh.seeders, fresh.downloaded, fresh.counted, fresh.scrape_error) == (None,) * 4
+
+
+def test_scrapes_are_seldom_and_not_of_who_is_down() -> None:
+    tracker = answered()
+    assert tracker.may_scrape(1000.0)
+    tracker.on_scrape(1000.0)
+    assert not tracker.may_scrape(1000.0 + SCRAPE_GAP - 1)
+    assert tracker.may_scrape(1000.0 + SCRAPE_GAP)
+    assert tracker.statistics(1000.0).scrape_error == "no answer yet"
+    tracker.on_scraped(None)
+    assert tracker.statistics(1000.0).scrape_error is None
+    tracker.on_failure(HASH, "down", 2000.0, random.Random(1))
+    assert not tracker.may_scrape(9000.0)

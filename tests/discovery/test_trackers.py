@@ -19,7 +19,7 @@ from torrentfs.discovery.websocket_announcer import RtcAnnouncer
 from torrentfs.errors import TransportError
 from torrentfs.transports.http import HttpClient
 from torrentfs.transports.proxy import Proxy
-from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, TrackerFailure
+from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, SwarmCounts, TrackerFailure
 
 HASHES = (b"1" * 20,)
 PEER = ("192.0.2.9", 6881)
@@ -39,6 +39,8 @@ class FakeTrackers:
         self.delay: dict[str, float] = {}
         self.seen: list[Announce] = []
         self.requests: list[AnnounceRequest] = []
+        self.counts: dict[str, SwarmCounts | Exception] = {}
+        self.scraped: list[tuple[float, str, tuple[bytes, ...]]] = []
 
     async def announce(
         self, url: str, request: AnnounceRequest, on_reply: Callable[[AnnounceReply], None]
@@ -53,6 +55,14 @@ class FakeTrackers:
         if isinstance(what, Exception):
             raise what
         on_reply(what)
+
+    async def scrape(self, url: str, info_hashes: Sequence[bytes]) -> dict[bytes, SwarmCounts]:
+        self.scraped.append((round(trio.current_time(), 3), url[5:], tuple(info_hashes)))
+        await trio.sleep(self.delay.get(url[5:], 0.1))
+        counts = self.counts.get(url[5:], SwarmCounts(1, 2, 3))
+        if isinstance(counts, Exception):
+            raise counts
+        return dict.fromkeys(info_hashes, counts)
 
 
 def with_peers(*peers: tuple[str, int], **more: int) -> AnnounceReply:
@@ -373,3 +383,52 @@ async def test_behind_a_proxy_udp_trackers_say_that_they_are_off() -> None:
         "UDP cannot go through the proxy",
         "WebRTC cannot go through the proxy",
     ]
+
+
+async def test_never_means_never_for_that_hash(autojump_clock: MockClock) -> None:
+    """BEP 31: also when peers are wanted at once; the other form of a hybrid is announced."""
+
+    class Picky(FakeTrackers):
+        async def announce(
+            self, url: str, request: AnnounceRequest, on_reply: Callable[[AnnounceReply], None]
+        ) -> None:
+            refused = request.info_hash == b"2" * 20 or url == "fake:b"
+            self.seen.append(Announce(trio.current_time(), url[5:], request.event))
+            self.requests.append(request)
+            await trio.sleep(0.2 if refused else 0.1)
+            if refused:
+                raise TrackerFailure(b"unknown", float("inf"))
+            on_reply(with_peers(interval=600))
+
+    fake = Picky()
+    async with running([["b"], ["a"]], fake, (b"1" * 20, b"2" * 20)) as run:
+        for _ in range(20):
+            await trio.sleep(100)
+            run.tiers.announce_soon()
+        b = next(s for s in run.tiers.statistics() if s.url == "fake:b")
+        assert (b.last_error, b.next_announce, b.announces) == ("unknown", None, 2)
+    asked = [
+        (url, r.info_hash[:1]) for (_, url, _), r in zip(fake.seen, fake.requests, strict=True)
+    ]
+    assert asked.count(("b", b"1")) == asked.count(("b", b"2")) == asked.count(("a", b"2")) == 1
+    assert asked.count(("a", b"1")) > 5
+
+
+async def test_a_tracker_says_when_to_come_again(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(a=TrackerFailure(b"busy", 1200.0))
+    async with running([["a"]], fake) as run:
+        for _ in range(13):
+            await trio.sleep(100)
+            run.tiers.announce_soon()
+    assert [at for at, _, _ in fake.seen] == [0, 1200.1]
+
+
+async def test_where_trackers_see_us_is_told(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers()
+    fake.behaviour = {"fake://t.example/a": AnnounceReply(external_ip="192.0.2.7")}
+    told = []
+    async with running([["//t.example/a"]], fake) as run:
+        run.tiers.announced_port = 7000
+        run.tiers.on_own_address = lambda own, host: told.append((own, host))
+        await trio.sleep(1)
+    assert told[0] == (("192.0.2.7", 7000), "t.example")

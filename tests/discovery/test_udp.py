@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from trio.testing import MockClock
 from torrentfs.discovery.udp import open_udp_trackers
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.wire import udp_tracker as wire
-from torrentfs.wire.announce import AnnounceReply, AnnounceRequest
+from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, SwarmCounts
 
 REQUEST = AnnounceRequest(info_hash=bytes(20), peer_id=bytes(20), port=6881)
 PLACE = ("192.0.2.1", 6969)
@@ -51,6 +52,7 @@ def answering(data: bytes) -> list[tuple[bytes, tuple[str, int]]]:
     if isinstance(asked, wire.ConnectRequest):
         return [(wire.connect_reply(asked.transaction, 77), PLACE)]
     assert asked.connection == 77
+    assert isinstance(asked, wire.UdpAnnounce)
     assert asked.url_data == b"/announce?key=1"
     return [(wire.announce_reply(asked.transaction, AnnounceReply(peers=PEERS)), PLACE)]
 
@@ -157,6 +159,40 @@ async def test_a_forgotten_connection_id_is_renewed_once(autojump_clock: MockClo
     link = FakeSocket(tracker)
     assert len(await announce(link, times=2)) == 2
     assert len(link.sent) == 5
+
+
+async def test_a_scrape_of_both_families(autojump_clock: MockClock) -> None:
+    """Each family may count peers of its own: the greater number is told."""
+    hashes = (b"1" * 20, b"2" * 20, b"3" * 20)
+    places = {trio.socket.AF_INET: PLACE, trio.socket.AF_INET6: ("2001:db8::1", 6969)}
+
+    def tracker(ipv6: bool, data: bytes) -> list[tuple[bytes, tuple[str, int]]]:
+        place = places[trio.socket.AF_INET6 if ipv6 else trio.socket.AF_INET]
+        asked = wire.parse_request(data)
+        if isinstance(asked, wire.ConnectRequest):
+            return [(wire.connect_reply(asked.transaction, 77), place)]
+        assert isinstance(asked, wire.UdpScrape)
+        assert asked.info_hashes == hashes
+        counts = [SwarmCounts(1, 8, 3), SwarmCounts(4, 5, 6)][: 1 if ipv6 else 2]
+        if ipv6:
+            counts = [SwarmCounts(7, 2, 3)]
+        return [(wire.scrape_reply(asked.transaction, counts), place)]
+
+    async def open_socket(family: int) -> FakeSocket:
+        return FakeSocket(partial(tracker, family == trio.socket.AF_INET6))
+
+    async def resolve(host: str, port: int) -> list[tuple[int, Any]]:
+        return list(places.items())
+
+    async with open_udp_trackers(open_socket=open_socket, resolve=resolve) as udp:
+        found = await udp.scrape(URL, hashes)
+    assert found == {hashes[0]: SwarmCounts(7, 8, 3), hashes[1]: SwarmCounts(4, 5, 6)}
+    closed: TransportError | None = None
+    try:
+        await udp.scrape(URL, hashes)  # somebody looks while the torrent goes
+    except TransportError as error:
+        closed = error
+    assert "closed by us" in str(closed)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from tests.discovery.websockets import FakeSignaller, FakeTracker
+from torrentfs.discovery.tracker import SCRAPE_GAP
 from torrentfs.discovery.trackers import Totals
 from torrentfs.discovery.websocket import WebSocketTrackers, open_websocket_trackers
 from torrentfs.discovery.websocket_announcer import (
@@ -27,7 +28,15 @@ from torrentfs.discovery.websocket_announcer import (
 from torrentfs.discovery.websocket_offers import ANSWER_TIME, BURST, MAX_UNANSWERED, OFFER_TIME
 from torrentfs.errors import TransportError
 from torrentfs.wire.announce import AnnounceReply, TrackerFailure
-from torrentfs.wire.ws_tracker import Announce, Announced, Answer, PeerAnswer, PeerOffer, Refused
+from torrentfs.wire.ws_tracker import (
+    Announce,
+    Announced,
+    Answer,
+    PeerAnswer,
+    PeerOffer,
+    Refused,
+    Scrape,
+)
 
 HASH = b"1" * 20
 URL = "wss://t.example/"
@@ -530,3 +539,36 @@ def test_whatever_a_tracker_does(script: list[tuple[str | int, int]]) -> None:
         assert tracker.open == []
 
     trio.run(play, clock=MockClock(autojump_threshold=0))
+
+
+async def test_counts_are_asked_of_open_sockets_and_seldom(autojump_clock: MockClock) -> None:
+    tracker = FakeTracker(reply=AnnounceReply(interval=60, seeders=9, leechers=8))
+    async with peer(tracker, hashes=(HASH, b"2" * 20)) as a:
+        await a.announcer.scrape()  # not connected yet: there is nobody to ask
+        await trio.sleep(1)
+        (before,) = a.announcer.statistics()
+        assert (before.seeders, before.leechers, before.downloaded) == (9, 8, None)
+        await a.announcer.scrape()
+        await a.announcer.scrape()
+        (row,) = a.announcer.statistics()
+        assert (row.seeders, row.leechers, row.downloaded) == (1, 2, 3)
+        assert row.counted is not None
+        assert row.counted < 0.1
+        asked = [each.info_hashes for _, _, each in tracker.seen if isinstance(each, Scrape)]
+        assert asked == [(HASH, b"2" * 20)]
+        await trio.sleep(SCRAPE_GAP)
+        tracker.counts = (4, 5, 6)
+        await a.announcer.scrape()
+        assert a.announcer.statistics()[0].downloaded == 6
+
+
+async def test_a_lost_socket_ends_the_wait_for_counts(autojump_clock: MockClock) -> None:
+    tracker = FakeTracker(reply=OTHERS)
+    async with peer(tracker) as a:
+        await trio.sleep(1)
+        tracker.silent = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.announcer.scrape)
+            await trio.sleep(1)
+            tracker.connections[0].hang_up()
+        assert a.announcer.statistics()[0].downloaded is None

@@ -19,6 +19,8 @@ from torrentfs.wire.ws_tracker import (
     PeerOffer,
     Refused,
     Request,
+    Scrape,
+    Scraped,
     encode_message,
     parse_request,
 )
@@ -78,6 +80,7 @@ class FakeTracker:
     refusal: str | None = None
     down: str | None = None
     silent: bool = False
+    counts: tuple[int, int, int] = (1, 2, 3)
     send_time: float = 0.01
     close_time: float = 0.0
     connections: list[FakeConnection] = field(default_factory=list)
@@ -111,6 +114,9 @@ class FakeTracker:
             for offer, other in zip(request.offers, self._others(sender, announce.info_hash)):  # noqa: B905
                 offer_id, sdp = offer.offer_id, offer.sdp
                 other.say(PeerOffer(announce.info_hash, announce.peer_id, offer_id, sdp))
+        elif isinstance(request, Scrape):
+            for info_hash in request.info_hashes:
+                sender.say(Scraped(info_hash, *self.counts))
         elif isinstance(request, Answer):
             for other in self._others(sender, request.info_hash, request.to_peer_id):
                 info_hash, peer_id = request.info_hash, request.peer_id

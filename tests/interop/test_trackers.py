@@ -6,13 +6,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.interop.copying import MIB, VERSIONS, copy_equals
 from tests.swarm.mounted import MountFailed, mounted
 from tests.swarm.payload import write_file
-from tests.swarm.seeder import seed
+from tests.swarm.seeder import download, seed
 from tests.swarm.torrents import MadeTorrent, Version, make_torrent
 from tests.swarm.tracker import Tracker, tracker
+from torrentfs.discovery.scrape import scrape
+from torrentfs.engine.config import SessionConfig
+from torrentfs.engine.session import open_session
+from torrentfs.metainfo.torrent_file import parse_torrent
 
 pytestmark = pytest.mark.real
 
@@ -125,3 +130,41 @@ def test_two_mounts_find_each_other(tmp_path: Path, version: Version, way: str) 
                 mounted(made.magnet(tr=url), tmp_path, name="2", cache=tmp_path / "cache 2")
             )
             copy_equals(second / made.path.name, made.path, tmp_path / "cache 2")
+
+
+@pytest.mark.parametrize("way", ["http", "udp"])
+@pytest.mark.parametrize("version", ["v1", "hybrid"])
+async def test_the_tracker_tells_how_many_there_are(
+    tmp_path: Path, version: Version, way: str
+) -> None:
+    """Announces tell seeders and leechers; a scrape, how many have finished; one is for several."""
+    with tracker(tmp_path) as server:
+        url = url_of(server, way)
+        made = film(tmp_path, version, trackers=[[url]])
+        other = make_torrent(
+            write_file(tmp_path / "other" / "book.pdf", 8, MIB), tmp_path / "o.torrent"
+        )
+        with (
+            seed(made.torrent, made.path, tmp_path),
+            download(made.torrent, tmp_path / "got", tmp_path) as peer,
+        ):
+            peer.wait_done(30)
+            server.wait_announce("complete")
+            config = SessionConfig(cache_dir=tmp_path / "cache", bind="127.0.0.1", min_free=0)
+            async with open_session(config) as session:
+                film_, book = [
+                    await session.add(parse_torrent(file.read_bytes()), trackers=[url])
+                    for file in (made.torrent, other.torrent)
+                ]
+                with trio.fail_after(20):
+                    while any(t.statistics().trackers[0].counted is None for t in (film_, book)):  # noqa: ASYNC110
+                        await trio.sleep(0.02)
+                assert film_.statistics().trackers[0].downloaded is None
+                await scrape([t.swarm.trackers for t in (film_, book) if t.swarm.trackers])
+                of_film, of_book = (t.statistics().trackers[0] for t in (film_, book))
+                # who has finished is for this tracker who seeds now
+                assert (of_film.seeders, of_film.leechers, of_film.downloaded) == (2, 1, 2)
+                assert (of_book.seeders, of_book.leechers, of_book.downloaded) == (0, 1, 0)
+                assert of_film.scrape_error is of_book.scrape_error is None
+                await film_.scrape()  # too early: it is not asked again
+                assert film_.statistics().trackers[0].counted > 0

@@ -249,6 +249,10 @@ async def test_scrape(tmp_path: Path) -> None:
                     await socket.send(encode_request(Scrape((HASH, b"\xff" * 20))))
                     await until(lambda: ear.heard)
             assert ear.heard == [Scraped(HASH, 0, 1, 0)]
+            with trio.fail_after(PATIENCE):
+                await a.announcer.scrape()
+            (row,) = a.announcer.statistics()
+            assert (row.seeders, row.leechers, row.downloaded) == (0, 1, 0)
 
 
 async def test_beside_the_tiers_of_a_torrent(tmp_path: Path) -> None:

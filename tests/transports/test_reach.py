@@ -10,6 +10,7 @@ from torrentfs.transports.reach import (
     is_loopback,
     is_own_name,
     is_public,
+    of_scrape,
     of_socket_tracker,
     of_tracker,
     of_web_seed,
@@ -105,3 +106,17 @@ def test_the_stricter_is_the_greater() -> None:
 def test_names_of_this_host() -> None:
     assert all(map(is_own_name, ("localhost", "LOCALHOST.", "a.localhost", "localhost..")))
     assert not any(map(is_own_name, ("localhost.example", "mylocalhost", "")))
+
+
+@pytest.mark.parametrize(
+    ("target", "reach"),
+    [
+        ("/scrape?info_hash=x", Reach.ANYWHERE),
+        ("/scrape.php?passkey=1", Reach.ANYWHERE),
+        ("/announce?info_hash=x", Reach.BEYOND_LOOPBACK),
+        ("/scrape/../admin", Reach.BEYOND_LOOPBACK),
+        ("/x/scrape", Reach.BEYOND_LOOPBACK),
+    ],
+)
+def test_scrapes(target: str, reach: Reach) -> None:
+    assert of_scrape(target) is reach

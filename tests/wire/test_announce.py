@@ -1,4 +1,4 @@
-"""Compact peers, both families."""
+"""Compact peers, both families; counts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torrentfs.errors import RemoteProtocolError
-from torrentfs.wire.announce import literal_address, pack_peers, unpack_peers
+from torrentfs.wire.announce import SwarmCounts, literal_address, pack_peers, unpack_peers
 
 peers = st.lists(
     st.tuples(st.ip_addresses().filter(int).map(str), st.integers(1, 65535)), max_size=20
@@ -30,3 +30,10 @@ def test_ragged_lists_are_refused(size: int) -> None:
 @pytest.mark.parametrize("raw", [None, 5, b"", b"example.com", b"0.0.0.0", b"::", b"1" * 99])
 def test_what_is_no_address(raw: object) -> None:
     assert literal_address(raw) is None
+
+
+def test_counts_of_two_times_and_of_two_swarms() -> None:
+    older, newer = SwarmCounts(5, None, 9), SwarmCounts(3, 4)
+    assert newer.over(older) == SwarmCounts(3, 4, 9)
+    assert newer.or_more(older) == SwarmCounts(5, 4, 9)
+    assert SwarmCounts().or_more(SwarmCounts()) == SwarmCounts()

@@ -1,6 +1,8 @@
-"""HTTP tracker codecs, both sides (BEP 3, 7, 23)."""
+"""HTTP tracker codecs, both sides (BEP 3, 7, 23, 24, 31, 48)."""
 
 from __future__ import annotations
+
+import ipaddress
 
 import pytest
 from hypothesis import given
@@ -9,13 +11,19 @@ from hypothesis import strategies as st
 from torrentfs.errors import LocalProtocolError, RemoteProtocolError
 from torrentfs.metainfo.bencoding import encode
 from torrentfs.wire import limits
-from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, TrackerFailure
+from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, SwarmCounts, TrackerFailure
 from torrentfs.wire.http_tracker import (
+    MAX_SCRAPED,
+    SCRAPED_AT_ONCE,
     announce_url,
     encode_failure,
     encode_reply,
+    encode_scrape,
     parse_query,
     parse_reply,
+    parse_scrape,
+    parse_scrape_query,
+    scrape_url,
 )
 
 twenty = st.binary(min_size=20, max_size=20)
@@ -47,6 +55,7 @@ replies = st.builds(
     st.lists(st.tuples(addresses, port), unique=True, max_size=20).map(tuple),
     st.none() | st.text("warning ", min_size=1, max_size=20).map(str.strip).filter(bool),
     st.none() | st.binary(min_size=1, max_size=20),
+    st.none() | addresses.filter(lambda a: not ipaddress.ip_address(a).is_multicast),
 )
 REQUEST = AnnounceRequest(b"\x00\xff &=%+?#/" + b"h" * 10, b"-TF0100-abcdefghijkl", 6881)
 
@@ -172,3 +181,108 @@ def test_queries_that_are_no_announce(query: str) -> None:
 def test_an_unknown_event_is_none() -> None:
     query = f"info_hash={'a' * 20}&peer_id={'b' * 20}&event=paused"
     assert parse_query(query).event == ""
+
+
+@given(st.lists(twenty, min_size=1, max_size=SCRAPED_AT_ONCE))
+def test_a_scrape_goes_round_and_fits_a_request_line(hashes: list[bytes]) -> None:
+    url = scrape_url("https://t.example/x/announce?passkey=0123456789abcdef", hashes)
+    assert url is not None
+    assert url.startswith("https://t.example/x/scrape?passkey=0123456789abcdef&info_hash=")
+    assert len(url) < 4096
+    assert parse_scrape_query(url.partition("?")[2]) == tuple(hashes)
+
+
+@pytest.mark.parametrize(
+    ("announce", "scrape"),
+    [  # the examples of BEP 48
+        ("http://example.com/announce", "http://example.com/scrape"),
+        ("http://example.com/x/announce", "http://example.com/x/scrape"),
+        ("http://example.com/announce.php", "http://example.com/scrape.php"),
+        ("http://example.com/a", None),
+        ("http://example.com/announce?x2%0644", "http://example.com/scrape?x2%0644"),
+        ("http://example.com/announce?x=2/4", None),
+        ("http://example.com/x%064announce", None),
+        ("http://example.com/announce#part", "http://example.com/scrape"),
+        ("nonsense", None),
+    ],
+)
+def test_where_counts_are(announce: str, scrape: str | None) -> None:
+    url = scrape_url(announce, [b"h" * 20])
+    if scrape is None:
+        assert url is None
+    else:
+        joint = "&" if "?" in scrape else "?"
+        assert url == f"{scrape}{joint}info_hash={'h' * 20}"
+
+
+def test_scrapes_of_wrong_sizes() -> None:
+    with pytest.raises(LocalProtocolError):
+        scrape_url("http://t/announce", [b"short"])
+    with pytest.raises(RemoteProtocolError):
+        parse_scrape_query("info_hash=short")
+    with pytest.raises(RemoteProtocolError):
+        parse_scrape_query("x" * 9000)
+
+
+counts = st.builds(SwarmCounts, count, count, count)
+
+
+@given(st.dictionaries(twenty, counts, max_size=20))
+def test_counts_round_trip(told: dict[bytes, SwarmCounts]) -> None:
+    assert parse_scrape(encode_scrape(told)) == told
+
+
+def test_hostile_answers_to_a_scrape() -> None:
+    bad = {b"h" * 20: {b"complete": -1, b"incomplete": b"x", b"downloaded": []}}
+    odd = {b"short": {b"complete": 1}, b"i" * 20: 5}
+    assert parse_scrape(encode({b"files": bad | odd})) == {b"h" * 20: SwarmCounts()}
+    many = {b"%020d" % n: {} for n in range(2 * MAX_SCRAPED)}
+    assert len(parse_scrape(encode({b"files": many}))) == MAX_SCRAPED
+    for body in (b"", b"de", b"le", encode({b"files": []}), b"d5:files" + b"d" * 500):
+        with pytest.raises(RemoteProtocolError):
+            parse_scrape(body)
+    with pytest.raises(TrackerFailure, match="not here"):
+        parse_scrape(encode_failure("not here"))
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("never", float("inf")),
+        (0, 0.0),
+        (5, 300.0),
+        (b"5", 300.0),
+        (10**9, 7 * 86400.0),
+        (-1, None),
+        ("soon", None),
+        (b"9" * 30, None),
+        (None, None),
+    ],
+)
+def test_when_to_retry(told: object, seconds: float | None) -> None:
+    table = {"failure reason": "busy"} | ({} if told is None else {"retry in": told})
+    with pytest.raises(TrackerFailure, match="busy") as caught:
+        parse_reply(encode(table))
+    assert caught.value.retry_in == seconds
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"\xc0\0\2\7", "192.0.2.7"),
+        (bytes.fromhex("20010db8") + bytes(11) + b"\1", "2001:db8::1"),
+        (bytes(4), None),
+        (b"\xe0\0\0\1", None),
+        (b"192.0.2.7", None),
+        (5, None),
+    ],
+)
+def test_where_a_tracker_sees_us(raw: object, shown: str | None) -> None:
+    assert parse_reply(encode({"interval": 5, "external ip": raw})).external_ip == shown
+
+
+@given(twenty)
+def test_info_hashes_that_a_tracker_took_for_text(info_hash: bytes) -> None:
+    body = encode({b"files": {info_hash.decode("latin-1").encode(): {b"complete": 4}}})
+    assert parse_scrape(body) == {info_hash: SwarmCounts(4)}
+    assert parse_scrape(encode({b"files": {b"\xff" * 30: {b"complete": 4}}})) == {}

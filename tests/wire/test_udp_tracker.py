@@ -1,4 +1,4 @@
-"""UDP tracker codecs, both sides (BEP 15, 41)."""
+"""UDP tracker codecs, both sides (BEP 15, 41, 48)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from torrentfs.errors import LocalProtocolError, RemoteProtocolError
 from torrentfs.wire import udp_tracker as udp
-from torrentfs.wire.announce import AnnounceReply, AnnounceRequest
+from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, SwarmCounts
 
 u32, u64 = st.integers(0, 0xFFFFFFFF), st.integers(0, (1 << 64) - 1)
 i31 = st.integers(0, 0x7FFFFFFF)
@@ -97,7 +97,7 @@ def test_url_data(url: str, data: bytes) -> None:
         bytes(15),
         b"\0\0\0\1" + bytes(15),
         b"\0\0\0\1" + bytes(16) + b"12345",
-        b"\0\0\0\2" + bytes(16),
+        b"\0\0\0\4" + bytes(16),
         b"\xff" * 20,
     ],
 )
@@ -154,3 +154,32 @@ def test_any_datagram(data: bytes, ipv6: bool) -> None:
     for parse in (lambda: udp.parse_reply(data, ipv6=ipv6), lambda: udp.parse_request(data)):
         with contextlib.suppress(RemoteProtocolError):
             parse()
+
+
+@given(u64, u32, st.lists(twenty, min_size=1, max_size=udp.SCRAPED_AT_ONCE))
+def test_scrape(connection: int, transaction: int, hashes: list[bytes]) -> None:
+    data = udp.scrape_request(connection, transaction, hashes)
+    assert udp.parse_request(data) == udp.UdpScrape(connection, transaction, tuple(hashes))
+    assert len(data) <= 1500
+
+
+@given(u32, st.lists(st.builds(SwarmCounts, i31, i31, i31), max_size=udp.SCRAPED_AT_ONCE))
+def test_scraped(transaction: int, counts: list[SwarmCounts]) -> None:
+    packet = udp.scrape_reply(transaction, counts)
+    assert udp.parse_reply(packet) == udp.Scraped(transaction, tuple(counts))
+
+
+def test_scrapes_as_they_should_not_be() -> None:
+    for hashes in ([], [b"h" * 20] * 75, [b"short"]):
+        with pytest.raises(LocalProtocolError):
+            udp.scrape_request(1, 2, hashes)
+    for body in (b"", b"h" * 19, b"h" * 21):
+        with pytest.raises(RemoteProtocolError):
+            udp.parse_request(udp.scrape_request(1, 2, [b"h" * 20])[:16] + body)
+    # a negative number is none, what is cut short is left out, and so is what nobody can have asked
+    packet = udp.scrape_reply(9, [SwarmCounts(0xFFFFFFFF, 2, 3)])
+    cut = udp.parse_reply(packet + bytes(11))
+    assert cut == udp.Scraped(9, (SwarmCounts(None, 2, 3),))
+    long = udp.parse_reply(udp.scrape_reply(9, [SwarmCounts(1, 2, 3)] * 200))
+    assert isinstance(long, udp.Scraped)
+    assert len(long.counts) == udp.SCRAPED_AT_ONCE

@@ -26,6 +26,9 @@ WebSocket trackers are no part of the rounds: they know browsers, the others kno
 Where there is WebRTC, `beside` announces to them at the same time; here they keep their place in
 the statistics.
 
+A tracker that wants never to be asked again for an info-hash (BEP 31) is not, while this runs; its
+own sight of our address (BEP 24) is passed on.
+
 Only trackers named by the torrent or the user are ever contacted.
 """
 
@@ -43,7 +46,7 @@ from torrentfs.discovery.http import HttpTrackers
 from torrentfs.discovery.tracker import Tracker, TrackerStatistics
 from torrentfs.discovery.udp import open_udp_trackers
 from torrentfs.errors import RemoteProtocolError, TransportError
-from torrentfs.wire.announce import AnnounceRequest
+from torrentfs.wire.announce import AnnounceRequest, TrackerFailure
 from torrentfs.wire.ws_tracker import is_websocket
 
 if TYPE_CHECKING:
@@ -52,8 +55,9 @@ if TYPE_CHECKING:
 
     from torrentfs.discovery.base import OnPeers
     from torrentfs.discovery.websocket_announcer import RtcAnnouncer
+    from torrentfs.transports.base import Address
     from torrentfs.transports.http import HttpClient
-    from torrentfs.wire.announce import AnnounceEvent, AnnounceReply
+    from torrentfs.wire.announce import AnnounceEvent, AnnounceReply, SwarmCounts
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +95,12 @@ class Announcer(Protocol):
         when there was none at all.
         """
 
+    async def scrape(self, url: str, info_hashes: Sequence[bytes]) -> Mapping[bytes, SwarmCounts]:
+        """How many peers the tracker knows (BEP 48), of those torrents that it knows.
+
+        Raises as `announce`, also where a tracker cannot be asked that.
+        """
+
 
 class _Round:
     """One pass over the trackers; `ended` is set when nobody needs to be asked any more."""
@@ -108,9 +118,10 @@ class TrackerTiers:
     """Announces one torrent to its trackers; a `PeerSource`.
 
     `info_hashes` are the 20-byte forms (`InfoHashes.wire`), `port` is where we accept peers.
-    `on_peers(addresses, url)` may be set later as an attribute. `beside` announces to the WebSocket
-    trackers of the same tiers, if there is WebRTC. `announcers` replaces the ways to talk to
-    trackers, by URL scheme (tests).
+    `on_peers(addresses, url)` may be set later as an attribute, and so may
+    `on_own_address(address, host)`, which is told where the tracker at a host sees us. `beside`
+    announces to the WebSocket trackers of the same tiers, if there is WebRTC. `announcers` replaces
+    the ways to talk to trackers, by URL scheme (tests).
     """
 
     def __init__(
@@ -129,7 +140,11 @@ class TrackerTiers:
         announcers: Mapping[str, Announcer] | None = None,
     ) -> None:
         self.on_peers: OnPeers = on_peers or (lambda addresses, url: None)
-        self._info_hashes = tuple(info_hashes)
+        self.on_own_address: Callable[[Address, str], None] = lambda own, host: None
+        self.info_hashes = tuple(info_hashes)
+        self.beside = beside
+        self.is_running = False
+        """Whether there is anything to ask trackers with."""
         self._peer_id = peer_id
         self.announced_port = port
         """Where peers reach us from outside: another than ours behind some gateways."""
@@ -138,11 +153,10 @@ class TrackerTiers:
         self._totals = totals
         self._rng = rng
         self._num_want = num_want
-        self._beside = beside
         self._says_stopped = True
         self._proxied = False
         self._key = rng.getrandbits(32)
-        self._announcers = dict(announcers or {})
+        self.announcers = dict(announcers or {})
         self._own_announcers = announcers is None
         self._tiers = _shuffled(tiers, rng)
         self._starved = 0
@@ -159,17 +173,19 @@ class TrackerTiers:
         async with AsyncExitStack() as stack:
             if self._own_announcers:
                 http = HttpTrackers(self._client)
-                self._announcers = {"http": http, "https": http}
+                self.announcers = {"http": http, "https": http}
                 self._proxied = self._client.outgoing.proxy is not None
                 if not self._proxied:
                     udp = open_udp_trackers(bind=self._client.outgoing.bind)
-                    self._announcers["udp"] = await stack.enter_async_context(udp)
+                    self.announcers["udp"] = await stack.enter_async_context(udp)
             async with trio.open_nursery() as nursery:
-                if self._beside is not None:
-                    nursery.start_soon(self._beside.run)
+                if self.beside is not None:
+                    nursery.start_soon(self.beside.run)
+                self.is_running = True
                 try:
                     await self._announce_forever()
                 finally:
+                    self.is_running = False
                     if self.says_stopped:
                         with trio.move_on_after(STOP_TIME, shield=True):
                             await self._announce_event("stopped")
@@ -184,33 +200,33 @@ class TrackerTiers:
     @says_stopped.setter
     def says_stopped(self, value: bool) -> None:
         self._says_stopped = value
-        if self._beside is not None:
-            self._beside.says_stopped = value
+        if self.beside is not None:
+            self.beside.says_stopped = value
 
     def announce_soon(self) -> None:
         """More peers are wanted: announce as early as the trackers allow."""
         self._soon = True
         self._wake()
-        if self._beside is not None:
-            self._beside.announce_soon()
+        if self.beside is not None:
+            self.beside.announce_soon()
 
     def announce_completed(self) -> None:
         """The torrent has just become whole by downloading: tell the trackers once (BEP 3)."""
         self._completed = True
         self._wake()
-        if self._beside is not None:
-            self._beside.announce_completed()
+        if self.beside is not None:
+            self.beside.announce_completed()
 
     def statistics(self) -> tuple[TrackerStatistics, ...]:
         """All trackers, in the order in which they are asked."""
         now = trio.current_time()
-        beside = self._beside.statistics() if self._beside is not None else ()
+        beside = self.beside.statistics() if self.beside is not None else ()
         rows = {row.url: row for row in beside}
         return tuple(
             replace(rows[tracker.url], tier=tracker.tier)
             if tracker.url in rows
             else tracker.statistics(now)
-            for tracker in self._ordered()
+            for tracker in self.ordered()
         )
 
     def __repr__(self) -> str:
@@ -235,13 +251,14 @@ class TrackerTiers:
     def _next_time(self) -> float:
         if not self._soon:
             return self._due
-        return min(self._due, min((t.not_before for t in self._ordered()), default=self._due))
+        return min(self._due, min((t.not_before for t in self.ordered()), default=self._due))
 
     def _wake(self) -> None:
         self._wakeup.set()
         self._wakeup = trio.Event()
 
-    def _ordered(self) -> list[Tracker]:
+    def ordered(self) -> list[Tracker]:
+        """The trackers, in the order in which they are asked."""
         return [tracker for tier in self._tiers for tracker in tier]
 
     # -- a round ----------------------------------------------------------------------------------
@@ -249,7 +266,7 @@ class TrackerTiers:
     async def _announce_round(self) -> None:
         """Ask trackers in order until one gave peers; then set when to come again."""
         now = trio.current_time()
-        trackers = [t for t in self._ordered() if t.not_before <= now and self._supported(t)]
+        trackers = [t for t in self.ordered() if t.not_before <= now and self._supported(t)]
         this = _Round()
         async with trio.open_nursery() as nursery:
             for tracker in trackers:
@@ -265,7 +282,7 @@ class TrackerTiers:
         self._plan(this, now)
 
     def _plan(self, this: _Round, now: float) -> None:
-        known = [t for t in self._ordered() if t.scheme in self._announcers]
+        known = [t for t in self.ordered() if t.scheme in self.announcers]
         if this.found_peers:
             self._starved = 0
             self._due = min(t.due for t in this.answered)
@@ -280,18 +297,18 @@ class TrackerTiers:
             log.debug("announced to %s, next in %.0f s", this.answered, self._due - now)
 
     def _supported(self, tracker: Tracker) -> bool:
-        if tracker.scheme in self._announcers:
+        if tracker.scheme in self.announcers:
             return True
         if is_websocket(tracker.url):
             told = "not asked: the torrent is private"
-            if self._beside is None:
+            if self.beside is None:
                 told = "WebRTC cannot go through the proxy" if self._proxied else "needs WebRTC"
             tracker.last_error = told
         elif tracker.scheme == "udp":
             tracker.last_error = "UDP cannot go through the proxy"
         else:
             tracker.last_error = f"{tracker.scheme or 'malformed'} URLs are not supported"
-        tracker.not_before = tracker.due = float("inf")
+        tracker.give_up()
         return False
 
     async def _attempt(self, tracker: Tracker, this: _Round, scope: trio.CancelScope) -> None:
@@ -308,7 +325,7 @@ class TrackerTiers:
                 this.wake()
 
         async with trio.open_nursery() as nursery:
-            for info_hash in self._info_hashes:
+            for info_hash in tracker.wanted(self.info_hashes):
                 nursery.start_soon(self._announce, tracker, info_hash, "", on_answer)
         this.wake()
 
@@ -323,7 +340,7 @@ class TrackerTiers:
     async def _announce_event(self, event: AnnounceEvent) -> None:
         """Tell all trackers that may know us, at the same time."""
         async with trio.open_nursery() as nursery:
-            for tracker in self._ordered():
+            for tracker in self.ordered():
                 for info_hash in tracker.contacted if event == "stopped" else tracker.started:
                     nursery.start_soon(self._announce, tracker, info_hash, event, None)
 
@@ -342,6 +359,8 @@ class TrackerTiers:
         def on_reply(reply: AnnounceReply) -> None:
             peers = clean_peers(reply.peers, own_port=self._port)
             tracker.on_reply(reply, info_hash, len(peers), trio.current_time())
+            if reply.external_ip is not None:
+                self.on_own_address((reply.external_ip, self.announced_port), tracker.host)
             if reply.warning:
                 log.info("tracker %s warns: %s", tracker.url, reply.warning)
             if peers and event != "stopped":
@@ -350,10 +369,14 @@ class TrackerTiers:
                 on_answer(len(peers))
 
         try:
-            await self._announcers[tracker.scheme].announce(tracker.url, request, on_reply)
+            await self.announcers[tracker.scheme].announce(tracker.url, request, on_reply)
         except (TransportError, RemoteProtocolError) as error:
             log.debug("tracker %s: %s", tracker.url, error)
-            tracker.on_failure(info_hash, str(error), trio.current_time(), self._rng)
+            retry_in = error.retry_in if isinstance(error, TrackerFailure) else None
+            now = trio.current_time()
+            tracker.on_failure(info_hash, str(error), now, self._rng, retry_in)
+            if not tracker.wanted(self.info_hashes):
+                tracker.give_up()
 
     def _request(self, tracker: Tracker, info_hash: bytes, event: AnnounceEvent) -> AnnounceRequest:
         totals = self._totals()

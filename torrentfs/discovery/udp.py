@@ -1,4 +1,4 @@
-"""Trackers over UDP (BEP 15, BEP 41): connection ids, repetition, replies that are really theirs.
+"""Trackers over UDP (BEP 15, 41, 48): connection ids, repetition, replies that are really theirs.
 
 One socket per address family, opened at the first announce that needs it; the family of a socket
 tells the family of the peers in its replies. A tracker whose name has both is announced to over
@@ -20,12 +20,13 @@ import logging
 import secrets
 import socket
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import trio
 
-from torrentfs.discovery.base import ask_all
+from torrentfs.discovery.base import Answer, ask_all
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.binding import hold, split
 from torrentfs.transports.tcp import failure, numeric_addresses
@@ -35,16 +36,18 @@ from torrentfs.wire.udp_tracker import (
     Announced,
     Connected,
     Refused,
+    Scraped,
     announce_request,
     connect_request,
     parse_reply,
+    scrape_request,
     url_data_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from torrentfs.wire.announce import AnnounceReply, AnnounceRequest
+    from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, SwarmCounts
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ class _Question:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.transaction = secrets.randbits(32)
-        self.reply: Connected | Announced | Refused | None = None
+        self.reply: Connected | Announced | Scraped | Refused | None = None
         self.answered = trio.Event()
 
 
@@ -98,32 +101,69 @@ class UdpTrackers:
         self, url: str, request: AnnounceRequest, on_reply: Callable[[AnnounceReply], None]
     ) -> None:
         """See `trackers.Announcer`."""
+        url_data = url_data_of(url)
+
+        async def ask(family: int, place: Place) -> AnnounceReply:
+            reply = await self._ask_at(
+                *(family, place),
+                lambda connection, number: announce_request(connection, number, request, url_data),
+            )
+            if not isinstance(reply, Announced):
+                raise RemoteProtocolError("the tracker answered an announce with something else")
+            return reply.reply
+
+        await self._ask_each(url, ask, on_reply)
+
+    async def scrape(self, url: str, info_hashes: Sequence[bytes]) -> Mapping[bytes, SwarmCounts]:
+        """See `trackers.Announcer`."""
+        found: dict[bytes, SwarmCounts] = {}
+
+        async def ask(family: int, place: Place) -> tuple[SwarmCounts, ...]:
+            reply = await self._ask_at(
+                *(family, place),
+                lambda connection, number: scrape_request(connection, number, info_hashes),
+            )
+            if not isinstance(reply, Scraped):
+                raise RemoteProtocolError("the tracker answered a scrape with something else")
+            return reply.counts
+
+        def on_counts(counts: tuple[SwarmCounts, ...]) -> None:
+            for info_hash, each in zip(info_hashes, counts, strict=False):  # it may know fewer
+                known = found.get(info_hash)
+                found[info_hash] = each if known is None else known.or_more(each)
+
+        await self._ask_each(url, ask, on_counts)
+        return found
+
+    async def _ask_each(
+        self,
+        url: str,
+        ask: Callable[[int, Place], Awaitable[Answer]],
+        on_answer: Callable[[Answer], None],
+    ) -> None:
+        """Ask over each address family that the tracker has."""
         host, port = _host_and_port(url)
         places: dict[int, Place] = {}
         for family, place in await self._resolve(host, port):
             places.setdefault(family, place)
         if not places:
             raise TransportError(f"{host} has no address")
-        url_data = url_data_of(url)
+        await ask_all([partial(ask, *item) for item in places.items()], on_answer)
 
-        def ask(family: int, place: Place) -> Callable[[], Awaitable[AnnounceReply]]:
-            return lambda: self._announce_at(family, place, request, url_data)
-
-        await ask_all([ask(*item) for item in places.items()], on_reply)
-
-    async def _announce_at(
-        self, family: int, place: Place, request: AnnounceRequest, url_data: bytes
-    ) -> AnnounceReply:
+    async def _ask_at(
+        self, family: int, place: Place, datagram: Callable[[int, int], bytes]
+    ) -> Connected | Announced | Scraped:
+        """Ask under a connection id; `datagram` is made of that and the transaction's number."""
         kept = self._connection(place)
         try:
             connection = kept if kept is not None else await self._connect(family, place)
-            return await self._announce_as(connection, family, place, request, url_data)
+            return await self._ask(family, place, partial(datagram, connection))
         except RemoteProtocolError:
             self._connections.pop(place, None)
             if kept is None:
                 raise
         connection = await self._connect(family, place)
-        return await self._announce_as(connection, family, place, request, url_data)
+        return await self._ask(family, place, partial(datagram, connection))
 
     def _connection(self, place: Place) -> int | None:
         connection, expiry = self._connections.get(place, (None, 0.0))
@@ -138,26 +178,9 @@ class UdpTrackers:
         self._connections[place] = reply.connection, now + CONNECTION_LIFETIME
         return reply.connection
 
-    async def _announce_as(
-        self,
-        connection: int,
-        family: int,
-        place: Place,
-        request: AnnounceRequest,
-        url_data: bytes,
-    ) -> AnnounceReply:
-        reply = await self._ask(
-            family,
-            place,
-            lambda transaction: announce_request(connection, transaction, request, url_data),
-        )
-        if not isinstance(reply, Announced):
-            raise RemoteProtocolError("the tracker answered an announce with something else")
-        return reply.reply
-
     async def _ask(
         self, family: int, place: Place, datagram: Callable[[int], bytes]
-    ) -> Connected | Announced:
+    ) -> Connected | Announced | Scraped:
         """Send until answered; `TransportError` when nothing ever comes."""
         question = _Question(place)
         self._questions[question.transaction] = question
@@ -172,7 +195,7 @@ class UdpTrackers:
                 if question.reply is not None:
                     break
                 waited += wait
-        except OSError as error:
+        except (OSError, trio.ClosedResourceError) as error:
             raise failure("asking the tracker", error) from error
         finally:
             del self._questions[question.transaction]
@@ -184,6 +207,8 @@ class UdpTrackers:
 
     async def _socket(self, family: int) -> DatagramSocket:
         async with self._opening:
+            if self._closed:
+                raise TransportError("closed by us")
             if family not in self._sockets:
                 link = await self._open_socket(family)
                 self._sockets[family] = link

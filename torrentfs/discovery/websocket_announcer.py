@@ -25,14 +25,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from torrentfs.discovery.tracker import TrackerStatistics
+from torrentfs.discovery.tracker import SCRAPE_GAP, TrackerStatistics
 from torrentfs.discovery.websocket_offers import OurOffers, TheirOffers
 from torrentfs.errors import TransportError
-from torrentfs.wire.announce import AnnounceRequest
+from torrentfs.wire.announce import AnnounceRequest, SwarmCounts
 from torrentfs.wire.ws_tracker import (
     Announce,
     Announced,
@@ -41,6 +42,8 @@ from torrentfs.wire.ws_tracker import (
     PeerAnswer,
     PeerOffer,
     Refused,
+    Scrape,
+    Scraped,
     encode_request,
     is_websocket,
 )
@@ -160,6 +163,14 @@ class RtcAnnouncer:
         for post in self._all():
             post.announce_soon()
 
+    async def scrape(self) -> None:
+        """Ask the trackers that we are connected to for their counts (BEP 48's numbers), and wait.
+
+        For ever, if one does not answer: the caller has a bound.
+        """
+        for answered in [_ask_for_counts(posts) for posts in self._posts.values()]:
+            await answered.wait()
+
     def announce_completed(self) -> None:
         """The torrent has just become whole by downloading."""
         for post in self._all():
@@ -205,12 +216,15 @@ class Post:
         self.last_error: str | None = None
         self.warning: str | None = None
         self.peers = 0
-        self.seeders: int | None = None
-        self.leechers: int | None = None
+        self.counts = SwarmCounts()
+        self.counted = float("-inf")
+        """When it last told a count."""
+        self.scraped = trio.Event()
+        """Set when the last scrape was answered, or cannot be."""
         self.due = float("-inf")
         self._announcer = announcer
         self._url = url
-        self._info_hash = info_hash
+        self.info_hash = info_hash
         self._offers = OurOffers()
         self.unanswered = TheirOffers()
         """Of this tracker alone: one that floods us takes nothing from the others."""
@@ -223,11 +237,22 @@ class Post:
         self._reply_by = float("inf")  # when the announce under way has failed
         self._tracker_id: bytes | None = None
         self._appetite = MAX_OFFERS  # for offers; it goes when nobody answers them
+        self._scraped_at = float("-inf")
         self._wakeup = trio.Event()
+
+    def may_scrape(self, now: float) -> bool:
+        """Whether the tracker may be asked for counts: it is there, and was not asked lately."""
+        is_open = self.socket is not None and self.socket.is_open
+        return is_open and now >= self._scraped_at + SCRAPE_GAP
+
+    def on_scrape(self, now: float, answered: trio.Event) -> None:
+        """It is being asked for counts; who waits for them is to be told."""
+        self._scraped_at = now
+        self.scraped = answered
 
     async def run(self) -> None:
         """Announce until cancelled, then say `stopped`."""
-        with self._announcer.sockets.listening(self._url, self._info_hash, self) as socket:
+        with self._announcer.sockets.listening(self._url, self.info_hash, self) as socket:
             self.socket = socket
             if socket.is_open:
                 self.on_open()
@@ -330,9 +355,10 @@ class Post:
 
     def _offers_wanted(self) -> int:
         others = MAX_OFFERS
-        if self.seeders is not None and self.leechers is not None:
+        seeders, leechers = self.counts.seeders, self.counts.leechers
+        if seeders is not None and leechers is not None:
             # at least one, since counts are old when they are used, and some trackers' are wrong
-            others = max(1, self.seeders + self.leechers - 1)
+            others = max(1, seeders + leechers - 1)
         return min(self._appetite, others) - len(self._offers)
 
     async def _say(
@@ -341,7 +367,7 @@ class Post:
         """Send an announce: whether it left."""
         totals = self._announcer.totals()
         request = AnnounceRequest(
-            info_hash=self._info_hash,
+            info_hash=self.info_hash,
             peer_id=self._announcer.peer_id,
             port=0,
             uploaded=totals.uploaded,
@@ -368,7 +394,8 @@ class Post:
     def on_open(self) -> None:
         """See `Listener`."""
         self._told = self._answered = False
-        self.seeders = self.leechers = None
+        self.counts = SwarmCounts()
+        self.counted = float("-inf")
         self._appetite = MAX_OFFERS
         self.due = float("-inf")
         self._wake()
@@ -376,6 +403,7 @@ class Post:
     def on_lost(self) -> None:
         """See `Listener`. Offers may still be answered when we are back: they end by themselves."""
         self._reply_by = float("inf")
+        self.scraped.set()
         self._wake()
 
     def on_message(self, message: Message) -> None:
@@ -388,6 +416,10 @@ class Post:
                 if self._reply_by < float("inf"):
                     self._on_failure(str(message.failure), now)
                     self._wake()
+            case Scraped():
+                told = SwarmCounts(message.seeders, message.leechers, message.downloads)
+                self._on_counts(told, now)
+                self.scraped.set()
             case PeerOffer():
                 self._on_offer(message, now)
             case PeerAnswer():
@@ -395,10 +427,7 @@ class Post:
 
     def _on_reply(self, message: Announced, now: float) -> None:
         reply = message.reply
-        if reply.seeders is not None:
-            self.seeders = reply.seeders
-        if reply.leechers is not None:
-            self.leechers = reply.leechers
+        self._on_counts(SwarmCounts(reply.seeders, reply.leechers), now)
         if reply.tracker_id is not None:
             self._tracker_id = reply.tracker_id
         if self._reply_by == float("inf"):  # nobody asked: it may not put off the next announce
@@ -415,6 +444,11 @@ class Post:
         interval = max(MIN_INTERVAL, min(MAX_INTERVAL, float(reply.interval)))
         self.due = max(self._not_before, now + interval)
         self._wake()
+
+    def _on_counts(self, told: SwarmCounts, now: float) -> None:
+        if told != SwarmCounts():
+            self.counts = told.over(self.counts)
+            self.counted = now
 
     def _on_offer(self, offer: PeerOffer, now: float) -> None:
         announcer = self._announcer
@@ -472,6 +506,8 @@ def _statistics(url: str, tier: int, posts: Sequence[Post], now: float) -> Track
         error = socket.last_error
         failures = max(failures, socket.failures)
         next_announce = max(0.0, socket.next_try - now)
+    counts = reduce(SwarmCounts.or_more, (post.counts for post in posts), SwarmCounts())
+    counted = max((post.counted for post in posts), default=float("-inf"))
     return TrackerStatistics(
         url=url,
         tier=tier,
@@ -480,7 +516,26 @@ def _statistics(url: str, tier: int, posts: Sequence[Post], now: float) -> Track
         last_error=error,
         warning=next((post.warning for post in posts if post.warning), None),
         peers=sum(post.peers for post in posts),
-        seeders=next((post.seeders for post in posts if post.seeders is not None), None),
-        leechers=next((post.leechers for post in posts if post.leechers is not None), None),
+        seeders=counts.seeders,
+        leechers=counts.leechers,
         next_announce=next_announce,
+        downloaded=counts.downloaded,
+        counted=now - counted if counted > float("-inf") else None,
     )
+
+
+def _ask_for_counts(posts: Sequence[Post]) -> trio.Event:
+    """Ask one tracker, for all of them in one message; set when it answers, or cannot be asked.
+
+    The answer is one message, too, and leaves out what the tracker does not know.
+    """
+    now, answered = trio.current_time(), trio.Event()
+    asked = [post for post in posts if post.may_scrape(now)]
+    socket = next((post.socket for post in asked), None)
+    question = encode_request(Scrape(tuple(post.info_hash for post in asked)))
+    if socket is None or not socket.send_nowait(question):
+        answered.set()
+    else:
+        for post in asked:
+            post.on_scrape(now, answered)
+    return answered

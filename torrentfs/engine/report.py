@@ -86,7 +86,7 @@ def statistics_of(torrent: Torrent) -> TorrentStatistics:
         waiting_reads=torrent.reader.waiting,
         peers=sources,
         bytes_by_kind=by_kind,
-        trackers=tuple(str(tracker) for tracker in trackers),
+        trackers=trackers,
     )
 
 

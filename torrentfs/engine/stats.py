@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from torrentfs.discovery.dht.node import DhtStatistics
     from torrentfs.discovery.port_mapping import PortMappingStatistics
+    from torrentfs.discovery.tracker import TrackerStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class TorrentStatistics:
     waiting_reads: int
     peers: tuple[PeerStatistics, ...] = ()
     bytes_by_kind: Mapping[str, int] = field(default_factory=dict)
-    trackers: tuple[str, ...] = ()
+    trackers: tuple[TrackerStatistics, ...] = ()
+    """In the order in which they are asked."""
 
     @property
     def progress(self) -> float:

@@ -128,6 +128,7 @@ class Swarm:
                 self._nursery = None
 
     async def _announce(self, trackers: TrackerTiers) -> None:
+        trackers.on_own_address = self.book.on_told_own_address
         try:
             await trackers.run()
         except Exception:  # a bug of ours must cost the trackers, not the mount

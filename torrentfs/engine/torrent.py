@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from torrentfs.discovery.scrape import SCRAPE_TIME, scrape
 from torrentfs.engine import exchange
 from torrentfs.engine.assembly import Assembly
 from torrentfs.engine.layers import Layers
@@ -517,6 +518,13 @@ class Torrent:
     def state(self) -> str:
         """stalled, fetching, complete or ready."""
         return state_of(self)
+
+    async def scrape(self, *, within: float = SCRAPE_TIME) -> None:
+        """Ask the trackers for their counts of peers, for `statistics` (see `discovery.scrape`).
+
+        Returns within so many seconds. For several torrents at once give their trackers to that.
+        """
+        await scrape(filter(None, [self.swarm.trackers]), within=within)
 
     def statistics(self) -> TorrentStatistics:
         """Everything worth knowing at this moment."""

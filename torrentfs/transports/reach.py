@@ -4,7 +4,8 @@ A torrent names trackers and web seeds, and whoever made it may name a router, a
 service of this very host instead: a GET can do harm there. Torrents do have honest trackers and
 seeds at such addresses, so the rules are those of libtorrent's `ssrf_mitigation`:
 
-* a tracker on loopback is asked only at `/announce...`, where harmless things are;
+* a tracker on loopback is asked only at `/announce...` (and scraped at `/scrape...`), where
+  harmless things are;
 * a web seed on a local network gets no query string of the torrent's making, which is what says
   to a service what to do;
 * a redirect leads from a public address to no local one.
@@ -62,8 +63,17 @@ def anywhere(target: str) -> Reach:
 
 def of_tracker(target: str) -> Reach:
     """A tracker's announce URL."""
+    return _of_tracker(target, "/announce")
+
+
+def of_scrape(target: str) -> Reach:
+    """The URL of a tracker's counts, which is made of that of its announces (BEP 48)."""
+    return _of_tracker(target, "/scrape")
+
+
+def _of_tracker(target: str, beginning: str) -> Reach:
     path = unquote(target.partition("?")[0])
-    harmless = path.startswith("/announce") and ".." not in path
+    harmless = path.startswith(beginning) and ".." not in path
     return Reach.ANYWHERE if harmless else Reach.BEYOND_LOOPBACK
 
 

@@ -1,4 +1,4 @@
-"""What is said to a tracker and what it answers, the same over HTTP and UDP (BEP 3, 15)."""
+"""What is said to a tracker and what it answers, the same over HTTP and UDP (BEP 3, 15, 48)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ Address = tuple[str, int]
 
 
 class TrackerFailure(RemoteProtocolError):
-    """The tracker refused; `str()` is its own reason, made printable and short."""
+    """The tracker refused; `str()` is its own reason, made printable and short.
 
-    def __init__(self, reason: bytes) -> None:
+    `retry_in` is after how many seconds it may be asked again for this torrent (BEP 31), infinite
+    for never, None where it did not say.
+    """
+
+    def __init__(self, reason: bytes, retry_in: float | None = None) -> None:
         super().__init__(printable(reason) or "the tracker refused and gave no reason")
+        self.retry_in = retry_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,38 @@ class AnnounceReply:
     peers: tuple[Address, ...] = ()
     warning: str | None = None
     tracker_id: bytes | None = None
+    external_ip: str | None = None
+    """Where it sees us (BEP 24)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmCounts:
+    """How many peers of one torrent a tracker knows (BEP 48); None where it did not say."""
+
+    seeders: int | None = None
+    leechers: int | None = None
+    downloaded: int | None = None
+    """Times that somebody has finished it."""
+
+    def over(self, older: SwarmCounts) -> SwarmCounts:
+        """These, and of what was not said the older ones."""
+        return SwarmCounts(
+            older.seeders if self.seeders is None else self.seeders,
+            older.leechers if self.leechers is None else self.leechers,
+            older.downloaded if self.downloaded is None else self.downloaded,
+        )
+
+    def or_more(self, other: SwarmCounts) -> SwarmCounts:
+        """Of each number the greater: of two that count overlapping swarms."""
+        return SwarmCounts(
+            _greater(self.seeders, other.seeders),
+            _greater(self.leechers, other.leechers),
+            _greater(self.downloaded, other.downloaded),
+        )
+
+
+def _greater(one: int | None, other: int | None) -> int | None:
+    return max((each for each in (one, other) if each is not None), default=None)
 
 
 def clamped_interval(seconds: int) -> int:

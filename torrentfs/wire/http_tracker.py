@@ -1,14 +1,18 @@
-"""Announces over HTTP: the query of the URL and the bencoded reply (BEP 3, 7, 23).
+"""Announces and scrapes over HTTP: the query of the URL and the bencoded reply (BEP 3, 7, 23, 48).
 
 Replies are read as trackers really send them: peers compact or as dictionaries, IPv6 ones in
 `peers6` or among the dictionaries, numbers missing. A reply that is no bencoded dictionary is a
-`RemoteProtocolError`; `failure reason` is a `TrackerFailure`, which is one too.
+`RemoteProtocolError`; `failure reason` is a `TrackerFailure`, which is one too. It may tell when
+to ask again (BEP 31), and a reply where the tracker sees us (BEP 24).
+
+A scrape's URL is the announce's with another word in it, where that word is (BEP 48).
 
 The second half is the tracker's side, for trackers made of these functions.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any, cast, get_args
 from urllib.parse import parse_qsl, quote_from_bytes
 
@@ -19,6 +23,7 @@ from torrentfs.wire.announce import (
     DEFAULT_INTERVAL,
     Address,
     AnnounceEvent,
+    SwarmCounts,
     clamped_interval,
     literal_address,
     pack_peers,
@@ -30,11 +35,19 @@ from torrentfs.wire.announce import TrackerFailure as TrackerFailure
 from torrentfs.wire.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _EVENTS = get_args(AnnounceEvent)
 _MAX_QUERY_BYTES = 8192
 _MAX_AMOUNT = 1 << 63
+_MAX_RETRY = 7 * 86400
+"""Seconds that a tracker may keep us away, if it does not say `never`."""
+
+SCRAPED_AT_ONCE = 40
+"""Torrents in one URL, which stays below the 4 KiB that servers take."""
+
+MAX_SCRAPED = 1000
+"""Torrents taken from one answer to a scrape."""
 
 
 def announce_url(tracker: str, request: AnnounceRequest) -> str:
@@ -59,10 +72,24 @@ def announce_url(tracker: str, request: AnnounceRequest) -> str:
     query = "&".join(
         f"{name}={_quoted(value)}" for name, value in fields.items() if value is not None
     )
-    tracker = tracker.partition("#")[0]
-    known = tracker.partition("?")[2]
-    joint = "" if tracker.endswith(("?", "&")) else "&" if known else "?"
-    return tracker + joint + query
+    return _extended(tracker.partition("#")[0], query)
+
+
+def scrape_url(tracker: str, info_hashes: Sequence[bytes]) -> str | None:
+    """The URL to GET for the counts of some torrents; None where BEP 48 has none."""
+    if any(len(each) != 20 for each in info_hashes):
+        raise LocalProtocolError("a scrape has info-hashes of 20 bytes")
+    place, slash, rest = tracker.partition("#")[0].rpartition("/")
+    if not slash or not rest.startswith("announce"):
+        return None
+    query = "&".join(f"info_hash={_quoted(each)}" for each in info_hashes)
+    return _extended(f"{place}/scrape{rest.removeprefix('announce')}", query)
+
+
+def _extended(url: str, query: str) -> str:
+    known = url.partition("?")[2]
+    joint = "" if url.endswith(("?", "&")) else "&" if known else "?"
+    return url + joint + query
 
 
 def _quoted(value: object) -> str:
@@ -72,15 +99,7 @@ def _quoted(value: object) -> str:
 
 def parse_reply(body: bytes) -> AnnounceReply:
     """The tracker's answer in `body`."""
-    try:
-        table = decode(body, max_size=limits.MAX_TRACKER_REPLY_BYTES)
-    except BencodingError as error:
-        raise RemoteProtocolError(f"the tracker's reply is no bencoding ({error})") from None
-    if not isinstance(table, dict):
-        raise RemoteProtocolError("the tracker's reply is not a dictionary")
-    reason = table.get(b"failure reason")
-    if reason is not None:
-        raise TrackerFailure(reason if isinstance(reason, bytes) else b"")
+    table = _table(body)
     interval = _count(table, b"interval")
     min_interval = _count(table, b"min interval")
     warning = table.get(b"warning message")
@@ -92,7 +111,63 @@ def parse_reply(body: bytes) -> AnnounceReply:
         peers=_read_peers(table),
         warning=printable(warning) if isinstance(warning, bytes) else None,
         tracker_id=_tracker_id(table),
+        external_ip=_external_ip(table.get(b"external ip")),
     )
+
+
+def parse_scrape(body: bytes) -> dict[bytes, SwarmCounts]:
+    """The counts in the tracker's answer to a scrape, by info-hash; malformed ones left out."""
+    files = _table(body).get(b"files")
+    if not isinstance(files, dict):
+        raise RemoteProtocolError("the tracker's answer to a scrape has no torrents")
+    found = {}
+    for key, counts in list(files.items())[:MAX_SCRAPED]:
+        info_hash = _scraped_hash(key)
+        if info_hash is not None and isinstance(counts, dict):
+            names = (b"complete", b"incomplete", b"downloaded")
+            found[info_hash] = SwarmCounts(*(_count(counts, name) for name in names))
+    return found
+
+
+def _scraped_hash(key: bytes) -> bytes | None:
+    """20 bytes; `bittorrent-tracker` takes them for text and sends them in UTF-8."""
+    if 20 < len(key) <= 40:
+        try:
+            key = key.decode().encode("latin-1")
+        except UnicodeError:
+            return None
+    return key if len(key) == 20 else None
+
+
+def _table(body: bytes) -> dict[bytes, Any]:
+    try:
+        table = decode(body, max_size=limits.MAX_TRACKER_REPLY_BYTES)
+    except BencodingError as error:
+        raise RemoteProtocolError(f"the tracker's reply is no bencoding ({error})") from None
+    if not isinstance(table, dict):
+        raise RemoteProtocolError("the tracker's reply is not a dictionary")
+    reason = table.get(b"failure reason")
+    if reason is not None:
+        retry_in = _retry_in(table.get(b"retry in"))
+        raise TrackerFailure(reason if isinstance(reason, bytes) else b"", retry_in)
+    return table
+
+
+def _retry_in(value: object) -> float | None:
+    """BEP 31: minutes, or `never`."""
+    if value == b"never":
+        return float("inf")
+    if isinstance(value, bytes) and len(value) < 8 and value.isdigit():  # as some write it
+        value = int(value)
+    return min(60.0 * value, _MAX_RETRY) if isinstance(value, int) and value >= 0 else None
+
+
+def _external_ip(value: object) -> str | None:
+    """BEP 24: 4 or 16 bytes."""
+    if not isinstance(value, bytes) or len(value) not in (4, 16):
+        return None
+    address = ipaddress.ip_address(value)
+    return None if address.is_unspecified or address.is_multicast else str(address)
 
 
 def _count(table: Mapping[bytes, Any], key: bytes) -> int | None:
@@ -163,6 +238,17 @@ def parse_query(query: str) -> AnnounceRequest:
     return request
 
 
+def parse_scrape_query(query: str) -> tuple[bytes, ...]:
+    """The info-hashes of a scrape's query."""
+    if len(query) > _MAX_QUERY_BYTES:
+        raise RemoteProtocolError("the query is too long")
+    pairs = parse_qsl(query, keep_blank_values=True, encoding="latin-1")
+    found = tuple(value.encode("latin-1") for name, value in pairs if name == "info_hash")
+    if any(len(each) != 20 for each in found):
+        raise RemoteProtocolError("an info-hash has 20 bytes")
+    return found
+
+
 def _amount(pairs: Mapping[str, str], name: str, most: int = _MAX_AMOUNT) -> int:
     digits = pairs.get(name, "0")
     if not (digits.isascii() and digits.isdigit() and len(digits) < 20) or int(digits) > most:
@@ -179,6 +265,7 @@ def encode_reply(reply: AnnounceReply, *, compact: bool = True) -> bytes:
         "incomplete": reply.leechers,
         "warning message": reply.warning,
         "tracker id": reply.tracker_id,
+        "external ip": reply.external_ip and ipaddress.ip_address(reply.external_ip).packed,
     }
     table.update((key, value) for key, value in optional.items() if value is not None)
     if compact:
@@ -190,6 +277,22 @@ def encode_reply(reply: AnnounceReply, *, compact: bool = True) -> bytes:
     return encode(table)
 
 
-def encode_failure(reason: str) -> bytes:
-    """A tracker's refusal."""
-    return encode({"failure reason": reason})
+def encode_scrape(counts: Mapping[bytes, SwarmCounts]) -> bytes:
+    """A tracker's answer to a scrape."""
+    files = {}
+    for info_hash, each in counts.items():
+        named = {
+            b"complete": each.seeders,
+            b"incomplete": each.leechers,
+            b"downloaded": each.downloaded,
+        }
+        files[info_hash] = {name: value for name, value in named.items() if value is not None}
+    return encode({"files": files})
+
+
+def encode_failure(reason: str, retry_in: int | str | None = None) -> bytes:
+    """A tracker's refusal; `retry_in` in minutes, or `never`."""
+    table: dict[str, object] = {"failure reason": reason}
+    if retry_in is not None:
+        table["retry in"] = retry_in
+    return encode(table)

@@ -1,10 +1,12 @@
-"""Announces over UDP (BEP 15), with the path of the tracker's URL behind them (BEP 41).
+"""Announces and scrapes over UDP (BEP 15, 48); the path of the URL goes along (BEP 41).
 
     client                       tracker
     connect(transaction)   ->
                            <-    connected(transaction, connection id: valid one minute)
     announce(connection id, transaction, ...)  ->
                            <-    announced(transaction, interval, counts, peers)
+    scrape(connection id, transaction, info-hashes)  ->
+                           <-    scraped(transaction, counts of each, in the same order)
                                  or error(transaction, words), to anything
 
 Datagrams get lost: the caller sends again after 15 * 2 ** n seconds (BEP 15). A reply is
@@ -20,17 +22,22 @@ import ipaddress
 import struct
 from dataclasses import dataclass
 from struct import Struct
+from typing import TYPE_CHECKING
 
 from torrentfs.errors import LocalProtocolError, RemoteProtocolError
 from torrentfs.wire.announce import (
     AnnounceEvent,
     AnnounceReply,
     AnnounceRequest,
+    SwarmCounts,
     TrackerFailure,
     clamped_interval,
     pack_peers,
     unpack_peers,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CONNECTION_LIFETIME = 60.0
 """Seconds a client may use a connection id (BEP 15: one minute; a tracker takes it for two)."""
@@ -38,14 +45,18 @@ CONNECTION_LIFETIME = 60.0
 FIRST_TIMEOUT = 15.0
 """Seconds before the first repeat; doubles with each, up to 8 repeats (BEP 15)."""
 
+SCRAPED_AT_ONCE = 74
+"""Torrents in one scrape (BEP 15)."""
+
 _PROTOCOL = 0x41727101980
-_CONNECT, _ANNOUNCE, _ERROR = 0, 1, 3
+_CONNECT, _ANNOUNCE, _SCRAPE, _ERROR = 0, 1, 2, 3
 _EVENTS: tuple[AnnounceEvent, ...] = ("", "completed", "started", "stopped")
 _CONNECT_REQUEST = Struct(">QII")
 _CONNECT_REPLY = Struct(">IIQ")
 _ANNOUNCE_REQUEST = Struct(">QII20s20sQQQIIIiH")
 _ANNOUNCE_REPLY = Struct(">IIIII")
 _REPLY_HEAD = Struct(">II")
+_COUNTS = Struct(">III")
 _END_OF_OPTIONS, _NOP, _URL_DATA = 0, 1, 2
 _MAX_I32 = 0x7FFFFFFF
 _MAX_URL_DATA = 1024
@@ -65,6 +76,14 @@ class Announced:
 
     transaction: int
     reply: AnnounceReply
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """The tracker answered a scrape."""
+
+    transaction: int
+    counts: tuple[SwarmCounts, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +121,13 @@ def announce_request(
     return head + _options(url_data)
 
 
+def scrape_request(connection: int, transaction: int, info_hashes: Sequence[bytes]) -> bytes:
+    """A scrape of 1 to `SCRAPED_AT_ONCE` torrents; other numbers are a `LocalProtocolError`."""
+    if not 1 <= len(info_hashes) <= SCRAPED_AT_ONCE or any(len(h) != 20 for h in info_hashes):
+        raise LocalProtocolError(f"a scrape of {len(info_hashes)} torrents")
+    return _CONNECT_REQUEST.pack(connection, _SCRAPE, transaction) + b"".join(info_hashes)
+
+
 def url_data_of(url: str) -> bytes:
     """Path and query of a `udp://` tracker URL, which BEP 41 sends along (virtual trackers)."""
     # not urlsplit(), which raises on the host names that strangers write into torrents
@@ -118,7 +144,7 @@ def _options(url_data: bytes) -> bytes:
     return bytes(options)
 
 
-def parse_reply(data: bytes, *, ipv6: bool = False) -> Connected | Announced | Refused:
+def parse_reply(data: bytes, *, ipv6: bool = False) -> Connected | Announced | Scraped | Refused:
     """A tracker's datagram."""
     if len(data) < _REPLY_HEAD.size:
         raise RemoteProtocolError(f"a tracker's datagram of {len(data)} bytes")
@@ -138,6 +164,14 @@ def parse_reply(data: bytes, *, ipv6: bool = False) -> Connected | Announced | R
             peers=tuple(dict.fromkeys(peers)),
         )
         return Announced(transaction, reply)
+    if action == _SCRAPE:
+        body = data[_REPLY_HEAD.size :]
+        whole = min(len(body) // _COUNTS.size, SCRAPED_AT_ONCE) * _COUNTS.size
+        found = []
+        for counts in _COUNTS.iter_unpack(body[:whole]):
+            seeders, downloaded, leechers = (n if n <= _MAX_I32 else None for n in counts)
+            found.append(SwarmCounts(seeders, leechers, downloaded))
+        return Scraped(transaction, tuple(found))
     raise RemoteProtocolError(f"a tracker's datagram of action {action} and {len(data)} bytes")
 
 
@@ -161,13 +195,28 @@ class UdpAnnounce:
     url_data: bytes = b""
 
 
-def parse_request(data: bytes) -> ConnectRequest | UdpAnnounce:
+@dataclass(frozen=True, slots=True)
+class UdpScrape:
+    """A client wants counts."""
+
+    connection: int
+    transaction: int
+    info_hashes: tuple[bytes, ...]
+
+
+def parse_request(data: bytes) -> ConnectRequest | UdpAnnounce | UdpScrape:
     """A client's datagram."""
     if len(data) < _CONNECT_REQUEST.size:
         raise RemoteProtocolError(f"a client's datagram of {len(data)} bytes")
     connection, action, transaction = _CONNECT_REQUEST.unpack_from(data)
     if action == _CONNECT and connection == _PROTOCOL:
         return ConnectRequest(transaction)
+    if action == _SCRAPE:
+        hashes = data[_CONNECT_REQUEST.size :][: 20 * SCRAPED_AT_ONCE]
+        if not hashes or len(hashes) % 20:
+            raise RemoteProtocolError(f"a scrape with {len(hashes)} bytes of info-hashes")
+        each = tuple(hashes[at : at + 20] for at in range(0, len(hashes), 20))
+        return UdpScrape(connection, transaction, each)
     if action != _ANNOUNCE or len(data) < _ANNOUNCE_REQUEST.size:
         raise RemoteProtocolError(f"a client's datagram of action {action}")
     (_, _, _, info_hash, peer_id, downloaded, left, uploaded, event, ip, key, num_want, port) = (
@@ -219,6 +268,13 @@ def announce_reply(transaction: int, reply: AnnounceReply, *, ipv6: bool = False
     counts = (reply.interval, reply.leechers or 0, reply.seeders or 0)
     head = _ANNOUNCE_REPLY.pack(_ANNOUNCE, transaction, *counts)
     return head + pack_peers(reply.peers, ipv6=ipv6)
+
+
+def scrape_reply(transaction: int, counts: Sequence[SwarmCounts]) -> bytes:
+    """The answer to a scrape, in the order of its info-hashes."""
+    return _REPLY_HEAD.pack(_SCRAPE, transaction) + b"".join(
+        _COUNTS.pack(each.seeders or 0, each.downloaded or 0, each.leechers or 0) for each in counts
+    )
 
 
 def error_reply(transaction: int, reason: str) -> bytes:
