@@ -189,7 +189,7 @@ class TrackerTiers:
                     if self.says_stopped:
                         with trio.move_on_after(STOP_TIME, shield=True):
                             await self._announce_event("stopped")
-                    for tracker in self._ordered():
+                    for tracker in self.ordered():
                         tracker.on_stopped()
 
     @property
