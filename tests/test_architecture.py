@@ -41,6 +41,12 @@ ARROWS["vfs"] = {"engine", *ARROWS["engine"]}
 ARROWS["daemon"] = {"vfs", *ARROWS["vfs"]}
 ARROWS["cli"] = {"daemon", *ARROWS["daemon"]}
 ARROWS["__main__"] = {"cli"}
+# The Python door stands on top of everything: its settings are those of the command line.
+ARROWS["portal"] = ARROWS["cli"]
+ARROWS["api"] = {"cli", "portal", "sync", *ARROWS["cli"]}
+ARROWS["sync"] = {"api", "cli", "portal", *ARROWS["cli"]}
+ARROWS["fsspec"] = {"api", "sync", *ARROWS["sync"]}
+ARROWS["__init__"] = {"api", "sync"}
 
 PURE = {"metainfo", "wire", "scheduling"}
 DHT_WITH_TASKS = {"discovery/dht/node.py", "discovery/dht/source.py"}
@@ -92,11 +98,12 @@ WORKER = tuple(
 SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "aioice": ("transports/webrtc/",),
     "aiortc": ("transports/webrtc/",),
-    "asyncio": WORKER,
+    "asyncio": (*WORKER, "api.py"),
     "bencodepy": ("metainfo/bencoding.py",),
     "cachetools": ("storage/",),
     "cryptography": ("wire/mse.py", "discovery/dht/items.py"),
     "fastapi": ("daemon/control/",),
+    "fsspec": ("fsspec.py",),
     "httpcore": ("transports/http.py", "transports/http_network.py"),
     "httpx": ("transports/http.py",),
     "hypercorn": ("daemon/control/server.py",),

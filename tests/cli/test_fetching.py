@@ -27,7 +27,7 @@ def parse(*args: str) -> dict[str, Any]:
 
 def test_what_is_not_said_is_the_engines_own() -> None:
     made = session_config(parse())
-    ours = {"utp", "lsd", "encryption", "dht", "port_mapping"}  # on for who is at a terminal
+    ours = {"utp", "lsd", "encryption", "dht"}  # on for who is at a terminal
     for field in fields(SessionConfig):
         if field.name not in ours:
             assert getattr(made, field.name) == getattr(SessionConfig(), field.name), field.name
@@ -39,7 +39,7 @@ def test_each_setting_arrives(tmp_path: Path) -> None:
         parse(
             *("--cache-dir", str(tmp_path), "--cache-size", "1G", "--memory-limit", "1M"),
             *("--min-free-space", "2M", "--readahead", "3M", "--read-timeout", "5s"),
-            *("--port", "7", "--bind-interface", "127.0.0.1", "--no-port-mapping", "--no-tcp"),
+            *("--port", "7", "--bind-interface", "127.0.0.1", "--no-tcp"),
             *("--no-dht", "--no-webrtc", "--no-utp", "--no-lsd", "--no-pex", "--no-web-seeds"),
             *("--private", "--no-upload", "--allow-local", "--encryption", "off"),
             *("--download-limit", "4M", "--upload-limit", "5M"),

@@ -100,6 +100,26 @@ async def test_a_read_waits_for_its_pieces_and_joins_them(autojump_clock: object
     assert got == [b"\0\1"]
 
 
+async def test_who_knows_what_he_wants_gets_nothing_more(autojump_clock: object) -> None:
+    bench = Bench(pieces=64)
+    wanted: list[list[int]] = []
+
+    async def read(offset: int, ahead: bool) -> None:
+        await bench.reader.read(0, offset, 20 * PIECE, ahead=ahead)
+
+    for start, ahead in ((0, False), (20, False), (40, True)):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, start * PIECE, ahead)
+            await trio.sleep(1)
+            agenda = bench.heads.agenda(trio.current_time())
+            assert [want.piece for want in agenda.urgent] == list(range(start, start + 20))
+            wanted.append([want.piece for want in agenda.rest])
+            for piece in range(start, start + 20):
+                bench.deliver(piece)
+    assert wanted[:2] == [[], []]
+    assert wanted[2] != []  # a read head looks ahead
+
+
 async def test_the_deadline_is_without_progress(autojump_clock: object) -> None:
     bench = Bench()
     bench.supply.progress[0] = trio.current_time() + 15

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,3 +67,31 @@ def test_every_name_of_a_tree_leads_back_to_its_torrent(key: str) -> None:
 )
 def test_other_names_are_not_ours(name: str) -> None:
     assert key_of(name) is None
+
+
+def test_a_child_of_a_fork_lets_go(tmp_path: Path) -> None:
+    """Descriptors are shared with a child, and an flock is of the descriptor."""
+    path = tmp_path / "lock"
+    lock = FileLock.take(path)
+    assert lock is not None
+    child = os.fork()
+    if child == 0:  # what pytest thinks of a test must not be said twice: no exception leaves here
+        FileLock.let_go_after_fork()
+        again = FileLock.take(path)
+        os._exit(0 if again is None else 1)  # the parent has it still
+    assert os.waitpid(child, 0)[1] == 0
+    inheriting = os.fork()
+    if inheriting == 0:
+        FileLock.let_go_after_fork()
+        time.sleep(20)
+        os._exit(0)
+    try:
+        lock.close()
+        deadline = time.monotonic() + 10
+        while (again := FileLock.take(path)) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        again.close()
+    finally:
+        os.kill(inheriting, signal.SIGKILL)
+        os.waitpid(inheriting, 0)

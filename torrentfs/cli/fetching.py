@@ -118,9 +118,6 @@ def fetch_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Never talk to peers in these address ranges (eMule .dat, PeerGuardian .p2p, "
             "CIDR; also gzip). May be repeated.",
         ),
-        _flag(
-            "--no-port-mapping", help="Do not ask the gateway (PCP, NAT-PMP, UPnP) to let peers in."
-        ),
         _flag("--no-tcp", help="Use no TCP peers."),
         peer_options,
         rtc_options,
@@ -148,7 +145,10 @@ def fetch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def session_config(options: dict[str, Any]) -> SessionConfig:
-    """The options as click gives them, as one frozen and absolute value; ConfigError."""
+    """The options as click gives them, as one frozen and absolute value; ConfigError.
+
+    A command without `--no-port-mapping` leaves the gateway alone.
+    """
     from torrentfs.daemon.interfaces import binding_of
 
     bind = options["bind_interface"]
@@ -161,7 +161,7 @@ def session_config(options: dict[str, Any]) -> SessionConfig:
         read_timeout=options["read_timeout"],
         port=options["port"],
         bind=binding_of(bind) if bind else None,
-        port_mapping=not options["no_port_mapping"],
+        port_mapping=not options.get("no_port_mapping", True),
         tcp=not options["no_tcp"],
         **peer_settings(options),
         rtc=rtc_config(options),

@@ -33,6 +33,7 @@ COMMANDS = {
     "umount": "torrentfs.cli.umount:umount",
     "share": "torrentfs.cli.share:share",
     "create": "torrentfs.cli.create:create",
+    "cat": "torrentfs.cli.cat:cat",
     "inspect": "torrentfs.cli.inspect:inspect",
     "doctor": "torrentfs.cli.doctor:doctor",
     "completion": "torrentfs.cli.completion:completion",

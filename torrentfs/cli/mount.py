@@ -85,6 +85,7 @@ def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
     help="A torrent that nobody reads or downloads goes to sleep after this.",
 )
 @fetch_options
+@_flag("--no-port-mapping", help="Do not ask the gateway (PCP, NAT-PMP, UPnP) to let peers in.")
 @click.option(
     "--log-file",
     type=PATH,

@@ -162,18 +162,23 @@ class MountCommand(click.Command):
                 args.append(f"{option.opts[-1]}={value}")
         return args, off
 
+    def config_options(self) -> dict[str, click.Option]:
+        """The options that the config file may set, by name."""
+        return {
+            param.name: param
+            for param in self.params
+            if isinstance(param, click.Option)
+            and param.name
+            and param.name not in ("config", "mount_options")
+        }
+
     def _read_config(self, ctx: click.Context, given: object) -> dict[str, Any]:
         chosen = given or os.environ.get(f"{ENVVAR_PREFIX}_CONFIG")
         path = Path(str(chosen)) if chosen else default_config_file()
         if not chosen and not os.path.isfile(path):  # False, too, in a home that is closed to us
             return {}
-        options = {
-            param.name: param
-            for param in self.params
-            if isinstance(param, click.Option) and param.name not in ("config", "mount_options")
-        }
-        known = [name for name in options if name]
-        table = read_config_file(path, known)
+        options = self.config_options()
+        table = read_config_file(path, options)
         for name, value in table.items():
             table[name] = _checked(ctx, options[name], value, path)
         return table

@@ -3,27 +3,36 @@
 A publisher's link becomes the magnet of his newest torrent (BEP 46); a magnet's metadata comes from
 the cache or from peers; a path or URL is read. What the user knows beside the torrent (trackers,
 web seeds, peers) is joined to what a magnet says, his own peers first. `find` does all that and
-starts nothing; `Found.add` starts the torrent, `Found.shelve` shows one that sleeps.
+starts nothing; `Found.add` starts the torrent, `Found.shelve` shows one that sleeps. `open_source`
+is for who reads without a mount.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
+from torrentfs.daemon.contents import Contents
 from torrentfs.daemon.following import follow
+from torrentfs.daemon.ranges import CHUNK, Ranges
 from torrentfs.daemon.sources import MagnetSource, PublisherSource, load, shorten
-from torrentfs.errors import MetadataTimeout
+from torrentfs.engine.config import SessionConfig
+from torrentfs.errors import ConfigError, MetadataTimeout
+from torrentfs.metainfo.magnet import file_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from torrentfs.daemon.following import Publications
-    from torrentfs.daemon.sources import Fetcher, Source
+    from torrentfs.daemon.sources import DataSource, Fetcher, Source
     from torrentfs.metainfo.magnet import Magnet
     from torrentfs.metainfo.torrent_file import Metainfo
+
+
+STREAMED = 256 * 1024
+"""Bytes of one step of a stream."""
 
 
 class Session(Protocol):
@@ -102,7 +111,7 @@ class Found:
 
 async def find(
     session: Session,
-    source: Source,
+    source: Source | DataSource,
     beside: Beside,
     *,
     timeout: float,
@@ -135,3 +144,72 @@ async def find(
         raise MetadataTimeout(f"{name}: no metadata in {timeout:g} s") from None
     known = Beside(magnet.trackers, magnet.web_seeds, magnet.peers)
     return Found(metainfo, known, tuple(magnet.select))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenConfig:
+    """How to open a torrent that is to be read without a mount; times in seconds."""
+
+    session: SessionConfig = field(default_factory=SessionConfig)
+    beside: Beside = field(default_factory=Beside)
+    metadata_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.metadata_timeout <= 0 or self.session.read_timeout <= 0:
+            raise ConfigError("a timeout must be longer than 0s")
+
+
+class Opened:
+    """A torrent that is read without a mount: its files by path, and their bytes."""
+
+    def __init__(self, torrent: Any) -> None:
+        self.torrent = torrent
+        metainfo = torrent.metainfo
+        selected = file_numbers(torrent.select, len(metainfo.files))
+        self.contents = Contents(metainfo, frozenset(selected))
+        self.ranges = Ranges(torrent)
+
+    @property
+    def key(self) -> str:
+        """The info-hash in hex, that of v2 where there are two."""
+        return str(self.torrent.metainfo.hashes.key)
+
+    async def read_on(self, file: int, offset: int, size: int) -> bytes:
+        """Read as one who goes on reading from there: with read-ahead, as a mount has it."""
+        return bytes(await self.torrent.read(file, offset, min(size, CHUNK)))
+
+    async def stream(
+        self, file: int, offset: int = 0, size: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes from `offset` on, `size` of them or all, in order; close it when done."""
+        left = self.torrent.metainfo.geometry.file_lengths[file] - offset
+        left = left if size is None else min(size, left)
+        self.torrent.on_open(file)
+        try:
+            while left > 0:
+                data = await self.read_on(file, offset, min(STREAMED, left))
+                offset += len(data)
+                left -= len(data)
+                yield data
+        finally:
+            self.torrent.on_release(file)
+
+
+async def open_source(
+    session: Session,
+    source: Source | DataSource,
+    config: OpenConfig,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> Opened:
+    """Start the torrent of `source` in `session`; the errors are those of `find`."""
+    found = await find(
+        session,
+        source,
+        config.beside,
+        timeout=config.metadata_timeout,
+        private=config.session.private,
+        on_progress=on_progress,
+    )
+    torrent = await found.add(session)
+    # naming 200,000 files takes a second: the loop goes on meanwhile
+    return await trio.to_thread.run_sync(Opened, torrent)

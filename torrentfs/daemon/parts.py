@@ -16,13 +16,14 @@ from torrentfs.daemon.allocation import keep_freed_memory
 from torrentfs.daemon.report import MountStatus
 from torrentfs.daemon.service import Parts
 from torrentfs.engine.session import open_session
+from torrentfs.metainfo.magnet import file_numbers
 from torrentfs.vfs.mount import MountOptions, preflight, serve_mount
 from torrentfs.vfs.mountpoint import detach, source_of
 from torrentfs.vfs.operations import OperationsOptions
 from torrentfs.vfs.tree import Tree, TreeOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -86,18 +87,6 @@ def make_tree(config: MountConfig, torrents: Sequence[Any]) -> Tree:
     for torrent in sorted(torrents, key=lambda t: (t.added, t.metainfo.hashes.key)):
         tree.add(torrent, list(file_numbers(torrent.select, len(torrent.metainfo.files))))
     return tree
-
-
-def file_numbers(ranges: Iterable[range], count: int) -> Iterator[int]:
-    """The numbers below `count` in any of `ranges`, once each, ascending (BEP 53 `so`).
-
-    Takes time for the ranges and for what it yields, however much they overlap.
-    """
-    done = 0
-    for wanted in sorted(ranges, key=lambda r: r.start):
-        numbers = range(max(done, wanted.start), min(count, wanted.stop))
-        yield from numbers
-        done = max(done, wanted.stop)
 
 
 def _detach(mountpoint: Path) -> None:

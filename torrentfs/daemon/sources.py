@@ -70,6 +70,14 @@ class UrlSource:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """A .torrent that somebody has in hand; `text` is what to call it."""
+
+    text: str
+    data: bytes
+
+
 Source = MagnetSource | PublisherSource | FileSource | UrlSource
 
 
@@ -134,9 +142,16 @@ def parse_info_hash(text: str) -> InfoHashes | None:
     return None
 
 
-async def load(source: FileSource | UrlSource, client: Fetcher, *, timeout: float) -> Metainfo:
+async def load(
+    source: FileSource | UrlSource | DataSource, client: Fetcher, *, timeout: float
+) -> Metainfo:
     """Read and parse one torrent; `timeout` bounds a URL, in seconds."""
-    if isinstance(source, FileSource):
+    if isinstance(source, DataSource):
+        data = source.data
+        if len(data) > MAX_TORRENT_BYTES:
+            words = f"{format_size(len(data))} is too large for a .torrent file"
+            raise InvalidTorrent(f"{shorten(source.text)}: {words}")
+    elif isinstance(source, FileSource):
         # a file system that hangs must not hold up Ctrl-C
         data = await trio.to_thread.run_sync(read_torrent_file, source, abandon_on_cancel=True)
     else:
@@ -145,7 +160,7 @@ async def load(source: FileSource | UrlSource, client: Fetcher, *, timeout: floa
     return await trio.to_thread.run_sync(parse_torrent_of, source, data)
 
 
-def parse_torrent_of(source: FileSource | UrlSource, data: bytes) -> Metainfo:
+def parse_torrent_of(source: FileSource | UrlSource | DataSource, data: bytes) -> Metainfo:
     """Parse what `source` gave; InvalidTorrent names it."""
     try:
         return parse_torrent(data)

@@ -125,16 +125,21 @@ class Reader:
         self.waiting = 0
         self._seen_version = heads.version
 
-    async def read(self, file: int, offset: int, size: int) -> bytes | memoryview:
+    async def read(
+        self, file: int, offset: int, size: int, *, ahead: bool = True
+    ) -> bytes | memoryview:
         """Exactly the bytes `[offset, offset + size)` of `file`, clamped to its end.
 
-        Raises `DataUnavailable` past the time-out, at shutdown, or when no source is left.
+        With `ahead` False this is all that its reader wants there, as he knows: it moves no read
+        head, and costs what lies under it. Raises `DataUnavailable` past the time-out, at
+        shutdown, or when no source is left.
         """
         size = min(size, self._geometry.file_lengths[file] - offset)
         if size <= 0:
             return b""
         now = trio.current_time()
-        self._heads.on_read(file, offset, size, now)
+        if ahead:
+            self._heads.on_read(file, offset, size, now)
         spans = list(self._geometry.file_spans(file, offset, size))
         parts: list[bytes | memoryview] = []
         for span in spans:

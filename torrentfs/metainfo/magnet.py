@@ -23,7 +23,7 @@ from torrentfs.metainfo.advice import is_host, unique_urls
 from torrentfs.metainfo.hashes import InfoHashes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from torrentfs.metainfo.torrent_file import Metainfo
 
@@ -204,6 +204,18 @@ def _ranges(values: Iterable[str]) -> tuple[range, ...]:
             if first <= last < limits.MAX_FILES:
                 ranges.append(range(first, last + 1))
     return tuple(ranges)
+
+
+def file_numbers(ranges: Iterable[range], count: int) -> Iterator[int]:
+    """The numbers below `count` in any of `ranges`, once each, ascending (BEP 53 `so`).
+
+    Takes time for the ranges and for what it yields, however much they overlap.
+    """
+    done = 0
+    for wanted in sorted(ranges, key=lambda r: r.start):
+        numbers = range(max(done, wanted.start), min(count, wanted.stop))
+        yield from numbers
+        done = max(done, wanted.stop)
 
 
 def _quote(text: str) -> str:

@@ -8,6 +8,9 @@ by the process that has it open. A process that opens a torrent which another on
 tree of its own, `torrents/<key>.2`, and so on. The kernel drops the lock with the process, however
 it ends. The catalog is one SQLite file for all; each row belongs to who holds the torrent's lock.
 
+A fork hands the descriptors down, and with them the locks, to a child that knows nothing of it; it
+lets go of them (`let_go_after_fork`), or the torrents would stay locked for as long as it lives.
+
 `<dir>/lock` is held shared by every process that uses the directory; who replaces a damaged
 catalog must have it alone.
 """
@@ -17,7 +20,8 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +35,17 @@ _DOMAIN = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})(\.\d{1,2})?")
 class FileLock:
     """An flock on a file, held until `close` or the end of the process."""
 
+    _held: ClassVar[WeakSet[FileLock]] = WeakSet()
+
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._held.add(self)
+
+    @classmethod
+    def let_go_after_fork(cls) -> None:
+        """We are a child: what we hold is our parent's, who keeps it."""
+        for lock in list(cls._held):
+            lock.close()
 
     @classmethod
     def take(cls, path: Path, *, shared: bool = False) -> FileLock | None:
@@ -73,6 +86,7 @@ class FileLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+            self._held.discard(self)
 
 
 def domain_names(key: str) -> list[str]:
