@@ -34,7 +34,8 @@ from torrentfs.storage.locks import FileLock
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from torrentfs.daemon.opening import OpenConfig, Opened
+    from torrentfs.daemon.config import OpenConfig
+    from torrentfs.daemon.opening import Opened
     from torrentfs.daemon.sources import DataSource, Source
     from torrentfs.engine.config import SessionConfig
     from torrentfs.engine.session import Session

@@ -8,7 +8,8 @@ import pytest
 
 from tests.daemon.fakes import MAGNET, FakeSession
 from tests.metainfo.torrents import build
-from torrentfs.daemon.opening import Beside, find
+from torrentfs.daemon.config import Beside
+from torrentfs.daemon.opening import find
 from torrentfs.daemon.sources import parse_source
 from torrentfs.errors import ConfigError, MetadataTimeout
 from torrentfs.metainfo.torrent_file import parse_torrent

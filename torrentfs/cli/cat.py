@@ -26,7 +26,7 @@ from torrentfs.errors import ConfigError, DataUnavailable, TorrentFSError
 if TYPE_CHECKING:
     import trio
 
-    from torrentfs.daemon.opening import OpenConfig
+    from torrentfs.daemon.config import OpenConfig
     from torrentfs.daemon.sources import Source
 
 

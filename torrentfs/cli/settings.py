@@ -19,7 +19,7 @@ import click
 
 from torrentfs.cli.fetching import fetch_options, session_config
 from torrentfs.cli.options import ENVVAR_PREFIX, PATH, MountCommand
-from torrentfs.daemon.opening import Beside, OpenConfig
+from torrentfs.daemon.config import Beside, OpenConfig
 from torrentfs.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -70,6 +70,28 @@ class MountConfig:
             raise ConfigError(f"the log file must not be in the mount point: {self.log_file}")
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Where to ask beside what the torrents themselves say."""
+
+    trackers: tuple[str, ...] = ()
+    web_seeds: tuple[str, ...] = ()
+    peers: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenConfig:
+    """How to open a torrent that is to be read without a mount; times in seconds."""
+
+    session: SessionConfig = field(default_factory=SessionConfig)
+    beside: Beside = field(default_factory=Beside)
+    metadata_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.metadata_timeout <= 0 or self.session.read_timeout <= 0:
+            raise ConfigError("a timeout must be longer than 0s")
+
+
 def default_config_file() -> Path:
     """`~/.config/torrentfs/config.toml` (XDG_CONFIG_HOME is honoured)."""
     import platformdirs  # imported where it is used: start-up time counts

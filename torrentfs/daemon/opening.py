@@ -9,22 +9,23 @@ is for who reads without a mount.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
+from torrentfs.daemon.config import Beside
 from torrentfs.daemon.contents import Contents
 from torrentfs.daemon.following import follow
 from torrentfs.daemon.ranges import CHUNK, Ranges
 from torrentfs.daemon.sources import MagnetSource, PublisherSource, load, shorten
-from torrentfs.engine.config import SessionConfig
-from torrentfs.errors import ConfigError, MetadataTimeout
+from torrentfs.errors import MetadataTimeout
 from torrentfs.metainfo.magnet import file_numbers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from torrentfs.daemon.config import OpenConfig
     from torrentfs.daemon.following import Publications
     from torrentfs.daemon.sources import DataSource, Fetcher, Source
     from torrentfs.metainfo.magnet import Magnet
@@ -68,15 +69,6 @@ class Session(Protocol):
         select: Sequence[range] = (),
         eager: bool = False,
     ) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """Where to ask beside what the torrents themselves say."""
-
-    trackers: tuple[str, ...] = ()
-    web_seeds: tuple[str, ...] = ()
-    peers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +136,6 @@ async def find(
         raise MetadataTimeout(f"{name}: no metadata in {timeout:g} s") from None
     known = Beside(magnet.trackers, magnet.web_seeds, magnet.peers)
     return Found(metainfo, known, tuple(magnet.select))
-
-
-@dataclass(frozen=True, slots=True)
-class OpenConfig:
-    """How to open a torrent that is to be read without a mount; times in seconds."""
-
-    session: SessionConfig = field(default_factory=SessionConfig)
-    beside: Beside = field(default_factory=Beside)
-    metadata_timeout: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.metadata_timeout <= 0 or self.session.read_timeout <= 0:
-            raise ConfigError("a timeout must be longer than 0s")
 
 
 class Opened:

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import trio
 
 from torrentfs.daemon import opening
-from torrentfs.daemon.opening import Beside, find
+from torrentfs.daemon.config import Beside
+from torrentfs.daemon.opening import find
 from torrentfs.daemon.outcome import Interrupted, cause_of
 from torrentfs.daemon.report import Mounted, MountStatus
 from torrentfs.daemon.sources import shorten

@@ -14,7 +14,7 @@ import trio
 
 from torrentfs import __version__
 from torrentfs.daemon.control import models
-from torrentfs.daemon.parts import file_numbers
+from torrentfs.metainfo.magnet import file_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
