@@ -134,9 +134,11 @@ def test_read_ahead_is_for_who_reads_on(made: Cached, monkeypatch: pytest.Monkey
 
         assert steps([90_000, 50_000, 59_000, 10_000], 9_000) == [False] * 4  # as of a table
         assert steps([0, 40_000], 40_000) == [False] * 2
-        assert opened.torrent.heads.statistics().files == 0  # none of these moved a read head
+        assert (
+            opened.torrent.torrent.heads.statistics().files == 0
+        )  # none of these moved a read head
         assert steps([0, 9_000, 18_000, 27_000], 9_000) == [False] * 3 + [True]  # as of a text
-        assert opened.torrent.heads.statistics().files == 1
+        assert opened.torrent.torrent.heads.statistics().files == 1
         assert steps([27_000, 36_000], 9_000) == [False] * 2  # another reader is another
 
 

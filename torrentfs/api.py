@@ -128,7 +128,11 @@ class Opening:
             return await asyncio.wrap_future(portal.submit(function, *args))
 
         lease = await run(portal.open_there, self._source, self._config)
-        self._stack.push_async_callback(run, lease.leave)
+
+        async def close() -> None:
+            await asyncio.wrap_future(lease.give_back())
+
+        self._stack.push_async_callback(close)
         return Torrent(lease.opened, run)
 
     def __repr__(self) -> str:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import trio
 
-from torrentfs.daemon.opening import open_source
+from torrentfs.daemon.opening import find_to_read
 from torrentfs.daemon.outcome import cause_of
 from torrentfs.storage.locks import FileLock
 
@@ -176,12 +176,26 @@ class Portal:
         host = await self._enter(config.session)
         try:
             assert host.session is not None
-            opened = await open_source(host.session, source, config)
+            found = await find_to_read(host.session, source, config)
+            async with host.turn:
+                opened = await found.open(host.session)
+                host.users[opened.key] += 1
         except BaseException:
-            self.leave(host)
+            self._leave(host)
             raise
-        host.users[opened.key] += 1
         return Lease(self, host, opened)
+
+    async def close_there(self, host: _Host, key: str) -> None:
+        """One user of a torrent less; returns when what that ends has ended."""
+        async with host.turn:
+            host.users[key] -= 1
+            if not host.users[key]:
+                del host.users[key]
+                if host.entered > 1 and host.session is not None:  # else it goes with its session
+                    await host.session.forget(key)
+        self._leave(host)
+        if host.leaving.is_set():
+            await host.gone.wait()
 
     async def _enter(self, config: SessionConfig) -> _Host:
         while True:
@@ -197,15 +211,14 @@ class Portal:
             try:
                 await host.ready.wait()
             except BaseException:
-                self.leave(host)
+                self._leave(host)
                 raise
             if host.error is not None:
-                self.leave(host)
+                self._leave(host)
                 raise host.error
             return host
 
-    def leave(self, host: _Host) -> None:
-        """One user less; in the thread."""
+    def _leave(self, host: _Host) -> None:
         host.entered -= 1
         if not host.entered:
             host.leaving.set()
@@ -243,6 +256,8 @@ class _Host:
         self.entered = 0
         self.users: Counter[str] = Counter()
         """How often each torrent is open."""
+        self.turn = trio.Lock()
+        """Held while a torrent comes or goes."""
         self.ready, self.leaving, self.gone = trio.Event(), trio.Event(), trio.Event()
 
 
@@ -276,30 +291,19 @@ class Lease:
         if self._portal.pid == os.getpid():
             self._portal.post(functools.partial(function, *args))
 
-    def give_back(self) -> None:
+    def give_back(self) -> Future[None]:
         """Nobody uses it any more. May be called from anywhere, and more than once."""
-        if not self._given_back and self._portal.pid == os.getpid():
-            self._given_back = True
-            self._portal.post(self._leave)
+        if self._given_back or self._portal.pid != os.getpid():
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+        self._given_back = True
+        return self._portal.submit(self._portal.close_there, self._host, self.opened.key)
 
     def close(self) -> None:
         """Give it back, and wait until its session has gone if nobody else uses that."""
-        if not self._given_back and self._portal.pid == os.getpid():
-            with suppress(RuntimeError, FutureTimeout):  # the end of the program has ended it
-                self._portal.submit(self.leave).result(GRACE)
-
-    async def leave(self) -> None:
-        """As `close`, for who is in the thread."""
-        if self._given_back:
-            return
-        self._given_back = True
-        self._leave()
-        if self._host.leaving.is_set():
-            await self._host.gone.wait()
-
-    def _leave(self) -> None:
-        self._host.users[self.opened.key] -= 1
-        self._portal.leave(self._host)
+        with suppress(RuntimeError, CancelledError, FutureTimeout):  # the end of the program
+            self.give_back().result(GRACE)
 
 
 def _settle(setter: Callable[[Any], None], value: object) -> None:

@@ -100,6 +100,12 @@ class Found:
             eager=eager,
         )
 
+    async def open(self, session: Session) -> Opened:
+        """Have it in `session` to be read; it meets its peers at once, and sleeps when idle."""
+        torrent = await self.shelve(session, eager=True)
+        # naming 200,000 files takes a second: the loop goes on meanwhile
+        return await trio.to_thread.run_sync(Opened, torrent)
+
 
 async def find(
     session: Session,
@@ -180,8 +186,18 @@ async def open_source(
     config: OpenConfig,
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> Opened:
-    """Start the torrent of `source` in `session`; the errors are those of `find`."""
-    found = await find(
+    """Open the torrent of `source` in `session`; the errors are those of `find`."""
+    return await (await find_to_read(session, source, config, on_progress)).open(session)
+
+
+async def find_to_read(
+    session: Session,
+    source: Source | DataSource,
+    config: OpenConfig,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> Found:
+    """The first half of `open_source`, which may take long; `Found.open` is the second."""
+    return await find(
         session,
         source,
         config.beside,
@@ -189,6 +205,3 @@ async def open_source(
         private=config.session.private,
         on_progress=on_progress,
     )
-    torrent = await found.add(session)
-    # naming 200,000 files takes a second: the loop goes on meanwhile
-    return await trio.to_thread.run_sync(Opened, torrent)

@@ -164,7 +164,9 @@ class Dormant:
 
     # -- as a volume --------------------------------------------------------------------------
 
-    async def read(self, file: int, offset: int, size: int) -> bytes | memoryview:
+    async def read(
+        self, file: int, offset: int, size: int, *, ahead: bool = True
+    ) -> bytes | memoryview:
         """Bytes of a file, see `reader.Reader.read`; opens the torrent."""
         while True:
             torrent = self.torrent
@@ -173,7 +175,7 @@ class Dormant:
             self.users += 1
             self._keeper.on_used(self)
             try:
-                return await torrent.read(file, offset, size)
+                return await torrent.reader.read(file, offset, size, ahead=ahead)
             except DataUnavailable:
                 if torrent is not self._napping:
                     raise

@@ -247,11 +247,9 @@ class Torrent:
 
     # -- reading ------------------------------------------------------------------------------
 
-    async def read(
-        self, file: int, offset: int, size: int, *, ahead: bool = True
-    ) -> bytes | memoryview:
+    async def read(self, file: int, offset: int, size: int) -> bytes | memoryview:
         """Bytes of a file; see `reader.Reader.read`."""
-        return await self.reader.read(file, offset, size, ahead=ahead)
+        return await self.reader.read(file, offset, size)
 
     def on_open(self, file: int) -> None:
         """A program opened a file; nothing is fetched for that alone."""
