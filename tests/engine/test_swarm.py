@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+from random import Random
 
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
+from tests.discovery.test_trackers import FakeTrackers
 from tests.engine.kit import OUR_ID, FakePeer, Rig, rig
 from tests.streams import MemoryStream, memory_stream_pair
+from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine import dialling
 from torrentfs.engine.swarm import Places
 from torrentfs.errors import TransportError
 from torrentfs.scheduling.ip_filter import parse_ip_filter
 from torrentfs.wire import messages as m
+from torrentfs.wire.announce import AnnounceReply
 
 
 class Net:
@@ -238,3 +242,29 @@ def test_places() -> None:
     assert places.free
     places.taken += 1
     assert not places.free
+
+
+async def test_where_two_trackers_see_us_is_believed(autojump_clock: MockClock) -> None:
+    """BEP 24, for the order of BEP 40: one alone may lie, and two URLs of a host are one."""
+    seen = ("203.0.113.5", 6881)
+    for urls, believed in (
+        (["fake://one.example/a", "fake://one.example/b"], None),
+        (["fake://one.example/a", "fake://two.example/b"], seen),
+    ):
+        fake = FakeTrackers()
+        fake.behaviour = dict.fromkeys(urls, AnnounceReply(external_ip=seen[0]))
+        async with rig() as r:
+            tiers = TrackerTiers(
+                [[url] for url in urls],
+                r.sample.metainfo.hashes.wire,
+                OUR_ID,
+                6881,
+                client=None,  # type: ignore[arg-type]
+                totals=lambda: Totals(0, 0, 1),
+                rng=Random(1),
+                announcers={"fake": fake},
+            )
+            r.nursery.start_soon(r.swarm._announce, tiers)
+            await trio.sleep(2)
+            assert len(fake.seen) == 2
+            assert r.swarm.book._own == believed

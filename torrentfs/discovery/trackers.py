@@ -26,8 +26,8 @@ WebSocket trackers are no part of the rounds: they know browsers, the others kno
 Where there is WebRTC, `beside` announces to them at the same time; here they keep their place in
 the statistics.
 
-A tracker that wants never to be asked again for an info-hash (BEP 31) is not, while this runs; its
-own sight of our address (BEP 24) is passed on.
+A tracker that wants never to be asked again for an info-hash (BEP 31) is not, until the next start;
+its own sight of our address (BEP 24) is passed on.
 
 Only trackers named by the torrent or the user are ever contacted.
 """

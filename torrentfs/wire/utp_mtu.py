@@ -10,7 +10,8 @@ lost probe says nothing about congestion, and one may be lost by chance: `TRIES`
 The first size tried is that of Ethernet, which most paths have; then the search halves what is
 left until that is less than `NEAR`. The kernel refuses what is too large for our own interface at
 once, so this one's size need not be known. What was found less than the largest is looked into
-again after `AGAIN` seconds.
+again after `AGAIN` seconds. Silence makes packets small at once; those in flight keep their size,
+so a connection whose IPv6 path became narrow, with nobody telling the kernel, is given up.
 
 Larger packets than Ethernet's are not tried: buffers of many clients, libtorrent's among them,
 have 1500 bytes, and some would take the first part of a longer one for the whole.
