@@ -250,11 +250,17 @@ class Rig:
         v2: bool = False,
         dht: bool = False,
         capacity: int = 1024 * KIB,
+        kind: str = "memory",
+        port: int | None = None,
     ) -> FakePeer:
-        """An incoming peer; `have`: its pieces, None for all, False to say nothing."""
+        """An incoming peer; `have`: its pieces, None for all, False to say nothing.
+
+        `kind` is that of its stream, `port` the one that it calls from.
+        """
         number = next(self.numbers)
-        remote = (host or f"10.0.0.{number}", 40_000 + number)
+        remote = (host or f"10.0.0.{number}", port or 40_000 + number)
         mine, theirs = memory_stream_pair(other=remote, capacity=capacity)
+        mine.kind = kind
         peer = FakePeer(theirs, self.sample.metainfo, self.sample.space)
         await peer.hello(
             fast=fast,

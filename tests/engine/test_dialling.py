@@ -12,10 +12,17 @@ from trio.testing import MockClock
 from tests.streams import MemoryStream, memory_stream_pair
 from torrentfs.engine import dialling
 from torrentfs.engine.config import SessionConfig
-from torrentfs.engine.dialling import AFTER_REFUSAL, HEAD_START, Dialler, exchange_hello
+from torrentfs.engine.dialling import (
+    AFTER_REFUSAL,
+    HEAD_START,
+    Dialler,
+    Unreachable,
+    exchange_hello,
+)
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.base import Address, PeerStream
 from torrentfs.transports.encrypted import Encryption, accept
+from torrentfs.transports.proxy import Proxy
 from torrentfs.wire.connection import Connection
 from torrentfs.wire.handshake import Handshake
 
@@ -295,3 +302,35 @@ async def test_a_silent_peer_of_a_hybrid_is_not_asked_twice(
     started = trio.current_time()
     await net.dialler("prefer").reach(HOST, OURS, V2)
     assert trio.current_time() - started == pytest.approx(dialling.ENCRYPTED_TIMEOUT)
+
+
+async def test_through_both_nats_only_utp_leads(net: Net, autojump_clock: MockClock) -> None:
+    dialler = net.dialler("prefer")
+    assert dialler.punches
+    net.peer = answering("off")  # which wants a second connection, in plain
+    reached = await dialler.reach(HOST, OURS, punch=True)
+    assert reached.stream.kind == "utp"
+    assert [kind for kind, _ in net.dials] == ["utp", "utp"]
+
+
+async def test_without_utp_or_behind_a_proxy_nobody_is_punched_to(net: Net) -> None:
+    assert not Dialler(SessionConfig()).punches
+    assert not net.dialler(proxy=Proxy("socks5", "192.0.2.1", 1080, None, None)).punches
+
+
+@pytest.mark.parametrize("punch", [True, False])
+async def test_unreachable_is_who_takes_no_connection(
+    net: Net, autojump_clock: MockClock, punch: bool
+) -> None:
+    net.tcp = net.utp = None
+    with pytest.raises(Unreachable, match="timed out"):
+        await net.dialler().reach(HOST, OURS, punch=punch)
+    net.tcp = net.utp = 0.1
+    net.peer = hang_up
+    with pytest.raises(TransportError) as caught:
+        await net.dialler().reach(HOST, OURS, punch=punch)
+    assert not isinstance(caught.value, Unreachable)
+
+
+async def hang_up(stream: MemoryStream) -> None:
+    stream.abort()

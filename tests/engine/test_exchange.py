@@ -11,14 +11,17 @@ from torrentfs.engine.exchange import extensions
 from torrentfs.engine.privacy import ways
 from torrentfs.wire import messages as m
 from torrentfs.wire.extension import OUR_EXTENSIONS
-from torrentfs.wire.pex import REACHABLE, SEED, UTP, write_pex
+from torrentfs.wire.pex import HOLEPUNCH, REACHABLE, SEED, UTP, write_pex
 
 
-def test_the_extension_is_not_even_offered() -> None:
-    assert "ut_pex" in extensions(exchange=True)
-    assert extensions(exchange=False) == {
-        name: number for name, number in OUR_EXTENSIONS.items() if name != "ut_pex"
-    }
+@pytest.mark.parametrize("exchange", [True, False])
+@pytest.mark.parametrize("punching", [True, False])
+def test_the_extension_is_not_even_offered(exchange: bool, punching: bool) -> None:
+    offered = extensions(exchange=exchange, punching=punching)
+    assert ("ut_pex" in offered) is exchange
+    assert ("ut_holepunch" in offered) is punching
+    silent = {"ut_pex", "ut_holepunch"} - set(offered)
+    assert set(offered) == set(OUR_EXTENSIONS) - silent
 
 
 LISTENS = m.ExtensionHandshake(extensions=OUR_EXTENSIONS, port=7000)
@@ -59,6 +62,21 @@ async def test_who_was_dialled_is_told_as_reachable_and_webrtc_is_not(
         await trio.sleep(1.5)
         (message,) = await told(first)
         assert message.added == {dialled.remote: REACHABLE | UTP}
+
+
+async def test_who_speaks_bep_55_is_told_so(autojump_clock: MockClock) -> None:
+    async with rig(utp=True) as r:
+        first = await r.connect(extensions=True)
+        await r.connect(extensions=True, kind="utp", host="10.0.0.7")
+        await (await r.connect(extensions=True, kind="tcp", have=[0], host="10.0.0.8")).say(LISTENS)
+        _, over_utp, _ = r.torrent.peers()
+        over_utp.outgoing = True
+        await trio.sleep(1.5)
+        (message,) = await told(first)
+        assert message.added == {
+            over_utp.remote: REACHABLE | SEED | UTP | HOLEPUNCH,
+            ("10.0.0.8", 7000): UTP | HOLEPUNCH,
+        }
 
 
 async def test_what_is_heard_is_noted_but_not_everything(autojump_clock: MockClock) -> None:

@@ -21,9 +21,9 @@ from torrentfs.transports.proxy import Proxy
 
 @pytest.mark.parametrize("user", [False, True])
 def test_what_the_metadata_says_counts(user: bool) -> None:
-    config = SessionConfig(private=user, lsd=True)
-    assert ways(config, True) == Ways(dht=False, peer_exchange=False, local_discovery=False)
-    assert ways(config, False) == Ways(dht=True, peer_exchange=True, local_discovery=True)
+    config = SessionConfig(private=user, lsd=True, utp=True)
+    assert ways(config, True) == Ways(False, False, False, False)
+    assert ways(config, False) == Ways(True, True, True, True)
 
 
 def test_before_it_is_known_the_user_decides() -> None:
@@ -34,7 +34,15 @@ def test_before_it_is_known_the_user_decides() -> None:
 
 def test_what_is_off_is_off() -> None:
     config = SessionConfig(dht=None, pex=False, lsd=False)
-    assert ways(config, False) == Ways(dht=False, peer_exchange=False, local_discovery=False)
+    assert ways(config, False) == Ways(False, False, False, False)
+
+
+def test_hole_punching_needs_utp_and_peer_exchange_and_no_proxy() -> None:
+    assert ways(SessionConfig(utp=True), False).hole_punching
+    assert not ways(SessionConfig(utp=False), False).hole_punching
+    assert not ways(SessionConfig(utp=True, pex=False), False).hole_punching
+    proxy = Proxy("socks5", "192.0.2.1", 1080, "me", "secret")
+    assert not ways(SessionConfig(utp=True, proxy=proxy), False).hole_punching
 
 
 # What every setting of a session is to somebody behind a proxy: off, or harmless, and why.

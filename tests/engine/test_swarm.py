@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from random import Random
+from typing import Any, cast
 
 import pytest
 import trio
@@ -15,7 +16,8 @@ from tests.engine.kit import OUR_ID, FakePeer, Rig, rig
 from tests.streams import MemoryStream, memory_stream_pair
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine import dialling
-from torrentfs.engine.swarm import Places
+from torrentfs.engine.dialling import Dialler
+from torrentfs.engine.swarm import MAX_PUNCHES, Places
 from torrentfs.errors import TransportError
 from torrentfs.scheduling.ip_filter import parse_ip_filter
 from torrentfs.wire import messages as m
@@ -155,6 +157,101 @@ async def test_when_both_dial_the_greater_id_keeps_its_own(
         await net.accept(r, theirs)
         (kept,) = r.torrent.peers()
         assert (kept.remote == HOST) == greater
+
+
+class Utp:
+    """Dials as `Net` does, over uTP and so from and to the ports where both are called."""
+
+    def __init__(self, net: Net) -> None:
+        self._net = net
+
+    async def connect(self, address: tuple[str, int]) -> MemoryStream:
+        stream = await self._net.open_tcp(*address, bind=None)
+        stream.kind = "utp"
+        return stream
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+@pytest.mark.parametrize(
+    ("peer_id", "our_port", "ours_is_kept"),
+    [
+        (b"-TF0100-zz greater--", 6880, False),
+        (b"-TF0100-aa lesser---", 6882, True),
+        (b"-LT2110-zz----------", 6880, True),
+        (b"-LT2110-aa----------", 6882, False),
+        (b"-LT2110-mm----------", 6881, True),
+    ],
+    ids=["greater id", "lesser id", "higher port", "lower port", "same port"],
+)
+async def test_of_two_connections_through_nats_both_ends_keep_the_same(
+    peer_id: bytes,
+    our_port: int,
+    ours_is_kept: bool,
+    first: str,
+    net: Net,
+    autojump_clock: MockClock,
+) -> None:
+    """Others go by ports, as libtorrent; between two of us it is ids, which no NAT changes."""
+    async with rig(utp=True) as r:
+        r.swarm.peer_id = b"-TF0100-butter------"
+        r.swarm.dialler = Dialler(r.torrent.config, cast("Any", Utp(net)), our_port)
+        assert r.swarm.punch(HOST)
+        assert not r.swarm.punch(HOST)  # once is enough
+        await trio.testing.wait_all_tasks_blocked()
+        if first == "ours":
+            await net.accept(r, peer_id)
+        await r.connect(peer_id=peer_id, host=HOST[0], port=HOST[1], kind="utp", have=False)
+        await trio.testing.wait_all_tasks_blocked()
+        if first == "theirs":
+            await net.accept(r, peer_id)
+        (kept,) = r.torrent.peers()
+        assert kept.outgoing is ours_is_kept
+        assert r.swarm.connected == {HOST: kept._stream}
+        assert not r.swarm.punch(HOST)
+        assert r.swarm.is_connected(peer_id)
+        kept.close("enough")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not r.swarm.connected
+        assert not r.swarm.is_connected(peer_id)
+        assert r.swarm._places.taken == 0
+
+
+async def test_somebody_else_at_the_same_address_is_refused(
+    net: Net, autojump_clock: MockClock
+) -> None:
+    async with rig(utp=True) as r:
+        await r.connect(host=HOST[0], port=HOST[1], kind="utp")
+        second = await r.connect(host=HOST[0], port=HOST[1], kind="utp", have=False)
+        await second.closed()
+        assert len(r.torrent.peers()) == 1
+
+
+async def test_a_dial_in_vain_rests_but_not_who_called_us_meanwhile(
+    net: Net, autojump_clock: MockClock
+) -> None:
+    """What ends an attempt is no news of a connection to the same address that lives."""
+    theirs = b"-ZZ" + b"0" * 17
+    async with rig(utp=True) as r:
+        r.swarm.dialler = Dialler(r.torrent.config, cast("Any", Utp(net)), 6882)
+        r.swarm.book.add(HOST, "pex", 0.0)
+        assert r.swarm.punch(HOST)
+        await r.connect(peer_id=theirs, host=HOST[0], port=HOST[1], kind="utp")
+        await net.accept(r, theirs)
+        assert len(r.swarm.connected) == 1
+        assert r.swarm.book.next(trio.current_time() + 3600) is None  # it is busy
+
+
+async def test_who_may_not_be_punched_to(net: Net, autojump_clock: MockClock) -> None:
+    ip_filter = parse_ip_filter([b"198.51.100.0/24"])
+    async with rig(utp=True, ip_filter=ip_filter, max_peers=MAX_PUNCHES + 5) as r:
+        other = ("203.0.113.1", 5)
+        assert not r.swarm.punch(other)  # no uTP
+        r.swarm.dialler = Dialler(r.torrent.config, cast("Any", Utp(net)), 6882)
+        assert not r.swarm.punch(HOST)  # the user does not want it
+        r.swarm.book.on_ourselves(("203.0.113.9", 5))
+        assert not r.swarm.punch(("203.0.113.9", 5))
+        punched = [r.swarm.punch(("203.0.113.1", port)) for port in range(1, MAX_PUNCHES + 3)]
+        assert punched == [True] * MAX_PUNCHES + [False] * 2
 
 
 async def test_no_more_than_the_limit_are_connected(autojump_clock: MockClock) -> None:

@@ -21,11 +21,24 @@ MODULES = [
     "torrentfs.wire.connection",
     "torrentfs.wire.extension",
     "torrentfs.wire.handshake",
+    "torrentfs.wire.holepunch",
     "torrentfs.wire.pex",
     "torrentfs.wire.reading",
     "torrentfs.wire.receive_buffer",
     "torrentfs.wire.writing",
 ]
+
+
+_REPEATED = (
+    m.Piece,
+    m.Have,
+    m.HashRequest,
+    m.Hashes,
+    m.ExtensionHandshake,
+    m.Rendezvous,
+    m.Connect,
+    m.RendezvousFailed,
+)
 
 
 def seeds() -> Iterable[bytes]:
@@ -54,7 +67,7 @@ def one_input(data: bytes) -> None:
     assert outcome(_prepared(stage), stream, step) == (events, error)
     pair = ConnectionPair()
     for event in events:
-        if isinstance(event, m.Piece | m.Have | m.HashRequest | m.Hashes | m.ExtensionHandshake):
+        if isinstance(event, _REPEATED):
             try:
                 again = pair.ours.send(event)
             except LocalProtocolError:

@@ -217,3 +217,13 @@ def test_it_knows_whom_it_can_dial() -> None:
     book.add(A, "tracker", 0.0)
     assert book.knows(A)
     assert not book.knows(B)
+
+
+def test_ourselves() -> None:
+    book = PeerBook()
+    assert not book.is_ourselves(("8.8.8.8", 5))
+    book.on_ourselves(("8.8.8.8", 5))
+    book.set_own_address(("9.9.9.9", 6))
+    assert book.is_ourselves(("8.8.8.8", 5))
+    assert book.is_ourselves(("9.9.9.9", 6))
+    assert not book.is_ourselves(("9.9.9.9", 5))

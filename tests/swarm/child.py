@@ -112,6 +112,11 @@ class JsonChild:
         self.process.stdout.close()
 
 
-def python_child(module: str, *arguments: str, stderr: Path) -> JsonChild:
-    """`python -m module arguments` of this interpreter, from the repository's root."""
-    return JsonChild([sys.executable, "-m", module, *arguments], stderr=stderr)
+def python_child(
+    module: str, *arguments: str, stderr: Path, before: Sequence[str] = ()
+) -> JsonChild:
+    """`python -m module arguments` of this interpreter, from the repository's root.
+
+    `before` is a command that runs it (`network.Home.before`).
+    """
+    return JsonChild([*before, sys.executable, "-m", module, *arguments], stderr=stderr)

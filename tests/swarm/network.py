@@ -1,12 +1,12 @@
-"""A small Internet in network namespaces: homes behind NAT boxes that open ports on request.
+r"""A small Internet in network namespaces: homes behind NAT boxes that open ports on request.
 
     home 1 (192.168.71.2) - box 1 - 11.0.0.1 \
-                                               a switch; nothing leads out of it
-    home 2 (192.168.72.2) - box 2 - 11.0.0.2 /
+    home 2 (192.168.72.2) - box 2 - 11.0.0.2 - a switch; nothing leads out of it
+    a public host -------------- 11.0.0.100 /
 
-A box is a router with netfilter's masquerading, which lets nothing in, and a real `miniupnpd`
-(PCP, NAT-PMP, UPnP). Its outer address is one that no real network sees: miniupnpd would not open
-ports of a documentation or private one. Needs root.
+A box is a router with netfilter's masquerading, which lets nothing in and keeps ports where it can,
+and a real `miniupnpd` (PCP, NAT-PMP, UPnP) if one of these is on. Its outer address is one that no
+real network sees: miniupnpd would not open ports of a documentation or private one. Needs root.
 
 Another: one host with two ways to the same servers, to see by which of them packets leave. A third:
 two hosts with a router between, whose second link is narrow.
@@ -34,6 +34,11 @@ table inet filter {
     iifname "lan" oifname "wan" accept
     jump miniupnpd
   }
+  chain input {
+    type filter hook input priority 0;
+    ct state established,related accept
+    iifname "wan" drop
+  }
   chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
   chain postrouting {
     type nat hook postrouting priority 100; jump postrouting_miniupnpd
@@ -54,9 +59,13 @@ deny 0-65535 0.0.0.0/0 0-65535
 """
 
 
+PUBLIC = "11.0.0.100"
+"""The address of the host that is behind no box."""
+
+
 @dataclass(frozen=True)
 class Home:
-    """A host behind a NAT box: its own address, and the box's outer one."""
+    """A host behind a NAT box: its own address, and the box's outer one; or a public host."""
 
     namespace: str
     address: str
@@ -118,20 +127,21 @@ def _port_opener(box: str, outer: str, work: Path, *, pcp: bool, upnp: bool) -> 
 
 @contextmanager
 def homes(
-    work: Path, count: int = 2, *, pcp: bool = True, upnp: bool = True
+    work: Path, count: int = 2, *, pcp: bool = True, upnp: bool = True, public: bool = False
 ) -> Iterator[list[Home]]:
-    """So many homes, each behind a box of its own that speaks `pcp` (and NAT-PMP) or `upnp`."""
+    """So many homes, each behind a box of its own that speaks `pcp` (and NAT-PMP) or `upnp`; the
+    last one is the `public` host, if there is to be one."""
     mark = f"tfs{os.getpid()}"
     with ExitStack() as stack:
         middle = stack.enter_context(_namespace(f"{mark}net"))
         _run("ip", "-n", middle, "link", "add", "switch", "type", "bridge")
         _run("ip", "-n", middle, "link", "set", "switch", "up")
         made = []
+        peer = ("type", "veth", "peer", "name")
         for number in range(1, count + 1):
             home = stack.enter_context(_namespace(f"{mark}home{number}"))
             box = stack.enter_context(_namespace(f"{mark}box{number}"))
             inner, outer = f"192.168.{70 + number}", f"11.0.0.{number}"
-            peer = ("type", "veth", "peer", "name")
             _run("ip", "-n", home, "link", "add", "eth0", *peer, "lan", "netns", box)
             _run("ip", "-n", box, "link", "add", "wan", *peer, f"port{number}", "netns", middle)
             _address(home, "eth0", f"{inner}.2/24")
@@ -141,8 +151,15 @@ def homes(
             _run("ip", "-n", home, "route", "add", "default", "via", f"{inner}.1")
             _run("ip", "netns", "exec", box, "sysctl", "-qw", "net.ipv4.ip_forward=1")
             _run("ip", "netns", "exec", box, "nft", "-f", "-", text=_RULES)
-            stack.enter_context(_port_opener(box, outer, work, pcp=pcp, upnp=upnp))
+            if pcp or upnp:
+                stack.enter_context(_port_opener(box, outer, work, pcp=pcp, upnp=upnp))
             made.append(Home(home, f"{inner}.2", outer))
+        if public:
+            host = stack.enter_context(_namespace(f"{mark}public"))
+            _run("ip", "-n", host, "link", "add", "eth0", *peer, "port100", "netns", middle)
+            _address(host, "eth0", f"{PUBLIC}/24")
+            _run("ip", "-n", middle, "link", "set", "port100", "master", "switch", "up")
+            made.append(Home(host, PUBLIC, PUBLIC))
         yield made
 
 

@@ -86,8 +86,11 @@ class LibtorrentPeer:
 
 
 @contextmanager
-def _peer(work: Path, name: str, config: dict[str, Any]) -> Iterator[LibtorrentPeer]:
-    child = python_child("tests.swarm.seeder", stderr=work / f"{name}.log")
+def _peer(
+    work: Path, name: str, config: dict[str, Any], before: Sequence[str] = ()
+) -> Iterator[LibtorrentPeer]:
+    work.mkdir(parents=True, exist_ok=True)
+    child = python_child("tests.swarm.seeder", stderr=work / f"{name}.log", before=before)
     try:
         ports = child.ask(config, 30)["ports"]
         yield LibtorrentPeer(child, ports)
@@ -112,6 +115,7 @@ def seed(
     check: bool = False,
     hosts: Sequence[str] = (),
     beside: Sequence[Path] = (),
+    before: Sequence[str] = (),
 ) -> Iterator[LibtorrentPeer]:
     """Seed the file or directory `payload` of the torrent file `torrent`.
 
@@ -119,7 +123,8 @@ def seed(
 
     `work` gets the log.  `announce_port` is what trackers are told instead
     of the port (that of a proxy); `upload_limit` in bytes per second; `check` hashes the payload
-    first instead of trusting it; `hosts` are the addresses of loopback to listen on instead.
+    first instead of trusting it; `hosts` are the addresses to listen on instead of loopback;
+    `before` is a command that runs it (`network.Home.before`).
     """
     config = {
         "torrent": str(torrent),
@@ -134,7 +139,7 @@ def seed(
         "wait_seeding": True,
         "beside": [str(path) for path in beside],
     }
-    with _peer(work, f"seeder-{torrent.stem}", config) as peer:
+    with _peer(work, f"seeder-{torrent.stem}", config, before) as peer:
         yield peer
 
 
@@ -150,22 +155,29 @@ def download(
     utp: bool = False,
     trackers: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    hosts: Sequence[str] = (),
+    before: Sequence[str] = (),
+    wanted: bool = True,
 ) -> Iterator[LibtorrentPeer]:
-    """Download a torrent (a file's path, or a magnet) into the directory `into`."""
+    """Download a torrent (a file's path, or a magnet) into the directory `into`.
+
+    `hosts` and `before` as for `seed`; what is not `wanted` is not fetched, and it only takes part.
+    """
     into.mkdir(parents=True, exist_ok=True)
     config = {
         "torrent": str(torrent),
         "save_path": str(into),
-        "listen": _interfaces(True, ipv6, port),
+        "listen": ",".join(f"{host}:{port}" for host in hosts) or _interfaces(True, ipv6, port),
         "utp": utp,
         "upload_limit": 0,
+        "wanted": wanted,
         "trackers": list(trackers),
         "settings": dict(settings or {}),
         "seed": False,
         "wait_seeding": False,
         "peers": [list(peer) for peer in peers],
     }
-    with _peer(work, "downloader", config) as peer:
+    with _peer(work, "downloader", config, before) as peer:
         yield peer
 
 
@@ -244,6 +256,8 @@ class _Peer:
         if config["seed"]:
             flags |= lt.torrent_flags.seed_mode
         params.flags = flags
+        if not config.get("wanted", True):
+            params.file_priorities = [0] * 1000  # libtorrent forgets what is too many
         self.handle = self.session.add_torrent(params)
         for path in config.get("beside", ()):
             more = lt.load_torrent_file(path)

@@ -39,6 +39,9 @@ EVERY_MESSAGE: list[m.Message] = [
     m.MetadataReject(2),
     m.DontHave(5),
     m.PeerExchange({("192.0.2.1", 6881): 2, ("2001:db8::1", 51413): 16}, (("192.0.2.9", 1),)),
+    m.Rendezvous(("192.0.2.1", 6881)),
+    m.Connect(("2001:db8::1", 51413)),
+    m.RendezvousFailed(("192.0.2.1", 0), 1),
     m.UnknownExtension(99, b"whatever"),
     m.HashRequest(ROOT, 3, 512, 512, 4),
     m.Hashes(ROOT, 3, 0, 2, 1, b"n" * 96),
@@ -59,6 +62,7 @@ def extended(number: int, payload: bytes) -> bytes:
 
 
 METADATA, DONT_HAVE = OUR_EXTENSIONS["ut_metadata"], OUR_EXTENSIONS["lt_donthave"]
+HOLEPUNCH = OUR_EXTENSIONS["ut_holepunch"]
 
 HOSTILE: dict[str, bytes] = {
     "length of 4 GiB": b"\xff\xff\xff\xff",
@@ -110,6 +114,10 @@ HOSTILE: dict[str, bytes] = {
     "metadata over a block": extended(METADATA, b"d8:msg_typei1e5:piecei0ee" + bytes(20000)),
     "dont-have too short": extended(DONT_HAVE, b"\0"),
     "dont-have out of range": extended(DONT_HAVE, b"\0\0\1\0"),
+    "hole punching without anything": extended(HOLEPUNCH, b""),
+    "hole punching cut in the address": extended(HOLEPUNCH, b"\1\1" + bytes(8)),
+    "hole punching failed, without why": extended(HOLEPUNCH, b"\2\0" + bytes(6)),
+    "hole punching too long": extended(HOLEPUNCH, bytes(65)),
     "hash request too short": raw(21, bytes(47)),
     "hashes too short": raw(22, bytes(47)),
     "hashes ragged": raw(22, bytes(49)),

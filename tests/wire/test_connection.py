@@ -198,7 +198,11 @@ def test_later_extension_handshakes_add_and_withdraw() -> None:
     connection = opened()
     assert connection.their_extensions == OUR_EXTENSIONS
     received(connection, extended(0, b"d1:md11:ut_metadatai0e6:ut_pexi1eee"))
-    assert connection.their_extensions == {"lt_donthave": 7, "ut_pex": 1}
+    assert connection.their_extensions == {
+        "lt_donthave": 7,
+        "ut_holepunch": 4,
+        "ut_pex": 1,
+    }
     # what it asked before is still answered
     assert connection.send(m.MetadataReject(0))[5] == METADATA
 

@@ -10,8 +10,10 @@ from torrentfs.errors import RemoteProtocolError
 from torrentfs.metainfo.bencoding import encode
 from torrentfs.wire.messages import PeerExchange
 from torrentfs.wire.pex import (
+    HOLEPUNCH,
     INTERVAL,
     MAX_BYTES,
+    MAX_PUNCHABLE,
     MAX_TAKEN,
     MOST,
     Gossip,
@@ -101,3 +103,25 @@ def test_who_talks_too_often_is_not_listened_to() -> None:
     gossip = Gossip()
     heard = [gossip.is_welcome(now) for now in (0, 1, 2, 60, 61, 119, 180)]
     assert heard == [True, False, False, True, False, True, True]
+
+
+def test_who_can_introduce_whom() -> None:
+    gossip = Gossip()
+    gossip.on_told(PeerExchange({FOUR: HOLEPUNCH | 2, SIX: 0xFF & ~HOLEPUNCH}))
+    assert gossip.can_introduce(FOUR)
+    assert not gossip.can_introduce(SIX)
+    gossip.on_told(PeerExchange({SIX: HOLEPUNCH}, (FOUR,)))
+    assert not gossip.can_introduce(FOUR)
+    assert gossip.can_introduce(SIX)
+    gossip.on_cannot_introduce(SIX)
+    gossip.on_cannot_introduce(SIX)
+    assert not gossip.can_introduce(SIX)
+
+
+def test_of_too_many_the_oldest_is_forgotten() -> None:
+    gossip = Gossip()
+    many = [("192.0.2.1", port) for port in range(1, MAX_PUNCHABLE + 11)]
+    for address in many:
+        gossip.on_told(PeerExchange({address: HOLEPUNCH}))
+    known = [gossip.can_introduce(address) for address in many]
+    assert known == [False] * 10 + [True] * MAX_PUNCHABLE

@@ -16,11 +16,15 @@ is asked in plain the next time. Peers that do not encrypt hang up at once as a 
 answers with the v2 hash. libtorrent does not look at that bit under encryption: there the hello
 itself must name the v2 hash, although the torrent was found by v1. A peer of the v1 torrent hangs
 up on that; it gets the v1 hello over a new connection, and at once the next time.
+
+*Hole punching* (BEP 55) is uTP alone: the peer dials us at the same moment, and what we send opens
+our NAT for it (`holepunch`).
 """
 
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -55,6 +59,10 @@ MAX_PLAIN = 1024
 """Addresses remembered that do not encrypt, and as many that know v1 only."""
 
 
+class Unreachable(TransportError):
+    """Nobody took the connection, over TCP or uTP."""
+
+
 class Reached(NamedTuple):
     """A peer that said hello."""
 
@@ -85,9 +93,13 @@ async def exchange_hello(
 
 
 class Dialler:
-    """Connects to peers as the user wants it; one for the session. `utp` None is without."""
+    """Connects to peers as the user wants it; one for the session. `utp` None is without;
+    `utp_port` is what it dials from."""
 
-    def __init__(self, config: SessionConfig, utp: Utp | None = None) -> None:
+    def __init__(
+        self, config: SessionConfig, utp: Utp | None = None, utp_port: int | None = None
+    ) -> None:
+        self.utp_port = utp_port
         self._config = config
         self._utp = utp
         self._plain: dict[Address, None] = {}
@@ -98,29 +110,53 @@ class Dialler:
         """Whether any peer can be dialled at all."""
         return self._config.tcp or self._utp is not None
 
-    async def reach(
-        self, address: Address, ours: Handshake, v2: Handshake | None = None
-    ) -> Reached:
-        """Connect and exchange hellos. `TransportError` or `RemoteProtocolError`: it cannot be.
+    @property
+    def punches(self) -> bool:
+        """Whether a peer behind NAT can be met (BEP 55)."""
+        return self._utp is not None and self._config.proxy is None
 
-        `v2`: `ours` with the v2 hash, of a hybrid torrent.
+    async def reach(
+        self,
+        address: Address,
+        ours: Handshake,
+        v2: Handshake | None = None,
+        *,
+        punch: bool = False,
+    ) -> Reached:
+        """Connect and exchange hellos. `TransportError` or `RemoteProtocolError`: it cannot be;
+        `Unreachable` where nobody even took the connection.
+
+        `v2`: `ours` with the v2 hash, of a hybrid torrent. `punch`: over uTP alone.
         """
-        stream = await self._open(address)
+        utp = self._utp
+        connect: Callable[[], Awaitable[PeerStream]] = partial(self._open, address)
+        if punch:
+            assert utp is not None
+            connect = partial(utp.connect, address)
+        try:
+            stream = await connect()
+        except TransportError as error:
+            raise Unreachable(str(error)) from error
         kind = stream.kind
         try:
-            return await self._agree(stream, address, ours, v2)
+            return await self._agree(connect, stream, address, ours, v2)
         except (RemoteProtocolError, TransportError):
-            if kind != "tcp" or self._utp is None or not _is_number(address):
+            if kind != "tcp" or utp is None or not _is_number(address):
                 raise
             # a port that takes TCP connections and drops them may still mean uTP
             with trio.move_on_after(AFTER_REFUSAL):
-                stream = await self._utp.connect(address)
+                stream = await utp.connect(address)
             if stream.kind == "tcp":
                 raise
         return await self._greet_as_wanted(stream, address, ours)
 
     async def _agree(
-        self, stream: PeerStream, address: Address, ours: Handshake, v2: Handshake | None
+        self,
+        connect: Callable[[], Awaitable[PeerStream]],
+        stream: PeerStream,
+        address: Address,
+        ours: Handshake,
+        v2: Handshake | None,
     ) -> Reached:
         """Exchange hellos, over a new connection if the peer wants another kind of them."""
         if not self._may_encrypt(address):
@@ -130,7 +166,7 @@ class Dialler:
             try:
                 return await self._greet_encrypted(stream, ours.info_hash, v2)
             except (RemoteProtocolError, TransportError):
-                stream = await self._open(address)
+                stream = await connect()
             if trio.current_time() - began >= ENCRYPTED_TIMEOUT and not self._required:
                 return await self._greet_in_plain(stream, address, ours)  # it says nothing at all
         try:
@@ -142,7 +178,7 @@ class Dialler:
             if v2 is not None:
                 _remember(self._v1, address)
             return reached
-        return await self._greet_in_plain(await self._open(address), address, ours)
+        return await self._greet_in_plain(await connect(), address, ours)
 
     async def _greet_in_plain(
         self, stream: PeerStream, address: Address, ours: Handshake

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torrentfs.discovery.base import clean_peers
 from torrentfs.wire.extension import OUR_EXTENSIONS
-from torrentfs.wire.pex import REACHABLE, SEED, UTP, may_be_told
+from torrentfs.wire.pex import HOLEPUNCH, REACHABLE, SEED, UTP, may_be_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,12 +29,11 @@ KINDS = ("tcp", "utp")
 
 ORIGIN = "pex"
 
-_WITHOUT = {name: number for name, number in OUR_EXTENSIONS.items() if name != "ut_pex"}
 
-
-def extensions(*, exchange: bool) -> Mapping[str, int]:
-    """What we offer to speak, with or without peer exchange."""
-    return OUR_EXTENSIONS if exchange else _WITHOUT
+def extensions(*, exchange: bool, punching: bool) -> Mapping[str, int]:
+    """What we offer to speak, with or without peer exchange and hole punching."""
+    offered = {"ut_pex": exchange, "ut_holepunch": punching}
+    return {name: number for name, number in OUR_EXTENSIONS.items() if offered.get(name, True)}
 
 
 def take(message: m.PeerExchange, sender: Address, swarm: Swarm, own_port: int) -> None:
@@ -62,8 +61,9 @@ def tell(peers: Iterable[Peer], now: float) -> None:
     for peer in peers:
         address = dialled_at(peer)
         if address is not None:
-            flags = SEED * peer.pieces.complete | UTP * (peer.kind == "utp")
-            known[address] = flags | REACHABLE * peer.outgoing
+            flags = SEED * peer.pieces.complete | REACHABLE * peer.outgoing
+            flags |= HOLEPUNCH * peer.punches | UTP * (peer.punches or peer.kind == "utp")
+            known[address] = flags
     for peer in peers:
         if peer.wants_peers(now):
             own = dialled_at(peer)

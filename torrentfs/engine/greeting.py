@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torrentfs.engine.exchange import extensions
+from torrentfs.engine.exchange import KINDS, extensions
 from torrentfs.engine.uploads import MAX_REQUESTS
 from torrentfs.wire import messages as m
 from torrentfs.wire.fast import allowed_fast_set
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from torrentfs.wire.connection import Connection
 
 
-def greeting(torrent: Torrent, connection: Connection, host: str) -> list[m.Message]:
+def greeting(torrent: Torrent, connection: Connection, host: str, kind: str) -> list[m.Message]:
     """The messages to begin with, in order, for the peer at the IP address `host`.
+
+    `kind` is that of its stream: behind a WebRTC connection is nobody who could be dialled.
 
     Which pieces we have comes first; then the extension handshake; then the pieces that the peer
     may ask for while it is choked, of those that we have.
@@ -31,7 +33,10 @@ def greeting(torrent: Torrent, connection: Connection, host: str) -> list[m.Mess
     if connection.extensions:
         messages.append(
             m.ExtensionHandshake(
-                extensions=extensions(exchange=torrent.ways.peer_exchange),
+                extensions=extensions(
+                    exchange=torrent.ways.peer_exchange,
+                    punching=torrent.ways.hole_punching and kind in KINDS,
+                ),
                 version=torrent.client_version,
                 port=torrent.listen_port or None,
                 request_queue=MAX_REQUESTS,

@@ -155,7 +155,7 @@ class MetadataFetch:
             raise RemoteProtocolError("cannot give metadata (no BEP 10)")
         hello = [connection.send(m.HaveNone())] if connection.fast else []
         ours = m.ExtensionHandshake(
-            extensions=exchange.extensions(exchange=self._exchange),
+            extensions=exchange.extensions(exchange=self._exchange, punching=False),
             version=self._client_version,
             port=self._listen_port or None,
         )

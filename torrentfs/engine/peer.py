@@ -23,6 +23,7 @@ import trio
 
 from torrentfs.engine import exchange
 from torrentfs.engine.greeting import greeting
+from torrentfs.engine.holepunch import Shares
 from torrentfs.engine.sender import Sender
 from torrentfs.engine.swarm import Ended
 from torrentfs.errors import RemoteProtocolError, TransportError
@@ -80,6 +81,7 @@ class Peer:
         self.outgoing = False
         """Whether we dialled."""
         self.gossip = Gossip()
+        self.shares = Shares(now)
         self.pieces = Bitfield(torrent.metainfo.geometry.num_pieces)
         self.sender = Sender(torrent, stream, connection, source, now)
         self.choked = True
@@ -177,7 +179,7 @@ class Peer:
         have = self.torrent.store.have
         self._connection.set_num_pieces(have.size)
         self._announced = have.copy()
-        for message in greeting(self.torrent, self._connection, self.remote[0]):
+        for message in greeting(self.torrent, self._connection, self.remote[0], self.kind):
             self.sender.send(message)
             if isinstance(message, m.AllowedFast):
                 self.sender.uploads.allowed.add(message.piece)
@@ -207,7 +209,17 @@ class Peer:
     def _on_peer_exchange(self, event: m.PeerExchange, now: float) -> None:
         torrent = self.torrent
         if torrent.ways.peer_exchange and self.gossip.is_welcome(now):
+            self.gossip.on_told(event)
             exchange.take(event, self.remote, torrent.swarm, torrent.listen_port)
+
+    def _on_rendezvous(self, event: m.Rendezvous, now: float) -> None:
+        self.torrent.punching.on_rendezvous(self, event.address, now)
+
+    def _on_connect(self, event: m.Connect, now: float) -> None:
+        self.torrent.punching.on_connect(self, event.address, now)
+
+    def _on_rendezvous_failed(self, event: m.RendezvousFailed, now: float) -> None:
+        self.torrent.punching.on_failed(self, event, now)
 
     def flush(self, now: float) -> None:
         """Once a second: send queued HAVEs, keep the connection alive, notice a dead one."""
@@ -332,6 +344,12 @@ class Peer:
         return v2 is not None and any(one is not None and one.info_hash == v2[:20] for one in hello)
 
     @property
+    def punches(self) -> bool:
+        """Whether it and we speak BEP 55 with each other."""
+        speaks = "ut_holepunch" in self._connection.their_extensions
+        return speaks and self.kind in exchange.KINDS and self.torrent.ways.hole_punching
+
+    @property
     def listen_port(self) -> int | None:
         """Where it says that it can be called (BEP 10 `p`)."""
         theirs = self._connection.their_extension_handshake
@@ -375,6 +393,9 @@ _HANDLERS: dict[type, Callable[[Peer, Any, float], None]] = {
     m.HashRequest: Peer._on_question,
     m.Hashes: Peer._on_hashes,
     m.PeerExchange: Peer._on_peer_exchange,
+    m.Rendezvous: Peer._on_rendezvous,
+    m.Connect: Peer._on_connect,
+    m.RendezvousFailed: Peer._on_rendezvous_failed,
     m.HashReject: Peer._on_hash_reject,
 }
 """What happens on each message; one not listed (suggest, unknown) needs nothing."""

@@ -45,6 +45,9 @@ class Ways:
     """Tell peers of each other (BEP 11)."""
     local_discovery: bool
     """Multicast the info-hash (BEP 14)."""
+    hole_punching: bool
+    """Tell peers behind NAT when to dial each other, and be told so (BEP 55). It is of use only
+    with peer exchange, says no less about peers, and goes over uTP."""
 
 
 def is_private(config: SessionConfig, private: bool | None) -> bool:
@@ -59,6 +62,7 @@ def ways(config: SessionConfig, private: bool | None) -> Ways:
         dht=public and config.dht is not None,
         peer_exchange=public and config.pex,
         local_discovery=public and config.lsd,
+        hole_punching=public and config.pex and config.utp and config.proxy is None,
     )
 
 

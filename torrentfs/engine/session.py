@@ -149,7 +149,7 @@ class Session:
         assert self.udp is not None
         utp = Utp(self.udp)
         await self._nursery.start(utp.run, self._on_incoming)
-        self.dialler = Dialler(self.config, utp)
+        self.dialler = Dialler(self.config, utp, self.udp.port)
         if not self.port:
             self.port = self.announced_port = self.udp.port
 

@@ -8,22 +8,27 @@ an exception in the nursery, so a failing peer harms nobody else.
 The handshake (BEP 3) is made here, both ways: the listener reads an incoming one, finds the
 swarm by its info-hash and calls `accept`. A WebRTC peer was found by signalling and comes by
 `admit`; its address is no place to dial, so the peer book never hears of it.
+
+Where two peers dial each other at the same time, as they do through their NATs (`holepunch`), two
+connections can be made, and each side must give up the same one: see `_prevails`.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import trio
 
-from torrentfs.engine.dialling import Dialler, exchange_hello
+from torrentfs.engine.dialling import Dialler, Reached, Unreachable, exchange_hello
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.scheduling.peerbook import PeerBook
 from torrentfs.transports.tcp import show_address
 from torrentfs.wire.connection import Connection
 from torrentfs.wire.handshake import Handshake
+from torrentfs.wire.peer_id import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,6 +48,17 @@ Value = TypeVar("Value")
 
 MAX_REMEMBERED = 1024
 """WebRTC peers remembered by their addresses, and bans of them: a lie may come to light late."""
+
+
+MAX_UNREACHED = 64
+"""Addresses that were dialled in vain, until somebody asks for them."""
+
+MAX_PUNCHES = 8
+"""Peers behind NAT that are dialled at once, beside the others: strangers name them."""
+
+UNANSWERED = 2.0
+"""Seconds without an answer after which a peer that is dialled counts as out of reach: most
+answer in a tenth of that, and a dial goes on for ten."""
 
 
 class Ended(NamedTuple):
@@ -107,6 +123,9 @@ class Swarm:
         self._config = config
         self._places = places
         self._half_open = 0
+        self._dialling: dict[Address, float] = {}
+        self._unreached: deque[Address] = deque(maxlen=MAX_UNREACHED)
+        self._punching: set[Address] = set()
         self._meeting = 0
         self._met: dict[Address, bytes] = {}
         self._banned: dict[tuple[str, bytes], str] = {}
@@ -167,8 +186,11 @@ class Swarm:
         if (
             self._nursery is None
             or self.book.is_banned(stream.remote[:2])
-            or stream.remote[:2] in self.connected
             or not self._has_place()
+            or (
+                stream.remote[:2] in self.connected
+                and not self._prevails(stream, theirs.peer_id, outgoing=False)
+            )
         ):
             return False
         self._nursery.start_soon(self._welcome, stream, connection, theirs)
@@ -184,6 +206,35 @@ class Swarm:
             return False
         self._meeting += 1
         self._nursery.start_soon(self._meet, stream, info_hash, outgoing)
+        return True
+
+    def take_unreached(self, now: float) -> list[Address]:
+        """Where nobody could be reached since the last call, or has not answered for a while."""
+        failed = list(self._unreached)
+        self._unreached.clear()
+        slow = [one for one, since in self._dialling.items() if now - since >= UNANSWERED]
+        return [*failed, *slow]
+
+    def punch(self, address: Address) -> bool:
+        """Dial a peer over uTP at the moment in which it dials us (BEP 55); False where not.
+
+        Who is being dialled is not dialled twice: that opens our NAT as well.
+        """
+        if (
+            self._nursery is None
+            or not self.dialler.punches
+            or len(self._punching) >= MAX_PUNCHES
+            or address in self._punching
+            or address in self._dialling
+            or address in self.connected
+            or self.book.is_banned(address)
+            or self.book.is_ourselves(address)
+            or not self._has_place()
+        ):
+            return False
+        self._punching.add(address)
+        self.book.on_connecting(address, trio.current_time())
+        self._nursery.start_soon(self._dial, address)
         return True
 
     def is_connected(self, peer_id: bytes) -> bool:
@@ -232,17 +283,10 @@ class Swarm:
 
     async def _dial(self, address: Address) -> None:
         """Connect, shake hands, talk; whatever happens ends as a line in the peer book."""
-        ended, half_open = Ended("", False), True
+        ended = Ended("", False)
         stream: PeerStream | None = None
         try:
-            v1, v2 = self.hashes.v1, self.hashes.v2
-            upgraded = self.our_handshake(v2[:20]) if v1 is not None and v2 is not None else None
-            reached = await self.dialler.reach(address, self.our_handshake(), upgraded)
-            stream, connection, theirs = reached
-            if theirs.info_hash not in self.hashes.wire:
-                raise RemoteProtocolError("answered with another info-hash")
-            self._half_open -= 1
-            half_open = False
+            stream, connection, theirs = await self._reach(address)
             ended = await self._converse(stream, connection, theirs, address, outgoing=True)
         except (RemoteProtocolError, TransportError) as error:
             ended = Ended(str(error), False)
@@ -250,13 +294,42 @@ class Swarm:
             ended = Ended(f"failed: {error!r}", False)
             log.exception("%s: a bug while talking to %s:%d", self.hashes, *address)
         finally:
-            self._half_open -= half_open
             if stream is not None:
                 stream.abort()
-            self.book.on_closed(address, trio.current_time(), ended.reason, useful=ended.useful)
+            self._on_closed(address, ended)
             self.last_failure = f"{show_address(*address)} {ended.reason}"
             log.debug("%s: peer %s: %s", self.hashes, show_address(*address), ended.reason)
-            self._wakeup.set()
+
+    async def _reach(self, address: Address) -> Reached:
+        """Connect and shake hands, through both NATs if that was agreed on (`punch`)."""
+        punch = address in self._punching
+        if not punch:
+            self._dialling[address] = trio.current_time()
+        try:
+            v1, v2 = self.hashes.v1, self.hashes.v2
+            upgraded = self.our_handshake(v2[:20]) if v1 is not None and v2 is not None else None
+            reached = await self.dialler.reach(address, self.our_handshake(), upgraded, punch=punch)
+            if reached.theirs.info_hash not in self.hashes.wire:
+                reached.stream.abort()
+                raise RemoteProtocolError("answered with another info-hash")
+            return reached
+        except Unreachable:
+            if not punch:
+                self._unreached.append(address)
+            raise
+        finally:
+            if punch:
+                self._punching.discard(address)
+            else:
+                self._half_open -= 1
+                self._dialling.pop(address, None)
+
+    def _on_closed(self, address: Address, ended: Ended) -> None:
+        """An attempt or a connection is over, unless another one to the same address lives."""
+        if address not in self.connected:
+            now = trio.current_time()
+            self.book.on_closed(address, now, ended.reason, useful=ended.useful)
+        self._wakeup.set()
 
     async def _welcome(self, stream: PeerStream, connection: Connection, theirs: Handshake) -> None:
         """Answer an incoming handshake and talk."""
@@ -272,8 +345,7 @@ class Swarm:
         finally:
             stream.abort()
             log.debug("%s: incoming %s:%d: %s", self.hashes, *address, ended.reason)
-            self.book.on_closed(address, trio.current_time(), ended.reason, useful=ended.useful)
-            self._wakeup.set()
+            self._on_closed(address, ended)
 
     async def _meet(self, stream: PeerStream, info_hash: bytes, outgoing: bool) -> None:
         """Shake hands over a stream that is open, and talk."""
@@ -321,10 +393,15 @@ class Swarm:
             raise RemoteProtocolError("connected to ourselves")
         if self.book.is_banned(stream.remote[:2]):  # dialled by a name
             raise TransportError("is not wanted")
-        if address in self.connected or not self._is_better(theirs.peer_id, outgoing):
+        rival, _ = self._by_peer_id.get(theirs.peer_id, (None, False))
+        if rival is not None and not self._prevails(stream, theirs.peer_id, outgoing=outgoing):
             raise TransportError("already connected")
+        if self.connected.get(address, rival) is not rival:
+            raise TransportError("somebody else is connected from there")
         if not self._has_place():
             raise TransportError("too many peers")
+        if rival is not None:
+            rival.abort()
         self.connected[address] = stream
         self._by_peer_id[theirs.peer_id] = stream, outgoing
         self._places.taken += 1
@@ -334,23 +411,28 @@ class Swarm:
             return await self.talk(stream, connection, address, outgoing=outgoing)
         finally:
             self._places.taken -= 1
-            del self.connected[address]
+            if self.connected.get(address) is stream:
+                del self.connected[address]
             if self._by_peer_id[theirs.peer_id][0] is stream:
                 del self._by_peer_id[theirs.peer_id]
 
-    def _is_better(self, peer_id: bytes, outgoing: bool) -> bool:
-        """Whether to talk over a new connection to this peer, as the only one to it.
+    def _prevails(self, stream: PeerStream, peer_id: bytes, *, outgoing: bool) -> bool:
+        """Whether a new connection replaces the one that there is to the same peer.
 
-        When both sides dial at the same time, both keep the one that the greater id has made.
+        When both sides dial at the same time, both keep the one that the greater id has made. But
+        of two uTP connections others do as libtorrent, and keep that from the lower port.
         """
         known = self._by_peer_id.get(peer_id)
-        if known is None:
-            return True
-        stream, was_outgoing = known
-        if outgoing == was_outgoing or outgoing != (self.peer_id > peer_id):
+        if known is None:  # somebody else at that address
             return False
-        stream.abort()
-        return True
+        rival, was_outgoing = known
+        if outgoing == was_outgoing:
+            return False
+        ours = self.peer_id > peer_id
+        ports = self.dialler.utp_port, stream.remote[1]
+        if stream.kind == rival.kind == "utp" and not peer_id.startswith(PREFIX[:3]) and ports[0]:
+            ours = ports[0] < ports[1] if ports[0] != ports[1] else ours
+        return outgoing == ours
 
     def _reply_to(self, theirs: Handshake) -> Handshake:
         """Our answer to a peer that said hello first."""

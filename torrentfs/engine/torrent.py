@@ -22,6 +22,7 @@ import trio
 from torrentfs.discovery.scrape import SCRAPE_TIME, scrape
 from torrentfs.engine import exchange
 from torrentfs.engine.assembly import Assembly
+from torrentfs.engine.holepunch import HolePunching
 from torrentfs.engine.layers import Layers
 from torrentfs.engine.leaves import Leaves
 from torrentfs.engine.peer import Peer
@@ -113,12 +114,7 @@ class Torrent:
             self.leaves.is_provable if by_block else None,
         )
         self.reader = Reader(
-            metainfo.name,
-            metainfo.geometry,
-            store,
-            self.heads,
-            self,
-            timeout=config.read_timeout,
+            metainfo.name, metainfo.geometry, store, self.heads, self, timeout=config.read_timeout
         )
         self.assembly = Assembly(
             metainfo,
@@ -156,6 +152,7 @@ class Torrent:
     def attach_swarm(self, swarm: Swarm, seeds: Sequence[WebSeed]) -> None:
         """Give the torrent where its bytes come from; before `run`."""
         self.swarm = swarm
+        self.punching = HolePunching(swarm, self.peers, self.listen_port)
         self.seeds = list(seeds)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -451,6 +448,7 @@ class Torrent:
                 self.leaves.tick(self.peers(), now)
                 if self.ways.peer_exchange:
                     exchange.tell(self.peers(), now)
+                    self.punching.tick(now)
                 if self.layers is not None:
                     self.layers.tick(self.peers(), now)
                 if self._lost:

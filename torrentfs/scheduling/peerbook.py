@@ -244,6 +244,10 @@ class PeerBook:
         for address in self.addresses()[most:]:
             del self._peers[address]
 
+    def is_ourselves(self, address: Address) -> bool:
+        """Whether it is ours, as far as we know."""
+        return address in self._ourselves or address == self._own
+
     def knows(self, address: Address) -> bool:
         """Whether it is in the book: then it can be dialled, which a caller's port cannot."""
         return address in self._peers

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from torrentfs.errors import LocalProtocolError, RemoteProtocolError
 from torrentfs.metainfo.bencoding import BencodingError, decode_prefix, encode
 from torrentfs.metainfo.limits import MAX_METADATA_BYTES
-from torrentfs.wire import limits
+from torrentfs.wire import holepunch, limits
 from torrentfs.wire import messages as m
 from torrentfs.wire.pex import read_pex, write_pex
 from torrentfs.wire.text import printable
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 HANDSHAKE_ID = 0
 
-OUR_EXTENSIONS: Mapping[str, int] = {"ut_pex": 1, "ut_metadata": 2, "lt_donthave": 7}
+OUR_EXTENSIONS: Mapping[str, int] = {
+    "ut_pex": 1,
+    "ut_metadata": 2,
+    "ut_holepunch": holepunch.EXTENSION_ID,
+    "lt_donthave": 7,
+}
 """The extensions that we speak, and the ids under which we want their messages."""
 
 _REQUEST, _DATA, _REJECT = range(3)
@@ -187,9 +192,16 @@ _READERS: dict[int, Callable[[memoryview], m.ExtensionMessage]] = {
     OUR_EXTENSIONS["ut_metadata"]: _read_metadata,
     OUR_EXTENSIONS["lt_donthave"]: _read_dont_have,
     OUR_EXTENSIONS["ut_pex"]: read_pex,
+    OUR_EXTENSIONS["ut_holepunch"]: holepunch.read_holepunch,
 }
 
-_NAMES: dict[type, str] = {m.DontHave: "lt_donthave", m.PeerExchange: "ut_pex"}
+_NAMES: dict[type, str] = {
+    m.DontHave: "lt_donthave",
+    m.PeerExchange: "ut_pex",
+    m.Rendezvous: "ut_holepunch",
+    m.Connect: "ut_holepunch",
+    m.RendezvousFailed: "ut_holepunch",
+}
 """The extension of a message, where it is not ut_metadata."""
 
 _WRITERS: dict[type, Callable[[Any], bytes]] = {
@@ -198,4 +210,7 @@ _WRITERS: dict[type, Callable[[Any], bytes]] = {
     m.MetadataReject: _write_metadata_reject,
     m.DontHave: _write_dont_have,
     m.PeerExchange: write_pex,
+    m.Rendezvous: holepunch.write_holepunch,
+    m.Connect: holepunch.write_holepunch,
+    m.RendezvousFailed: holepunch.write_holepunch,
 }

@@ -199,6 +199,28 @@ class PeerExchange:
 
 
 @dataclass(frozen=True, slots=True)
+class Rendezvous:
+    """Asks to be introduced to a peer of the receiver at `address` (BEP 55)."""
+
+    address: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Dial the peer at `address` now over uTP; it was told to do the same (BEP 55)."""
+
+    address: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RendezvousFailed:
+    """There is no way to introduce the peer at `address`, because of `code` (BEP 55)."""
+
+    address: tuple[str, int]
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownExtension:
     """A BEP 10 message of an id that we did not give out, or a kind we do not know."""
 
@@ -254,6 +276,9 @@ ExtensionMessage = (
     | MetadataReject
     | DontHave
     | PeerExchange
+    | Rendezvous
+    | Connect
+    | RendezvousFailed
     | UnknownExtension
 )
 

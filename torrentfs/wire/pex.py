@@ -39,6 +39,9 @@ MAX_TAKEN = 100
 MAX_BYTES = 8192
 """A message of 200 IPv6 peers has half of it."""
 
+MAX_PUNCHABLE = 200
+"""Peers remembered of one who named them as speakers of BEP 55; a message adds 50."""
+
 PATIENCE = 0.5
 """A message after less than this part of the interval is not looked at; clocks differ."""
 
@@ -101,11 +104,12 @@ def may_be_told(address: Address, other: Address) -> bool:
 
 
 class Gossip:
-    """What one peer was told, and when; and when it last told us."""
+    """What one peer was told, and when; and when it last told us, and of whom (BEP 55)."""
 
-    __slots__ = ("_heard_at", "_told", "_told_at")
+    __slots__ = ("_heard_at", "_punchable", "_told", "_told_at")
 
     def __init__(self) -> None:
+        self._punchable: dict[Address, None] = {}
         self._told: dict[Address, None] = {}
         self._told_at = float("-inf")
         self._heard_at = float("-inf")
@@ -134,3 +138,21 @@ class Gossip:
             return False
         self._heard_at = now
         return True
+
+    def on_told(self, message: m.PeerExchange) -> None:
+        """It named peers: with those that speak BEP 55 it can bring us together."""
+        for address in message.dropped:
+            self._punchable.pop(address, None)
+        for address, flags in message.added.items():
+            if flags & HOLEPUNCH:
+                self._punchable[address] = None
+        for address in list(self._punchable)[: max(0, len(self._punchable) - MAX_PUNCHABLE)]:
+            del self._punchable[address]
+
+    def can_introduce(self, address: Address) -> bool:
+        """Whether it is connected to this peer, as far as we know, and may bring us together."""
+        return address in self._punchable
+
+    def on_cannot_introduce(self, address: Address) -> None:
+        """It says that it cannot."""
+        self._punchable.pop(address, None)
