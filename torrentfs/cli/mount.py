@@ -17,6 +17,7 @@ from torrentfs.cli.options import (
     WholeNumber,
 )
 from torrentfs.cli.output import ProgressLine, complain
+from torrentfs.cli.views import view_of, view_options
 from torrentfs.daemon.config import MountConfig, absolute, default_log_file
 from torrentfs.daemon.outcome import DONE
 from torrentfs.daemon.quantities import format_duration
@@ -84,6 +85,7 @@ def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
     show_default=True,
     help="A torrent that nobody reads or downloads goes to sleep after this.",
 )
+@view_options
 @fetch_options
 @_flag("--no-port-mapping", help="Do not ask the gateway (PCP, NAT-PMP, UPnP) to let peers in.")
 @click.option(
@@ -126,7 +128,7 @@ def make_config(options: dict[str, Any]) -> MountConfig:
     from torrentfs.daemon.sources import parse_source
 
     log_file = options["log_file"]
-    same = "foreground metadata_timeout allow_other allow_root uid gid umask xattrs mtime"
+    same = "foreground metadata_timeout allow_other allow_root uid gid umask xattrs mtime layout"
     return MountConfig(
         sources=tuple(parse_source(text) for text in options["sources"]),
         mountpoint=absolute(options["mountpoint"]),
@@ -135,6 +137,7 @@ def make_config(options: dict[str, Any]) -> MountConfig:
             max_active=options["max_active"],
             idle_timeout=options["idle_timeout"],
         ),
+        view=view_of(options),
         peers=options["peer"],
         trackers=options["tracker"],
         web_seeds=options["web_seed"],

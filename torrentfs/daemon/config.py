@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torrentfs.engine.config import SessionConfig
 from torrentfs.errors import ConfigError
+from torrentfs.vfs.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,6 +32,7 @@ MAX_CONFIG_BYTES = 1024 * 1024
 """Longest config file read: one of a few kilobytes is already long."""
 
 Mtime = Literal["added", "created"]
+Layout = Literal["name", "infohash", "flat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class MountConfig:
     umask: int = 0o022
     xattrs: bool = False
     mtime: Mtime = "added"
+    layout: Layout = "name"
+    view: View = field(default_factory=View)
     peers: tuple[tuple[str, int], ...] = ()
     trackers: tuple[str, ...] = ()
     web_seeds: tuple[str, ...] = ()

@@ -82,6 +82,8 @@ def make_tree(config: MountConfig, torrents: Sequence[Any]) -> Tree:
         gid=os.getgid() if config.gid is None else config.gid,
         umask=config.umask,
         mtime=config.mtime,
+        layout=config.layout,
+        view=config.view,
     )
     tree = Tree(options)
     for torrent in sorted(torrents, key=lambda t: (t.added, t.metainfo.hashes.key)):

@@ -94,9 +94,10 @@ class Directory:
 class Branch:
     """The files and directories of `volume`, or of it those whose indexes are in `select`.
 
-    `name` is its entry in `folder`; `prefix` makes inodes of local numbers. An index in `select`
-    that the torrent does not have selects nothing. `generation` tells the inodes of a torrent that
-    was removed and added again from those that somebody may still hold.
+    An empty `select` is all of them, None is nothing at all; an index that the torrent does not
+    have selects nothing. `name` is the entry in `folder`; `prefix` makes inodes of local numbers.
+    `generation` tells the inodes of a torrent that was removed and added again from those that
+    somebody may still hold.
     """
 
     __slots__ = (
@@ -119,7 +120,7 @@ class Branch:
     def __init__(
         self,
         volume: Volume,
-        select: Iterable[int],
+        select: Iterable[int] | None,
         name: str,
         prefix: int,
         folder: Folder,
@@ -135,14 +136,15 @@ class Branch:
         self.time_ns = 0
         self.renamed: dict[int, str] = {}
         self._files: Sequence[File] = metainfo.files
-        chosen = frozenset(select)
-        self._visible = chosen or None
+        self._visible = _mask(select, len(self._files))
         self._directories: list[Directory] | None = None
         self._totals: tuple[int, int] | None = None
         self._shown: dict[tuple[str, ...], int] | None = None
         self.root = DIRECTORY
         self.flat = flat and not metainfo.is_single_file
-        if metainfo.is_single_file:
+        if select is None:
+            self.flat, self.root = True, NOTHING
+        elif metainfo.is_single_file:
             self._visible = None
             self.root = next((n for n, f in enumerate(self._files) if not f.pad), 0)
         elif self.flat:
@@ -174,7 +176,7 @@ class Branch:
                 for path, number in shown.items()
                 if (target := files[number].symlink) is None or target in shown
             }
-        self._visible = frozenset(shown.values())
+        self._visible = _mask(shown.values(), len(self._files))
         self._shown = shown
 
     def exists(self, number: int) -> bool:
@@ -192,7 +194,7 @@ class Branch:
         return (
             number < len(self._files)
             and not self._files[number].pad
-            and (self._visible is None or number in self._visible)
+            and (self._visible is None or self._visible[number] == 1)
         )
 
     def file(self, number: int) -> File:
@@ -234,12 +236,12 @@ class Branch:
 
     def totals(self) -> tuple[int, int]:
         """(number of files shown, bytes in them)."""
-        if not self.is_directory:
+        if not self.is_directory and not self.flat:
             return 1, self._files[self.root].length
         if self._totals is None:
             count = size = 0
             for number, file in enumerate(self._files):
-                if not file.pad and (self._visible is None or number in self._visible):
+                if not file.pad and (self._visible is None or self._visible[number]):
                     count += 1
                     size += file.length
             self._totals = count, size
@@ -288,11 +290,23 @@ class Branch:
             if path != last:
                 last = path
                 here = by_path.get(path) or _make(path, by_path, directories)
-            if visible is None or number in visible:
+            if visible is None or visible[number]:
                 if not here.shown:
                     here.show()
                 here.children.append(number)
         return directories
+
+
+def _mask(select: Iterable[int] | None, count: int) -> bytearray | None:
+    """A byte per file, 1 if it is selected; None if all are."""
+    chosen = None if select is None else set(select)
+    if chosen is not None and not chosen:
+        return None
+    mask = bytearray(count)
+    for number in chosen or ():
+        if 0 <= number < count:
+            mask[number] = 1
+    return mask
 
 
 def _make(

@@ -30,12 +30,13 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torrentfs.metainfo.names import collision_key, safe_name
 from torrentfs.vfs.branch import DIRECTORY, LOCAL_BITS, Branch, Volume
 from torrentfs.vfs.folders import ROOT, SECOND, Folder, Folders, to_ns
+from torrentfs.vfs.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,13 +71,15 @@ _LAST_SECOND = 253_402_300_799
 
 @dataclass(frozen=True, slots=True)
 class TreeOptions:
-    """How nodes look: owner, `umask` taken from 0444/0555, and which date they carry."""
+    """How nodes look: owner, `umask` taken from 0444/0555, which date they carry, how torrents
+    are laid out, and which of their files are shown."""
 
     uid: int = 0
     gid: int = 0
     umask: int = 0o022
     mtime: Literal["added", "created"] = "added"
     layout: Layout = "name"
+    view: View = field(default_factory=View)
 
 
 class Attributes(NamedTuple):
@@ -158,9 +161,10 @@ class Tree:
         """Show `volume` in `folder`; return the path of its entry.
 
         Of the torrent only the files whose indexes are in `select`, if it is not empty. It is
-        called `name`, or else what the torrent is called, if that is free. `now` (Unix seconds) is
-        for a torrent that joins a mount; without it directories get the times that they have in
-        a mount that starts. Raises `ValueError` if the torrent is shown already.
+        called `name`, or else what the torrent is called, if that is free. If the view leaves
+        nothing of it, nothing is shown and the path is (), until it is removed. `now` (Unix
+        seconds) is for a torrent that joins a mount; without it directories get the times that
+        they have in a mount that starts. Raises `ValueError` if the torrent is there already.
         """
         return self.insert(Placement(volume, select, folder, name), now).path
 
@@ -174,13 +178,16 @@ class Tree:
         volume, select, path, name = placement
         key = volume.metainfo.hashes.key
         self.check_new([key])
-        if self.options.layout == "infohash":
+        files = self.options.view.files(volume.metainfo, select)
+        if files is None:
+            path = ()
+        elif self.options.layout == "infohash":
             path = (*path, key)
         folder, outermost = self._folders.reach(path, self._removed)
         wanted = volume.metainfo.name if name is None else safe_name(_encode(name))
         prefix = self._free_prefix(key)
         flat = self.options.layout == "flat"
-        branch = Branch(volume, select, wanted, prefix, folder, flat=flat)
+        branch = Branch(volume, files, wanted, prefix, folder, flat=flat)
         branch.generation = self._removed
         branch.time_ns = _time_ns(volume.metainfo, volume.added, self.options.mtime)
         entries = self._list_flat(branch) if branch.flat else self._list_whole(branch)
@@ -193,7 +200,8 @@ class Tree:
             entries = [(_encode(outermost.name), outermost.inode)]
             for inner in _up_to(folder, parent):
                 inner.come(volume.added, now)
-        parent.come(volume.added, now)
+        if entries:
+            parent.come(volume.added, now)
         return Change(self._path(branch), parent.inode, entries)
 
     def remove(self, key: str, now: float) -> Change:
@@ -211,7 +219,8 @@ class Tree:
         folder.members -= 1
         del self._branches[branch.base >> LOCAL_BITS]
         self._removed += 1
-        folder.touch(to_ns(now))
+        if entries:
+            folder.touch(to_ns(now))
         gone = self._folders.leave(folder)
         if gone is not None:
             folder = gone.parent or self._folders.root
@@ -243,6 +252,11 @@ class Tree:
     def path_of_key(self, key: str) -> tuple[str, ...]:
         """Where the torrent of info-hash `key` is; of a flat one, its folder. Raises `KeyError`."""
         return self._path(self._by_key[key])
+
+    def is_empty(self, key: str) -> bool:
+        """Whether the view leaves nothing of the torrent of info-hash `key`. Raises `KeyError`."""
+        branch = self._by_key[key]
+        return branch.flat and not branch.totals()[0]
 
     def name_of_key(self, key: str) -> str:
         """What the torrent of info-hash `key` is called in its folder. Raises `KeyError`."""
