@@ -105,7 +105,7 @@ SOLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "fastapi": ("daemon/control/",),
     "fsspec": ("fsspec.py",),
     "httpcore": ("transports/http.py", "transports/http_network.py"),
-    "httpx": ("transports/http.py",),
+    "httpx": ("transports/http.py", "cli/client.py"),
     "hypercorn": ("daemon/control/server.py",),
     "miniupnpc": ("discovery/upnp.py",),
     "prometheus_client": ("daemon/control/metrics.py",),
