@@ -270,6 +270,18 @@ class Tree:
         """The inode of a file of the torrent of info-hash `key`, shown or not."""
         return self._by_key[key].base | file
 
+    def files_of(self, key: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """(index, path in the mount) of each file shown of a torrent, in its order: `KeyError`."""
+        branch = self._by_key[key]
+        above = branch.folder.path
+        for number, file in enumerate(branch.volume.metainfo.files):
+            if not branch.exists(number):
+                continue
+            if branch.flat:
+                yield number, (*above, branch.name_of(number))
+            else:
+                yield number, (*above, branch.name, *file.path)
+
     def totals(self, inode: int = ROOT) -> tuple[int, int, int]:
         """(torrents, files, bytes in them) of all that is shown in the root or a folder."""
         path = self._folders.by_inode[inode].path

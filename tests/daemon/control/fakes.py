@@ -17,6 +17,7 @@ from torrentfs.daemon.control.access import Endpoint
 from torrentfs.daemon.control.app import make_app
 from torrentfs.daemon.control.contract import Subject
 from torrentfs.daemon.sources import MagnetSource, shorten
+from torrentfs.engine.meters import Histogram, ReadMeters
 from torrentfs.engine.stats import PeerStatistics, TorrentStatistics
 from torrentfs.errors import ConfigError, DataUnavailable
 from torrentfs.metainfo.torrent_file import Metainfo, parse_torrent
@@ -34,7 +35,6 @@ class FakeVolume:
     def __init__(self, sample: Sample, added: float = 1_700_000_000.0) -> None:
         self.metainfo = sample.metainfo
         self.added = added
-        self.select: Sequence[range] = ()
         self.state = "asleep"
         self.torrent: Any = None
         self.opens = 0
@@ -75,6 +75,12 @@ class FakeVolume:
     async def wake(self) -> Any:
         await trio.lowlevel.checkpoint()
         return self.torrent
+
+    def fail_reads(self, reason: str) -> None:
+        raise NotImplementedError
+
+    def xattrs(self) -> dict[str, str]:
+        return {}
 
     def statistics(self) -> TorrentStatistics:
         geometry = self.metainfo.geometry
@@ -121,7 +127,7 @@ class FakeLibrary:
     def put(self, sample: Sample, added: float = 1_700_000_000.0) -> FakeItem:
         volume = FakeVolume(sample, added)
         key = sample.metainfo.hashes.key
-        path = self.tree.add(volume)  # type: ignore[arg-type]
+        path = self.tree.add(volume)
         item = FakeItem(
             key,
             sample.metainfo.name,
@@ -129,7 +135,7 @@ class FakeLibrary:
             added=added,
             metainfo=sample.metainfo,
             volume=volume,
-            path=path if isinstance(path, tuple) else (path,),
+            path=path,
         )
         self.items[key] = item
         return item
@@ -200,6 +206,7 @@ class FakeSession:
     max_active = 32
 
     def __init__(self) -> None:
+        self.meters = ReadMeters()
         self.cache = SimpleNamespace(
             config=CacheConfig(Path("/cache"), 100 * MIB, 10 * MIB, 0),
             statistics=lambda: CacheStatistics(1, 2, 3, 4, 5, 6, 7, None),
@@ -232,7 +239,9 @@ def fake_mount() -> FakeMount:
     library = FakeLibrary(tree)
     item = library.put(make())
     session = FakeSession()
-    subject = Subject(Path("/m"), library, session, tree, Admission(), 5.0, 1_700_000_000.0)
+    subject = Subject(
+        Path("/m"), library, session, tree, Admission(), Histogram(), 5.0, 1_700_000_000.0
+    )
     return FakeMount(library, session, subject, make_app(subject), item)
 
 

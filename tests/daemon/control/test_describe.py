@@ -25,13 +25,11 @@ def test_peers_are_told() -> None:
     assert describe.of_item(mount.item).peers == 1
 
 
-def test_files_not_selected_and_padding_are_not_shown() -> None:
+def test_padding_is_not_shown() -> None:
     mount = fake_mount()
-    mount.volume.select = [range(2, 3)]
-    found = describe.files(mount.item, 0, 100)
-    assert [file.path for file in found.files] == ["sample/two.bin"]
     item = mount.library.put(make((("a", 5), ("b", 5)), name="padded", version="hybrid"))
-    assert [f.path for f in describe.files(item, 0, 100).files] == ["padded/a", "padded/b"]
+    found = describe.files(mount.subject, item, 0, 100)
+    assert [file.path for file in found.files] == ["padded/a", "padded/b"]
 
 
 def test_the_place_of_a_piece_is_a_file_and_an_offset() -> None:

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from torrentfs import __version__
-from torrentfs.daemon.control import errors, events, files, settings, static, torrents
+from torrentfs.daemon.control import errors, events, files, metrics, settings, static, torrents
 from torrentfs.daemon.control.contract import Subject
 from torrentfs.daemon.control.guard import Guard
 from torrentfs.daemon.control.models import AddTorrent
@@ -38,6 +38,7 @@ def make_app(subject: Subject) -> Any:
     for module in (settings, torrents, events):
         app.include_router(module.make_router(subject), prefix=API)
     app.include_router(files.make_router(subject))
+    app.include_router(metrics.make_router(subject))
     app.include_router(static.make_router(static.load_assets()))
     errors.install(app)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torrentfs.daemon.sources import Source
+    from torrentfs.engine.meters import Histogram
     from torrentfs.engine.stats import TorrentStatistics
     from torrentfs.metainfo.torrent_file import Metainfo
 
@@ -26,10 +27,6 @@ class Volume(Protocol):
     def metainfo(self) -> Metainfo: ...
     @property
     def added(self) -> float: ...
-    @property
-    def select(self) -> Sequence[range]:
-        """Numbers of the files that are shown; none: all."""
-
     @property
     def state(self) -> str: ...
     @property
@@ -118,6 +115,8 @@ class Subject:
     tree: Any
     """The names of the mount (vfs.tree.Tree)."""
     admission: Admission
+    first_bytes: Histogram
+    """How long the first read of each opening of a file took."""
     line_timeout: float = 120.0
     """Seconds that a stream waits in line for a read slot."""
     started: float = field(default_factory=time.time)

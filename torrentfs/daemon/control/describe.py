@@ -14,10 +14,9 @@ import trio
 
 from torrentfs import __version__
 from torrentfs.daemon.control import models
-from torrentfs.metainfo.magnet import file_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from torrentfs.daemon.control.contract import Item, Subject, Volume
     from torrentfs.engine.stats import TorrentStatistics
@@ -192,40 +191,30 @@ def trackers(volume: Volume) -> list[models.Tracker]:
     ]
 
 
-def files(item: Item, start: int, stop: int) -> models.FileList:
+def files(subject: Subject, item: Item, start: int, stop: int) -> models.FileList:
     """The files that the mount shows of a torrent, from number `start` to before `stop`."""
-    metainfo, path = item.metainfo, item.path
-    if metainfo is None or path is None:
+    metainfo = item.metainfo
+    if metainfo is None or item.path is None:
         return models.FileList(total=0, files=[])
-    shown = list(_shown(item))
+    shown = [
+        (index, place)
+        for index, place in subject.tree.files_of(item.key)
+        if metainfo.files[index].symlink is None
+    ]
     torrent = item.volume.torrent if item.volume is not None else None
     have = torrent.store.have if torrent is not None else None
-    found = []
-    for index, inside in shown[start:stop]:
-        place = (*path, *inside)
-        length = metainfo.geometry.file_lengths[index]
-        found.append(
-            models.File.model_construct(
-                index=index,
-                path=clean("/".join(place)),
-                url=url_of(place),
-                size=length,
-                have=None if have is None else _have_of(metainfo.geometry, have, index),
-            )
+    geometry = metainfo.geometry
+    found = [
+        models.File.model_construct(
+            index=index,
+            path=clean("/".join(place)),
+            url=url_of(place),
+            size=geometry.file_lengths[index],
+            have=None if have is None else _have_of(geometry, have, index),
         )
+        for index, place in shown[start:stop]
+    ]
     return models.FileList.model_construct(total=len(shown), files=found)
-
-
-def _shown(item: Item) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Index, and path below the entry, of each file shown; what is no symlink."""
-    metainfo = item.metainfo
-    assert metainfo is not None
-    ranges = item.volume.select if item.volume is not None else ()
-    selected = set(file_numbers(ranges, len(metainfo.files))) if ranges else None
-    for index, file in enumerate(metainfo.files):
-        if file.pad or file.symlink is not None or (selected is not None and index not in selected):
-            continue
-        yield index, tuple(file.path)
 
 
 def _have_of(geometry: Any, have: Any, index: int) -> int:
@@ -259,20 +248,20 @@ def heads(torrent: Any) -> list[models.ReadHead]:
     ]
 
 
-def reads(item: Item) -> list[models.BlockedRead]:
+def reads(subject: Subject, item: Item) -> list[models.BlockedRead]:
     """The reads of a torrent that wait, the longest first."""
     torrent = item.volume.torrent if item.volume is not None else None
     if torrent is None or item.path is None:
         return []
     now = trio.current_time()
-    metainfo = torrent.metainfo
+    metainfo, tree = torrent.metainfo, subject.tree
     found = []
     for wait in torrent.reader.waits():
         file, offset = place_of(metainfo.geometry, wait.piece, wait.begin)
         found.append(
             models.BlockedRead.model_construct(
                 key=item.key,
-                path=clean("/".join((*item.path, *metainfo.files[file].path))),
+                path=clean("/".join(tree.path_of(tree.inode_of(item.key, file)))),
                 offset=offset,
                 length=wait.length,
                 piece=wait.piece,

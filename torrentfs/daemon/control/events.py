@@ -119,7 +119,7 @@ class Watch:
             "key": key,
             "pieces": pieces,
             "peers": [peer.model_dump() for peer in peers],
-            "reads": [read.model_dump() for read in describe.reads(item)],
+            "reads": [read.model_dump() for read in describe.reads(self._subject, item)],
         }
 
 

@@ -157,7 +157,7 @@ def make_router(subject: Subject) -> APIRouter:
     ) -> FileList:
         """The files of a torrent that the mount shows, a part at a time."""
         item = find(library, torrent)
-        work = partial(describe.files, item, offset, offset + limit)
+        work = partial(describe.files, subject, item, offset, offset + limit)
         many = item.metainfo is not None and len(item.metainfo.files) > FEW_FILES
         return await trio.to_thread.run_sync(work) if many else work()
 
@@ -218,5 +218,7 @@ async def piece_map(living: Any, buckets: int) -> PieceMap:
 
 def blocked_reads(subject: Subject, most: int = 500) -> list[BlockedRead]:
     """The reads of all torrents that wait, the longest first."""
-    found = [read for item in subject.library.items.values() for read in describe.reads(item)]
+    found = [
+        read for item in subject.library.items.values() for read in describe.reads(subject, item)
+    ]
     return sorted(found, key=lambda read: -read.since)[:most]

@@ -1,0 +1,75 @@
+"""The metrics: well-formed, complete, and never going down."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.daemon.control.fakes import FakeMount, client_of, fake_mount
+from tests.storage.torrents import make
+from torrentfs.engine.stats import PeerStatistics
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+async def scrape(mount: FakeMount) -> Samples:
+    async with client_of(mount.app) as client:
+        reply = await client.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(reply.text)
+        for sample in family.samples
+    }
+
+
+async def test_reads_are_counted_by_who_answered() -> None:
+    mount = fake_mount()
+    meters = mount.session.meters
+    meters.memory_reads, meters.memory_bytes = 7, 700
+    meters.on_answer("disk", 100, 0.002)
+    meters.on_answer("web seed", 50, 0.2)
+    meters.failed.add(5.0)
+    mount.subject.first_bytes.add(0.3)
+    found = await scrape(mount)
+    count = "torrentfs_read_seconds_count"
+    assert found[count, (("result", "answered"), ("source", "memory"))] == 7
+    assert found[count, (("result", "answered"), ("source", "disk"))] == 1
+    assert found[count, (("result", "failed"), ("source", "nobody"))] == 1
+    bucket = "torrentfs_read_seconds_bucket"
+    seed = (("result", "answered"), ("source", "web_seed"))
+    assert found[bucket, (("le", "0.1"), *seed)] == 0
+    assert found[bucket, (("le", "0.25"), *seed)] == 1
+    assert found[bucket, (("le", "+Inf"), *seed)] == 1
+    assert found["torrentfs_read_bytes_total", (("source", "disk"),)] == 100
+    assert found["torrentfs_cache_hits_total", ()] == 8
+    assert found["torrentfs_cache_misses_total", ()] == 2
+    assert found["torrentfs_first_byte_seconds_sum", ()] == 0.3
+
+
+async def test_torrents_peers_cache_and_limits() -> None:
+    mount = fake_mount()
+    mount.volume.torrent = object()
+    mount.volume.peers = (PeerStatistics("192.0.2.1:1", "utp", "", 1.0, 0, 0, 0.0, 0.0, ""),)
+    found = await scrape(mount)
+    assert found["torrentfs_torrents", (("state", "asleep"),)] == 1
+    assert found["torrentfs_torrents", (("state", "stalled"),)] == 0
+    assert found["torrentfs_peers", (("source", "utp"),)] == 1
+    assert found["torrentfs_cache_bytes", (("place", "disk"),)] == 12
+    assert found["torrentfs_rate_limit_bytes", (("direction", "down"),)] == float("inf")
+    assert found["torrentfs_rate_limit_bytes", (("direction", "up"),)] == 1024 * 1024
+    assert found["torrentfs_active_limit", ()] == 32
+    assert found["process_resident_memory_bytes", ()] > 0
+
+
+async def test_counters_do_not_go_down_when_a_torrent_goes() -> None:
+    mount = fake_mount()
+    gone = mount.library.put(make(5, name="gone.bin"))
+    assert gone.volume is not None
+    gone.volume.downloaded, mount.volume.downloaded = 100, 10
+    name = ("torrentfs_received_bytes_total", (("source", "tcp"),))
+    assert (await scrape(mount))[name] == 110
+    del mount.library.items[gone.key]
+    assert (await scrape(mount))[name] == 110
+    mount.volume.downloaded = 11
+    mount.library.put(make(5, name="gone.bin", seed=2))
+    assert (await scrape(mount))[name] == 111
