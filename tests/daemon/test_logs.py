@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -65,3 +66,22 @@ def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot write the log file"):
         file_handler(tmp_path / "file" / "log", rotate=True)
+
+
+@pytest.mark.expect_log
+def test_json_lines_are_for_programs(tmp_path: Path) -> None:
+    handler = file_handler(tmp_path / "log", rotate=False)
+    start_logging(handler, 0, "json")
+    log = logging.getLogger("torrentfs.x")
+    log.warning("cannot read %s:\nno peers", "ä\x1b")
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        log.exception("a bug")
+    handler.close()
+    first, second = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    assert first["message"] == "cannot read ä\x1b:\nno peers"
+    assert (first["level"], first["logger"]) == ("warning", "torrentfs.x")
+    assert first["time"].endswith("Z")
+    assert "traceback" not in first
+    assert "ValueError: bad" in second["traceback"]

@@ -41,11 +41,11 @@ def run_in_foreground(config: MountConfig) -> int:
     handler: logging.Handler
     if config.log_file is not None:
         handler = file_handler(config.log_file, rotate=False)
-    elif console is not None:
+    elif console is not None and config.log_format == "text":
         handler = TerminalHandler(console)
     else:
         handler = logging.StreamHandler(sys.stderr)
-    start_logging(handler, config.verbosity)
+    start_logging(handler, config.verbosity, config.log_format)
     report = TerminalReport(console, log_is_elsewhere=config.log_file is not None)
     serve_forever(config, report)
     return DONE

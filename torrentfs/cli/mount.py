@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from torrentfs.cli.fetching import fetch_options, session_config
+from torrentfs.cli.http import control_config, http_options
 from torrentfs.cli.options import (
     DURATION,
     ENVVAR_PREFIX,
@@ -88,10 +89,18 @@ def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
 @view_options
 @fetch_options
 @_flag("--no-port-mapping", help="Do not ask the gateway (PCP, NAT-PMP, UPnP) to let peers in.")
+@http_options
 @click.option(
     "--log-file",
     type=PATH,
     help="Write the log here.  [default: ~/.local/state/torrentfs/log/MOUNTPOINT.log]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Log lines for people, or one JSON object a line.",
 )
 @click.option(
     "--config",
@@ -141,7 +150,9 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         peers=options["peer"],
         trackers=options["tracker"],
         web_seeds=options["web_seed"],
+        control=control_config(options),
         log_file=absolute(log_file) if log_file else None,
+        log_format=options["log_format"],
         verbosity=options["verbose"],
         **{name: options[name] for name in same.split()},
     )
@@ -157,7 +168,7 @@ def _run_in_background(config: MountConfig) -> int:
         from torrentfs.daemon.logs import file_handler, start_logging
 
         handler = file_handler(log_file, rotate=config.log_file is None)
-        start_logging(handler, config.verbosity)
+        start_logging(handler, config.verbosity, config.log_format)
         assert handler.stream is not None  # opened by now, not at the first line
         return handler.stream
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from torrentfs.daemon.control.config import ControlConfig
 from torrentfs.engine.config import SessionConfig
 from torrentfs.errors import ConfigError
 from torrentfs.vfs.views import View
@@ -58,8 +59,10 @@ class MountConfig:
     peers: tuple[tuple[str, int], ...] = ()
     trackers: tuple[str, ...] = ()
     web_seeds: tuple[str, ...] = ()
+    control: ControlConfig = field(default_factory=ControlConfig)
     log_file: Path | None = None
     """None: the terminal in the foreground, `default_log_file` in the background."""
+    log_format: Literal["text", "json"] = "text"
     verbosity: int = 0
     """0: what a user acts on; 1: what torrentfs does; 2: every library, and tracebacks."""
 

@@ -3,13 +3,18 @@
 A file the user named is reopened when it is moved away (logrotate); the default file, which
 nobody rotates, is kept under `MAX_LOG_BYTES` with one older copy beside it. Verbosity: 0 says
 what a user acts on, 1 what torrentfs does, 2 what every library does.
+
+`json` (`--log-format`) writes one object a line, for programs: `time` (RFC 3339, UTC), `level`,
+`logger`, `message`, and `traceback` where there is one.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
 
 from torrentfs.errors import ConfigError
 
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_LOG_BYTES = 4 * 1024 * 1024
+LogFormat = Literal["text", "json"]
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -34,9 +40,28 @@ def file_handler(path: Path, *, rotate: bool) -> logging.FileHandler:
         raise ConfigError(f"cannot write the log file {path}: {reason}") from exc
 
 
-def start_logging(handler: logging.Handler, verbosity: int) -> None:
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; ASCII, so that it survives any locale and log collector."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        moment = datetime.fromtimestamp(record.created, UTC)
+        entry = {
+            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def start_logging(handler: logging.Handler, verbosity: int, log_format: LogFormat = "text") -> None:
     """Send everything to `handler`, at the level that `verbosity` asks for."""
-    if handler.formatter is None:
+    if log_format == "json":
+        handler.setFormatter(JsonFormatter())
+    elif handler.formatter is None:
         handler.setFormatter(logging.Formatter(_FORMAT))
     root = logging.getLogger()
     root.addHandler(handler)

@@ -240,7 +240,7 @@ def fake_mount() -> FakeMount:
     item = library.put(make())
     session = FakeSession()
     subject = Subject(
-        Path("/m"), library, session, tree, Admission(), Histogram(), 5.0, 1_700_000_000.0
+        Path("/m"), library, session, tree, Admission(), Histogram(), "", 5.0, 1_700_000_000.0
     )
     return FakeMount(library, session, subject, make_app(subject), item)
 

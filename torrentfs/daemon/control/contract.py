@@ -117,6 +117,8 @@ class Subject:
     admission: Admission
     first_bytes: Histogram
     """How long the first read of each opening of a file took."""
+    http: str = ""
+    """Where it listens on TCP, in words."""
     line_timeout: float = 120.0
     """Seconds that a stream waits in line for a read slot."""
     started: float = field(default_factory=time.time)

@@ -83,7 +83,7 @@ def torrents(subject: Subject) -> list[models.Torrent]:
     return [of_item(item) for item in items]
 
 
-def status(subject: Subject, known: Iterable[models.Torrent], http: str = "") -> models.Status:
+def status(subject: Subject, known: Iterable[models.Torrent]) -> models.Status:
     """The mount; `known` are its torrents as just described."""
     session = subject.session
     total = models.Status.model_construct(
@@ -92,7 +92,7 @@ def status(subject: Subject, known: Iterable[models.Torrent], http: str = "") ->
         mountpoint=clean(str(subject.mountpoint)),
         started=subject.started,
         port=session.port,
-        http=http,
+        http=subject.http,
         torrents={},
         size=0,
         have=0,
