@@ -44,6 +44,9 @@ class Supply:
     def is_held(self, piece: int) -> bool:
         return True
 
+    def giver(self) -> str:
+        return "tcp"
+
     def hopeless(self) -> str | None:
         return self.despair
 
@@ -223,3 +226,20 @@ async def test_what_waits_is_told_with_its_age(autojump_clock: object) -> None:
         bench.deliver(0)
         bench.deliver(3)
     assert bench.reader.waits() == []
+
+
+async def test_reads_are_counted_by_who_answered_them(autojump_clock: object) -> None:
+    bench = Bench()
+    meters = bench.reader.meters
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.reader.read, 0, 100, 50)
+        await trio.sleep(2)
+        bench.deliver(0)
+    await bench.fails(3 * PIECE, "nobody has it")
+    assert meters.answered["tcp"].sum == pytest.approx(2)
+    assert meters.sizes == {"tcp": 50}
+    assert (meters.failed.total, meters.failed.sum) == (1, pytest.approx(20))
+    assert (meters.hits, meters.misses) == (0, 2)
+    bench.store.have.add(1)
+    await bench.reader.read(0, PIECE, 10)
+    assert (meters.memory_reads, meters.memory_bytes, meters.hits) == (1, 10, 1)

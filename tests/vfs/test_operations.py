@@ -281,3 +281,23 @@ async def test_forget_and_repr() -> None:
     ops = operations(volume("s", 1))
     await ops.forget([(ROOT, 1)])
     assert "1 torrents" in repr(ops)
+
+
+async def test_the_first_read_of_each_opening_is_timed(autojump_clock: MockClock) -> None:
+    torrent = volume("t", 1000)
+    ops = operations(torrent)
+    fh = await open_file(ops, "t")
+    torrent.held = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ops.read, fh, 0, 10)
+        await trio.sleep(2)
+        torrent.let_go()
+    await ops.read(fh, 10, 10)
+    assert (ops.first_bytes.total, ops.first_bytes.sum) == (1, 2.0)
+    await ops.release(fh)
+    fh = await open_file(ops, "t")
+    torrent.error = DataUnavailable("nobody has it")
+    with pytest.raises(FUSEError):
+        await ops.read(fh, 0, 10)
+    await ops.release(fh)
+    assert ops.first_bytes.total == 1  # a read that failed gave no first byte

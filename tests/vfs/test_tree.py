@@ -273,3 +273,16 @@ def test_two_hundred_thousand_files_are_quick_and_lean() -> None:
 
 def test_repr_counts() -> None:
     assert repr(Tree(volumes=[volume("a"), volume("b")])) == "<Tree of 2 torrents>"
+
+
+def test_the_files_of_a_torrent_are_those_shown_with_their_paths() -> None:
+    tree = Tree()
+    one = volume("one", [("a", 1), ("d/b", 2), ("c", 3)])
+    single = volume("single", 5)
+    tree.add(one, select=[1, 2], folder=("films",))
+    tree.add(single)
+    key = one.metainfo.hashes.key
+    assert list(tree.files_of(key)) == [(1, ("films", "one", "d", "b")), (2, ("films", "one", "c"))]
+    assert list(tree.files_of(single.metainfo.hashes.key)) == [(0, ("single",))]
+    for index, path in tree.files_of(key):
+        assert tree.path_of(tree.inode_of(key, index)) == path

@@ -80,6 +80,8 @@ class Assembly:
         self._broken: set[int] = set()
         self._wakeups = [Wakeup() for _ in range(WORKERS)]
         self.failures = 0
+        self.giver: SourceId | None = None
+        """Who gave the last of what `on_verified` or `on_proved` is about, while they run."""
 
     def on_block(self, source: SourceId, piece: int, begin: int, data: Buffer, now: float) -> bool:
         """Take a block that `source` sent; False when nobody wanted it (its bytes are waste)."""
@@ -97,9 +99,11 @@ class Assembly:
                 self._geometry.piece_size(piece), partly=self._picker.is_partly(piece)
             )
         partial.write(begin, data)
+        partial.giver = source
         self._progress[piece] = now
         if leaf is not None:
             partial.proved |= 1 << block
+            self.giver = source
             self._on_proved(piece)
         if verdict.piece_complete or (leaf is not None and self._is_padded(piece, partial)):
             self._on_complete(piece)
@@ -143,6 +147,7 @@ class Assembly:
             if piece in self._complete:
                 self._complete.remove(piece)
             self._on_wrong_block(piece, block, givers[block])
+        self.giver = partial.giver
         self._on_proved(piece)
         if self._is_padded(piece, partial):
             self._on_complete(piece)
@@ -221,6 +226,7 @@ class Assembly:
         if self.leaves is not None:
             self.leaves.forget(piece)
         self._picker.on_stored(piece)
+        self.giver = partial.giver
         self._on_verified(piece, data)
         try:
             await self._store.put(piece, data)

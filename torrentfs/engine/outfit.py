@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torrentfs.engine.dialling import Dialler
     from torrentfs.engine.dormant import Dormant
     from torrentfs.engine.limits import Limits
+    from torrentfs.engine.meters import ReadMeters
     from torrentfs.engine.rtc import Rtc
     from torrentfs.engine.swarm import Address, Places
     from torrentfs.metainfo.torrent_file import Metainfo
@@ -55,6 +56,8 @@ class Owner(Protocol):
     def dialler(self) -> Dialler: ...
     @property
     def dht(self) -> DhtNode | None: ...
+    @property
+    def meters(self) -> ReadMeters: ...
     async def close_torrent(self, torrent: Torrent) -> None: ...
 
 
@@ -111,6 +114,7 @@ class Outfitter:
             listen_port=self._session.announced_port,
             select=select,
         )
+        running.reader.meters = self._session.meters
         if running.layers is not None:
             running.layers.keep = partial(self._session.cache.keep_metadata, added=added)
         if originals is not None:

@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
 
 if TYPE_CHECKING:
+    from torrentfs.scheduling.source import SourceId
     from torrentfs.wire.messages import Buffer
 
 
 class PartialPiece:
     """`size` bytes, of which some have come. `partly`: it keeps single blocks."""
 
-    __slots__ = ("_blocks", "_data", "proved", "size")
+    __slots__ = ("_blocks", "_data", "giver", "proved", "size")
 
     def __init__(self, size: int, *, partly: bool) -> None:
         self.size = size
         self.proved = 0
         """Mask of the blocks that were proved."""
+        self.giver: SourceId | None = None
+        """Who gave the last block."""
         self._data = None if partly else bytearray(size)
         self._blocks: dict[int, bytes] = {}
 

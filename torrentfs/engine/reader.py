@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import trio
 
 from torrentfs.engine.breaker import Breaker
+from torrentfs.engine.meters import DISK, ReadMeters
 from torrentfs.errors import DataUnavailable, StorageError
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Supply(Protocol):
     def lost(self, piece: int) -> None:
         """The store has no longer a piece that it had."""
 
+    def giver(self) -> str:
+        """The kind of source that gave the last of what came, while `on_piece` or `on_proved`
+        runs."""
+
     def is_proved(self, piece: int, begin: int, length: int) -> bool:
         """Whether `read_proved` gives these bytes."""
 
@@ -87,11 +92,12 @@ class Wait(NamedTuple):
 class Waiter:
     """The reads that wait for one piece; `data` is the piece once it came."""
 
-    __slots__ = ("data", "event", "readers", "since", "spans")
+    __slots__ = ("data", "event", "giver", "readers", "since", "spans")
 
     def __init__(self) -> None:
         self.event = trio.Event()
         self.data: memoryview | None = None
+        self.giver = ""
         self.since = trio.current_time()
         self.readers = 0
         self.spans: list[Span] = []
@@ -122,6 +128,8 @@ class Reader:
         self._echoes: dict[int, tuple[float, str]] = {}  # piece -> until when, and why
         self.breaker = Breaker(timeout)
         """May be replaced by that of an earlier life of the torrent."""
+        self.meters = ReadMeters()
+        """Given by the session, which counts the reads of all torrents together."""
         self.waiting = 0
         self._seen_version = heads.version
 
@@ -148,6 +156,8 @@ class Reader:
                 return await self._read_slowly(file, offset, size, spans, parts, now)
             parts.append(part)
         self._follow(now)
+        self.meters.memory_reads += 1
+        self.meters.memory_bytes += size
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _follow(self, now: float) -> None:
@@ -172,6 +182,7 @@ class Reader:
         """The rest of a read that memory alone cannot answer."""
         allowance = 0.0
         token: int | None = None
+        who, began = DISK, now
         if all(span.piece in self._store.have for span in spans[len(parts) :]):
             self._follow(now)  # the disk has them: nothing will be parked
         try:
@@ -196,16 +207,22 @@ class Reader:
                     left = offset + size - place
                     token = self._heads.park(file, place, left, now + allowance, now)
                     self._supply.schedule(now)
-                    piece = await self._wait_for(span, now, allowance)
+                    waiter = await self._wait_for(span, now, allowance)
                     now = trio.current_time()
-                    if piece is not None:
-                        parts.append(piece[span.begin : span.begin + span.length])
+                    who = waiter.giver or who
+                    if waiter.data is not None:
+                        parts.append(waiter.data[span.begin : span.begin + span.length])
                         break
+        except DataUnavailable:
+            if self._stopped is None:
+                self.meters.failed.add(trio.current_time() - began)
+            raise
         finally:
             if token is not None:
                 now = trio.current_time()
                 self._heads.unpark(token, now)
                 self._supply.schedule(now)
+        self.meters.on_answer(who, size, trio.current_time() - began)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _from_store(self, span: Span) -> bytes | memoryview | None:
@@ -220,8 +237,8 @@ class Reader:
             self._supply.lost(span.piece)
             return None
 
-    async def _wait_for(self, span: Span, since: float, allowance: float) -> memoryview | None:
-        """All of the span's piece once it came; None: look again whether the span can be read.
+    async def _wait_for(self, span: Span, since: float, allowance: float) -> Waiter:
+        """Wait for the span's piece. Without its `data`: look again whether it can be read.
 
         Raises `DataUnavailable` when it did not come in time.
         """
@@ -261,7 +278,7 @@ class Reader:
                     await waiter.event.wait()
             if waiter.data is None and self._stopped is not None:
                 raise DataUnavailable(self._stopped)
-            return waiter.data
+            return waiter
         finally:
             self.waiting -= 1
             waiter.readers -= 1
@@ -287,6 +304,7 @@ class Reader:
         waiter = self._waiters.pop(piece, None)
         if waiter is not None:
             waiter.data = memoryview(data).toreadonly()
+            waiter.giver = self._supply.giver()
             waiter.event.set()
 
     def on_proved(self, piece: int) -> None:
@@ -294,6 +312,7 @@ class Reader:
         waiter = self._waiters.get(piece)
         if waiter is not None and any(self._supply.is_proved(*span) for span in waiter.spans):
             del self._waiters[piece]
+            waiter.giver = self._supply.giver()
             waiter.event.set()
 
     def waits(self) -> list[Wait]:

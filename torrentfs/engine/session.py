@@ -26,6 +26,7 @@ from torrentfs.engine.dormant import Dormant, Shelving, check_readable
 from torrentfs.engine.dormitory import Dormitory
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.metadata import MetadataFetch
+from torrentfs.engine.meters import ReadMeters
 from torrentfs.engine.outfit import Outfitter, totals_of
 from torrentfs.engine.privacy import behind_proxy, proxy_words, ways
 from torrentfs.engine.rtc import open_rtc
@@ -103,6 +104,8 @@ class Session:
         self.dialler = Dialler(config)
         self.lsd: LocalDiscovery | None = None
         self.dht: DhtNode | None = None
+        self.meters = ReadMeters()
+        """Reads of all torrents, those that sleep by now too."""
         self._nursery = nursery
         self._rng = Random(os.urandom(16))
         self._peer_id = make_peer_id(os.urandom(12))
@@ -363,6 +366,26 @@ class Session:
         if not isinstance(max_active, EllipsisType):
             self.dormitory.turns.places = max_active
             self.dormitory.look()
+
+    @property
+    def download_limit(self) -> int | None:
+        """Bytes a second; None: no limit."""
+        return self._limits.download.rate
+
+    @property
+    def upload_limit(self) -> int | None:
+        """Bytes a second; None: no limit."""
+        return self._limits.upload.rate
+
+    @property
+    def max_active(self) -> int:
+        """Shelved torrents that may be active at once."""
+        return self.dormitory.turns.places
+
+    @property
+    def proxy(self) -> str:
+        """What goes through `--proxy` and what is off, in words; empty without one."""
+        return proxy_words(self.config)
 
     async def open_dormant(self, dormant: Dormant) -> Torrent:
         """See `dormitory.Host`."""

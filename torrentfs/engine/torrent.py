@@ -366,6 +366,11 @@ class Torrent:
         """Proved bytes of a piece that is not whole, or None."""
         return self.assembly.read_proved(piece, begin, length)
 
+    def giver(self) -> str:
+        """The kind of source that gave the last of what the reader is told of just now."""
+        source = self._sources.get(self.assembly.giver or 0)
+        return source.kind if source is not None else "gone"
+
     def progress_of(self, piece: int) -> float | None:
         """When bytes of a partial piece last came."""
         return self.assembly.progress_of(piece)

@@ -30,6 +30,7 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData
 
+from torrentfs.engine.meters import Histogram
 from torrentfs.errors import DataUnavailable
 from torrentfs.vfs.admission import Admission
 from torrentfs.vfs.errnos import answered
@@ -79,6 +80,10 @@ class Operations(pyfuse3.Operations):
         self.options = options or OperationsOptions()
         self.admission = admission or Admission()
         self.handles = Handles()
+        self.first_bytes = Histogram()
+        """How long the first read of each opening of a file took, when it was answered."""
+        self._unread: set[int] = set()
+        """Handles that nothing was read from yet."""
         self._complaints: dict[tuple[str, str], tuple[float, int]] = {}
 
     def __repr__(self) -> str:
@@ -179,7 +184,9 @@ class Operations(pyfuse3.Operations):
         volume, file, size = self.tree.file(inode)
         key = volume.metainfo.hashes.key
         handle = FileHandle(volume, file, size, self.admission.gate(key), key)
-        return FileInfo(fh=self.handles.open_file(handle), keep_cache=True, direct_io=False)
+        number = self.handles.open_file(handle)
+        self._unread.add(number)
+        return FileInfo(fh=number, keep_cache=True, direct_io=False)
 
     @answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -189,6 +196,7 @@ class Operations(pyfuse3.Operations):
         size = min(size, handle.size - off)
         if size <= 0:
             return b""
+        began = trio.current_time() if fh in self._unread else None
         gate = handle.gate
         if not gate.enter_nowait():
             await self._wait_in_line(handle)
@@ -204,10 +212,14 @@ class Operations(pyfuse3.Operations):
         if len(data) != size:
             self._complain(handle, off, f"the torrent gave {len(data)} bytes of {size}: a bug")
             raise FUSEError(errno.EIO)
+        if began is not None and fh in self._unread:
+            self._unread.discard(fh)
+            self.first_bytes.add(trio.current_time() - began)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
 
     @answered
     async def release(self, fh: int) -> None:
+        self._unread.discard(fh)
         self.handles.release_file(fh)
 
     # -- extended attributes

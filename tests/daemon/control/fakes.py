@@ -214,7 +214,7 @@ class FakeSession:
 
     def set_limits(self, **limits: int | None) -> None:
         for name, value in limits.items():
-            setattr(self, name, value)
+            setattr(self, name if name == "max_active" else f"{name}_limit", value)
 
 
 @dataclass

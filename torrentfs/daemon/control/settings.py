@@ -26,7 +26,7 @@ def make_router(subject: Subject) -> APIRouter:
     async def change_settings(change: ChangeLimits) -> Limits:
         """Change some of it, until the mount ends."""
         wanted = {
-            name: getattr(change, name) or None
+            name.removesuffix("_limit"): getattr(change, name) or None
             for name in change.model_fields_set
             if not (name == "max_active" and change.max_active is None)
         }
