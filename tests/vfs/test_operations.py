@@ -283,6 +283,7 @@ async def test_forget_and_repr() -> None:
     assert "1 torrents" in repr(ops)
 
 
+@pytest.mark.expect_log("nobody has it")
 async def test_the_first_read_of_each_opening_is_timed(autojump_clock: MockClock) -> None:
     torrent = volume("t", 1000)
     ops = operations(torrent)

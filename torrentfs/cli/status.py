@@ -70,8 +70,8 @@ def lines_of(now: Any) -> Iterator[tuple[str, str]]:
     limits = now["limits"]
     yield (
         "limits",
-        f"{_limit(limits['download_limit'])} down, {_limit(limits['upload_limit'])} up"
-        + (f", {limits['max_active']} active" if limits["max_active"] else ""),
+        f"{_limit(limits['download_limit'])} down, {_limit(limits['upload_limit'])} up, "
+        f"{limits['max_active']} active",
     )
     if now["http"]:
         yield "http", now["http"]

@@ -109,7 +109,7 @@ class Session:
         self._nursery = nursery
         self._rng = Random(os.urandom(16))
         self._peer_id = make_peer_id(os.urandom(12))
-        self._limits = Limits(RateLimit(config.download_limit), RateLimit(config.upload_limit))
+        self.limits = Limits(RateLimit(config.download_limit), RateLimit(config.upload_limit))
         self._places = Places(config.max_connections)
         self._swarms: dict[bytes, Swarm] = {}
         if rtc is not None:
@@ -121,7 +121,7 @@ class Session:
             rtc=rtc,
             rng=self._rng,
             peer_id=self._peer_id,
-            limits=self._limits,
+            limits=self.limits,
             places=self._places,
             client_version=CLIENT_VERSION,
         )
@@ -360,32 +360,12 @@ class Session:
     ) -> None:
         """Change what is given: rates in bytes a second (None: no limit), and places."""
         if not isinstance(download, EllipsisType):
-            self._limits.download.set_rate(download)
+            self.limits.download.set_rate(download)
         if not isinstance(upload, EllipsisType):
-            self._limits.upload.set_rate(upload)
+            self.limits.upload.set_rate(upload)
         if not isinstance(max_active, EllipsisType):
             self.dormitory.turns.places = max_active
             self.dormitory.look()
-
-    @property
-    def download_limit(self) -> int | None:
-        """Bytes a second; None: no limit."""
-        return self._limits.download.rate
-
-    @property
-    def upload_limit(self) -> int | None:
-        """Bytes a second; None: no limit."""
-        return self._limits.upload.rate
-
-    @property
-    def max_active(self) -> int:
-        """Shelved torrents that may be active at once."""
-        return self.dormitory.turns.places
-
-    @property
-    def proxy(self) -> str:
-        """What goes through `--proxy` and what is off, in words; empty without one."""
-        return proxy_words(self.config)
 
     async def open_dormant(self, dormant: Dormant) -> Torrent:
         """See `dormitory.Host`."""

@@ -17,8 +17,9 @@ from torrentfs.daemon.control.access import Endpoint
 from torrentfs.daemon.control.app import make_app
 from torrentfs.daemon.control.contract import Subject
 from torrentfs.daemon.sources import MagnetSource, shorten
+from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.meters import Histogram, ReadMeters
-from torrentfs.engine.stats import PeerStatistics, TorrentStatistics
+from torrentfs.engine.stats import PeerStatistics, SessionStatistics, TorrentStatistics
 from torrentfs.errors import ConfigError, DataUnavailable
 from torrentfs.metainfo.torrent_file import Metainfo, parse_torrent
 from torrentfs.storage.base import CacheConfig, CacheStatistics
@@ -200,21 +201,26 @@ class FakeLibrary:
 class FakeSession:
     port = 6881
     trouble = ""
-    proxy = ""
-    download_limit: int | None = None
-    upload_limit: int | None = MIB
-    max_active = 32
 
     def __init__(self) -> None:
         self.meters = ReadMeters()
+        self.limits = Limits(RateLimit(None), RateLimit(MIB))
+        self.dormitory = SimpleNamespace(turns=SimpleNamespace(places=32))
         self.cache = SimpleNamespace(
             config=CacheConfig(Path("/cache"), 100 * MIB, 10 * MIB, 0),
             statistics=lambda: CacheStatistics(1, 2, 3, 4, 5, 6, 7, None),
         )
 
     def set_limits(self, **limits: int | None) -> None:
-        for name, value in limits.items():
-            setattr(self, name if name == "max_active" else f"{name}_limit", value)
+        if "download" in limits:
+            self.limits.download.rate = limits["download"]
+        if "upload" in limits:
+            self.limits.upload.rate = limits["upload"]
+        if "max_active" in limits:
+            self.dormitory.turns.places = limits["max_active"]
+
+    def statistics(self) -> SessionStatistics:
+        return SessionStatistics(port=self.port)
 
 
 @dataclass

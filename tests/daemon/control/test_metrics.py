@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.daemon.control.fakes import FakeMount, client_of, fake_mount
@@ -73,3 +76,19 @@ async def test_counters_do_not_go_down_when_a_torrent_goes() -> None:
     mount.volume.downloaded = 11
     mount.library.put(make(5, name="gone.bin", seed=2))
     assert (await scrape(mount))[name] == 111
+
+
+async def test_the_dashboard_shows_metrics_that_there_are() -> None:
+    root = Path(__file__).parents[3]
+    dashboard = (root / "docs/grafana/torrentfs.json").read_text()
+    asked = set(re.findall(r"\b(?:torrentfs|process)_[a-z_]+", dashboard))
+    mount = fake_mount()
+    mount.volume.downloaded = 1
+    mount.volume.torrent = object()
+    mount.volume.peers = (PeerStatistics("192.0.2.1:1", "utp", "", 1.0, 0, 0, 0.0, 0.0, ""),)
+    there = {name for name, _ in await scrape(mount)}
+    assert len(asked) > 15
+    assert asked <= there
+    documented = (root / "docs/metrics.md").read_text()
+    of_ours = {re.sub(r"_(bucket|count|sum)$", "", name) for name in there if "process" not in name}
+    assert not {name for name in of_ours if f"`{name}" not in documented}

@@ -107,7 +107,7 @@ def status(subject: Subject, known: Iterable[models.Torrent]) -> models.Status:
         received={},
         limits=limits(session),
         cache=cache(session),
-        proxy=session.proxy,
+        proxy=clean(session.statistics().proxy),
         trouble=clean(session.trouble),
     )
     for torrent in known:
@@ -130,9 +130,9 @@ def status(subject: Subject, known: Iterable[models.Torrent]) -> models.Status:
 def limits(session: Any) -> models.Limits:
     """What may be changed, as it is now."""
     return models.Limits(
-        download_limit=session.download_limit,
-        upload_limit=session.upload_limit,
-        max_active=session.max_active,
+        download_limit=session.limits.download.rate,
+        upload_limit=session.limits.upload.rate,
+        max_active=session.dormitory.turns.places,
     )
 
 

@@ -184,15 +184,15 @@ class MountCollector:
         yield GaugeMetricFamily("torrentfs_cache_trouble", "1: the disk cannot be used", trouble)
 
     def _of_limits(self) -> Iterator[Metric]:
-        session = self._subject.session
+        now = describe.limits(self._subject.session)
         rates = GaugeMetricFamily(
             "torrentfs_rate_limit_bytes", "Bytes a second; +Inf: no limit", labels=["direction"]
         )
-        for direction, rate in (("down", session.download_limit), ("up", session.upload_limit)):
+        for direction, rate in (("down", now.download_limit), ("up", now.upload_limit)):
             rates.add_metric([direction], float("inf") if rate is None else rate)
         yield rates
         yield GaugeMetricFamily(
-            "torrentfs_active_limit", "Torrents with traffic at once", session.max_active
+            "torrentfs_active_limit", "Torrents with traffic at once", now.max_active
         )
 
 

@@ -191,7 +191,7 @@ class Limits(BaseModel):
 
     download_limit: int | None = Field(description="Null: no limit")
     upload_limit: int | None = Field(description="Null: no limit")
-    max_active: int | None = Field(description="Torrents with traffic at once")
+    max_active: int = Field(description="Torrents with traffic at once")
 
 
 class ChangeLimits(Given):
