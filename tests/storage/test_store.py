@@ -135,3 +135,41 @@ async def test_a_cache_file_that_is_cut_or_gone_only_loses_pieces(
                 await store.put(number, sample.piece(number))
         assert set(lost) == set(range(3 if harm == "truncate" else 0, len(sample.pieces)))
         await read_all(store, sample)
+
+
+async def test_what_is_verified_is_read_from_the_disk_again(tmp_path: Path) -> None:
+    sample = make()
+    async with opened(tmp_path, sample) as (cache, store, lost):
+        await put_all(store, sample)
+        assert await store.verify(0) is None  # it is in memory only
+        await cache.flush()
+        assert [await store.verify(number) for number in range(len(sample.pieces))] == [True] * 7
+        place = tree_of(tmp_path, sample) / "sample" / "z" / "three.bin"
+        with place.open("r+b") as file:
+            file.seek(100_000)
+            file.write(bytes(20_000))
+        bad = {p for p, _, _ in sample.metainfo.geometry.file_spans(3, 100_000, 20_000)}
+        found = [await store.verify(number) for number in range(len(sample.pieces))]
+        assert {number for number, good in enumerate(found) if not good} == bad
+        await cache.flush()
+        # memory had them: they are whole again
+        await read_all(store, sample)
+        assert set(lost) <= bad
+        assert await store.verify(0) is True
+
+
+async def test_a_damaged_piece_that_memory_has_not_is_lost(tmp_path: Path) -> None:
+    sample = make()
+    async with opened(tmp_path, sample) as (cache, store, _):
+        await put_all(store, sample)
+        await cache.flush()
+    place = tree_of(tmp_path, sample) / "sample" / "two.bin"
+    async with opened(tmp_path, sample) as (_, store, lost):
+        before = place.stat()
+        place.write_bytes(bytes(16_384))
+        os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+        bad = {p for p, _, _ in sample.metainfo.geometry.file_spans(2, 0, 16_384)}
+        for number in range(len(sample.pieces)):
+            assert await store.verify(number) is (number not in bad)
+        assert set(lost) == bad
+        assert not bad & set(store.have)

@@ -11,18 +11,28 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 import trio
 
-from tests.storage.caches import config, disk_bytes, opened, put_all, read_all, tree_of
+from tests.storage.caches import (
+    MIB,
+    config,
+    disk_bytes,
+    ignore,
+    opened,
+    put_all,
+    read_all,
+    tree_of,
+)
 from tests.storage.store_suite import StoreSuite
 from tests.storage.torrents import KIB, Sample, make
+from torrentfs.errors import StorageError
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.torrent_file import parse_torrent
-from torrentfs.storage import open_cache
+from torrentfs.storage import Cache, open_cache
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from torrentfs.storage import Cache, TorrentStore
+    from torrentfs.storage import TorrentStore
 
 
 class _Suite(StoreSuite):
@@ -222,3 +232,36 @@ async def test_without_a_catalog_nobody_is_remembered(tmp_path: Path) -> None:
     async with open_cache(config(tmp_path)) as cache:
         await cache.keep_peers(hashes, [("10.0.0.1", 1)], [], 1.0)
         assert await cache.peers(hashes, 2.0) == []
+
+
+async def test_the_cache_tells_who_takes_how_much_and_shrinks(tmp_path: Path) -> None:
+    small, large = make(), make(4 * MIB, name="large")
+    async with open_cache(config(tmp_path)) as cache:
+        store = await cache.open_torrent(large.metainfo, ignore)
+        await put_all(store, large)
+        await cache.close_torrent(store)
+        lost: list[int] = []
+        store = await cache.open_torrent(small.metainfo, lost.extend)
+        await put_all(store, small)
+        await cache.flush()
+        uses = await cache.uses()
+        assert [(use.key, use.open) for use in uses] == [
+            (large.metainfo.hashes.key, False),
+            (small.metainfo.hashes.key, True),
+        ]
+        assert uses[0].used >= 4 * MIB
+        freed = await cache.shrink(1 * MIB)  # the idle one was used longer ago
+        assert freed >= 3 * MIB
+        assert sum(use.used for use in await cache.uses()) <= 1 * MIB
+        assert not lost
+        assert await cache.shrink(1 * MIB) == 0
+        await cache.shrink(0)
+        assert sum(use.used for use in await cache.uses()) == 0
+
+
+async def test_a_cache_without_a_disk_says_so(tmp_path: Path) -> None:
+    cache = Cache(config(tmp_path))
+    with pytest.raises(StorageError, match="in memory only"):
+        await cache.uses()
+    with pytest.raises(StorageError, match="in memory only"):
+        await cache.shrink(0)

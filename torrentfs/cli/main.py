@@ -41,6 +41,7 @@ COMMANDS = {
     "pause": "torrentfs.cli.torrents:pause",
     "resume": "torrentfs.cli.torrents:resume",
     "set": "torrentfs.cli.limits:set_limits",
+    "cache": "torrentfs.cli.cache:cache",
     "share": "torrentfs.cli.share:share",
     "create": "torrentfs.cli.create:create",
     "cat": "torrentfs.cli.cat:cat",

@@ -63,6 +63,15 @@ class StoreStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """What the disk has of one torrent: bytes, and whether some process has it open."""
+
+    key: str
+    used: int
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CacheStatistics:
     """Bytes of the whole cache; `others_bytes` belong to other running processes."""
 

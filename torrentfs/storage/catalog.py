@@ -348,6 +348,11 @@ class Catalog:
         """All trees."""
         return {row[0] for row in self._db.execute("SELECT domain FROM trees")}
 
+    def uses(self) -> list[tuple[str, int, bool]]:
+        """All trees: domain, bytes on disk as last recorded, and whether a process has it open."""
+        rows = self._db.execute("SELECT domain, used, owner IS NOT NULL FROM trees").fetchall()
+        return [(domain, used, bool(owned)) for domain, used, owned in rows]
+
     def totals(self) -> Totals:
         """Who has how much on disk, beside us."""
         idle = self._db.execute(

@@ -125,8 +125,8 @@ class TorrentStore:
             return None
         return memoryview(part)
 
-    async def _check(self, shelf: Shelf, piece: int) -> bytes | bytearray:
-        """Read an unsure piece whole and hash it; `PieceLost` when it is wrong."""
+    async def _check(self, shelf: Shelf, piece: int, *, keep: bool = True) -> bytes | bytearray:
+        """Read a piece whole and hash it; `PieceLost` when it is wrong. `keep`: in memory."""
         gate = self._checking[piece] = trio.Event()
         try:
             size = self.metainfo.geometry.piece_size(piece)
@@ -143,12 +143,34 @@ class TorrentStore:
                     self._lose(piece)
                 raise PieceLost(f"piece {piece} is damaged in the cache: {why}")
             shelf.unsure.discard(piece)
-            if piece in self.have and (self.number, piece) not in self._memory:
+            if keep and piece in self.have and (self.number, piece) not in self._memory:
                 self._memory.keep_copy((self.number, piece), data)
             return data
         finally:
             del self._checking[piece]
             gate.set()
+
+    async def verify(self, piece: int) -> bool | None:
+        """Read a piece from the disk again and hash it; None when the disk does not have it.
+
+        False: it is damaged there, and forgotten (memory may have it still).
+        """
+        shelf = self.shelf
+        while (checking := self._checking.get(piece)) is not None:
+            await checking.wait()
+        if shelf is None or piece not in shelf.on_disk:
+            return None
+        shelf.pin(piece)
+        try:
+            await self._check(shelf, piece, keep=False)
+        except PieceLost:
+            if shelf.discard(piece):  # memory has it, so it was not lost
+                shelf.to_release.add(piece)
+                self._cache.on_unwritten()
+            return False
+        finally:
+            shelf.unpin(piece)
+        return True
 
     # --- keeping ---
 

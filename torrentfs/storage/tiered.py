@@ -21,11 +21,12 @@ import math
 import time
 from contextlib import asynccontextmanager
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from torrentfs.storage.base import MIB, CacheConfig, CacheStatistics, StoredMetadata
+from torrentfs.errors import StorageError
+from torrentfs.storage.base import MIB, CacheConfig, CacheStatistics, StoredMetadata, Use
 from torrentfs.storage.catalog import TROUBLE, Known, is_full
 from torrentfs.storage.memory import Buffer, Key, MemoryTier
 from torrentfs.storage.store import TorrentStore
@@ -33,7 +34,7 @@ from torrentfs.storage.vault import Vault
 from torrentfs.storage.verify import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from torrentfs.metainfo.hashes import InfoHashes
     from torrentfs.metainfo.torrent_file import Metainfo
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Cache", "TorrentStore", "open_cache"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RETRY_SECONDS = 30.0
 _BATCH = 8 * MIB
@@ -204,6 +206,27 @@ class Cache:
             await self.vault.close_shelf(shelf, sync_within=_SYNC_WITHIN)
         except TROUBLE as error:
             self._on_trouble(error)
+
+    async def uses(self) -> list[Use]:
+        """What the disk has of each torrent; `StorageError` when it cannot be asked."""
+        return await self._care(self.vault.uses)
+
+    async def shrink(self, size: int) -> int:
+        """Give up what was used least recently until at most `size` bytes are on disk.
+
+        Returns the bytes freed. `StorageError` when the disk cannot be used.
+        """
+        async with self._turn:
+            return await self._care(self.vault.shrink, size)
+
+    async def _care(self, work: Callable[..., Awaitable[T]], *args: object) -> T:
+        if not self._usable:
+            raise StorageError(f"the cache is in memory only: {self.trouble or 'it has no disk'}")
+        try:
+            return await work(*args)
+        except TROUBLE as error:
+            self._on_trouble(error)
+            raise StorageError(f"the cache cannot be used: {_words(error)}") from error
 
     async def flush(self) -> None:
         """Wait until every piece that was put is on disk, or cannot be, and is recorded."""

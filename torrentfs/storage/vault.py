@@ -28,7 +28,7 @@ import trio
 from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.torrent_file import parse_torrent
-from torrentfs.storage.base import MIB
+from torrentfs.storage.base import MIB, Use
 from torrentfs.storage.catalog import (
     TROUBLE,
     Catalog,
@@ -56,6 +56,7 @@ T = TypeVar("T")
 _OPEN_FILES = 128
 _THREADS = 4
 _EVICT_AT_LEAST = 4 * MIB
+_SHRINK_STEP = 256 * MIB
 _EVICT_SHARE = 64  # of the size, where that is less
 
 
@@ -319,6 +320,33 @@ class Vault:
             if domain not in self._idle:
                 self._idle.add(domain)
                 self.recency.push((use, IDLE, domain))
+
+    async def uses(self) -> list[Use]:
+        """What the disk has of each torrent, of all processes; the largest first."""
+        here = {shelf.domain: shelf.tree.used for shelf in self.shelves.values()}
+        found: dict[str, Use] = {}
+        for domain, recorded, is_open in await self.ask(self.catalog.uses):
+            key = key_of(domain)
+            if key is None:
+                continue
+            used = here.get(domain, recorded)
+            known = found.get(key)  # several processes have a tree each
+            if known is not None:
+                used, is_open = used + known.used, is_open or known.open
+            found[key] = Use(key, used, is_open)
+        return sorted(found.values(), key=lambda use: (-use.used, use.key))
+
+    async def shrink(self, size: int) -> int:
+        """Evict until open shelves and idle trees take at most `size`; the bytes that are free now.
+
+        What other processes have open is theirs.
+        """
+        await self.refresh_totals()
+        before = now = self.used + self.totals.idle_bytes
+        while now > size and await self.evict(min(now - size, _SHRINK_STEP)):
+            await self.refresh_totals()
+            now = self.used + self.totals.idle_bytes
+        return max(0, before - now)
 
     async def make_room(self, shelf: Shelf | None, need: int) -> bool:
         """Evict until `need` more bytes fit. False when they cannot."""

@@ -77,6 +77,10 @@ class FakeVolume:
         await trio.lowlevel.checkpoint()
         return self.torrent
 
+    @asynccontextmanager
+    async def awake(self) -> AsyncIterator[Any]:
+        yield await self.wake()
+
     def fail_reads(self, reason: str) -> None:
         raise NotImplementedError
 

@@ -30,6 +30,8 @@ class Request:
         self._ends = ends
         self.taken = 0
         self.sent: list[Any] = []
+        self.when_read = trio.Event()
+        """When the client goes, after it has sent all."""
 
     async def receive(self) -> Any:
         await trio.lowlevel.checkpoint()
@@ -38,7 +40,8 @@ class Request:
             self.taken += len(part)
             more = bool(self._left) or not self._ends
             return {"type": "http.request", "body": part, "more_body": more}
-        await trio.sleep_forever()
+        await self.when_read.wait()
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
         await trio.lowlevel.checkpoint()
@@ -46,7 +49,7 @@ class Request:
 
     async def ask(self, app: Any, **state: Any) -> int:
         await with_state(app, **state)(self.scope, self.receive, self.send)
-        return int(self.sent[0]["status"])
+        return int(self.sent[0]["status"]) if self.sent else 0
 
 
 async def test_nothing_is_answered_without_the_token() -> None:

@@ -6,7 +6,16 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from torrentfs import __version__
-from torrentfs.daemon.control import errors, events, files, metrics, settings, static, torrents
+from torrentfs.daemon.control import (
+    cache,
+    errors,
+    events,
+    files,
+    metrics,
+    settings,
+    static,
+    torrents,
+)
 from torrentfs.daemon.control.contract import Subject
 from torrentfs.daemon.control.guard import Guard
 from torrentfs.daemon.control.models import AddTorrent
@@ -35,7 +44,7 @@ def make_app(subject: Subject) -> Any:
             "auto_configure": False,  # whatever a variable says
         },
     )
-    for module in (settings, torrents, events):
+    for module in (settings, torrents, cache, events):
         app.include_router(module.make_router(subject), prefix=API)
     app.include_router(files.make_router(subject))
     app.include_router(metrics.make_router(subject))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from torrentfs.daemon.sources import Source
@@ -38,6 +39,8 @@ class Volume(Protocol):
     def on_release(self, file: int) -> None: ...
     def statistics(self) -> TorrentStatistics: ...
     async def wake(self) -> Any: ...
+    def awake(self) -> AbstractAsyncContextManager[Any]:
+        """Opened, and held open for the time of a `with` block."""
 
 
 class Item(Protocol):
