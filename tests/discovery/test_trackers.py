@@ -432,3 +432,18 @@ async def test_where_trackers_see_us_is_told(autojump_clock: MockClock) -> None:
         run.tiers.on_own_address = lambda own, host: told.append((own, host))
         await trio.sleep(1)
     assert told[0] == (("192.0.2.7", 7000), "t.example")
+
+
+async def test_run_again_it_starts_anew_and_keeps_to_the_intervals(
+    autojump_clock: MockClock,
+) -> None:
+    fake = FakeTrackers(a=with_peers(interval=1800, min_interval=600))
+    async with running([["a"]], fake) as run:
+        await trio.sleep(1)
+    for _ in range(5):  # a torrent that takes turns with others
+        with trio.move_on_after(10):
+            await run.tiers.run()
+    assert [event for _, _, event in fake.seen] == ["started", "stopped"]
+    with trio.move_on_after(1000):
+        await run.tiers.run()
+    assert [event for _, _, event in fake.seen] == ["started", "stopped"] * 2

@@ -44,3 +44,17 @@ async def test_two_takers_share_it(autojump_clock: trio.testing.MockClock) -> No
         nursery.start_soon(taker)
         nursery.start_soon(taker)
     assert trio.current_time() - before == pytest.approx(9, abs=0.01)
+
+
+async def test_another_rate_from_now_on(autojump_clock: trio.testing.MockClock) -> None:
+    limit = RateLimit(None)
+    await limit.take(10**9)
+    limit.set_rate(1000)
+    before = trio.current_time()
+    await limit.take(1000)
+    assert trio.current_time() == before
+    await limit.take(1000)
+    assert trio.current_time() - before == pytest.approx(1, abs=0.01)
+    limit.set_rate(None)
+    await limit.take(10**9)
+    assert trio.current_time() - before == pytest.approx(1, abs=0.01)

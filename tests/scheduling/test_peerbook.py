@@ -227,3 +227,32 @@ def test_ourselves() -> None:
     assert book.is_ourselves(("8.8.8.8", 5))
     assert book.is_ourselves(("9.9.9.9", 6))
     assert not book.is_ourselves(("9.9.9.9", 5))
+
+
+def test_who_we_leave_has_not_failed() -> None:
+    book = PeerBook()
+    book.add(A, "tracker", 0.0)
+    book.add(B, "tracker", 0.0)
+    for address in (A, B):
+        book.on_connecting(address, 0.0)
+    book.on_connected(B, 0.0)
+    book.on_gave(B)
+    for address in (A, B, C):
+        book.on_left(address)
+    assert book.next(0.0) == B  # it was useful
+    book.on_connecting(B, 0.0)
+    assert book.next(0.0) == A
+
+
+def test_of_many_the_best_are_kept_and_no_ban_is_forgotten() -> None:
+    book = PeerBook()
+    for number in range(100):
+        book.add((f"10.1.0.{number}", 1), "tracker", 0.0)
+    book.add(B, GIVEN, 0.0)
+    useful = ("10.1.0.77", 1)
+    book.on_connecting(useful, 0.0)
+    book.on_closed(useful, 0.0, "went away", useful=True)
+    book.ban(("192.0.2.1", 1), "lied")
+    book.keep_best(3)
+    assert book.addresses() == [B, useful, ("10.1.0.0", 1)]
+    assert book.is_banned(("192.0.2.1", 1))

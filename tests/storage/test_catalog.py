@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from torrentfs.metainfo.hashes import InfoHashes
-from torrentfs.storage.catalog import CHUNK, SCHEMA, TROUBLE, Catalog, Unusable, move_aside
+from torrentfs.storage.catalog import (
+    CHUNK,
+    SCHEMA,
+    TROUBLE,
+    Catalog,
+    Kept,
+    Known,
+    Unusable,
+    move_aside,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,3 +211,17 @@ def test_nonsense_in_the_table_of_peers_is_passed_over(tmp_path: Path) -> None:
     db.close()
     with opened(tmp_path) as catalog:
         assert catalog.peers("one", 2.0) == [("10.0.0.1", 1)]
+
+
+def test_many_are_kept_at_once_and_their_pieces_counted(tmp_path: Path) -> None:
+    hashes = [InfoHashes(v1=bytes([number]) * 20) for number in range(3)]
+    with opened(tmp_path) as catalog:
+        catalog.keep_metadata(hashes[1], b"t", 0, 5.0)
+        for domain, bits in ((hashes[0].key, b"\xf1"), (hashes[0].key + ".2", b"\xff")):
+            catalog.claim(domain)
+            catalog.record(domain, [(0, bits)], 0)
+        rows = [Kept(each, b"t", 0, 10.0) for each in hashes]
+        assert catalog.keep_many(rows) == [Known(10.0, 5), Known(5.0, 0), Known(10.0, 0)]
+        assert catalog.keep_many([]) == []
+        assert all(catalog.knows(each) for each in hashes)
+        assert not catalog.knows(InfoHashes(v2=bytes(32)))

@@ -27,6 +27,7 @@ from torrentfs.errors import StorageError
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.storage import Cache, open_cache
+from torrentfs.storage.catalog import Known
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -265,3 +266,21 @@ async def test_a_cache_without_a_disk_says_so(tmp_path: Path) -> None:
         await cache.uses()
     with pytest.raises(StorageError, match="in memory only"):
         await cache.shrink(0)
+
+
+async def test_many_are_kept_at_once_with_what_is_here_of_them(tmp_path: Path) -> None:
+    sample, other = make(), make(version="v2")
+    both = [sample.metainfo, other.metainfo]
+    async with opened(tmp_path, sample) as (cache, store, _):
+        await store.put(0, sample.piece(0))
+        await cache.flush()
+        known = await cache.keep_many(both, [1.0, 2.0])
+        assert [row.pieces for row in known] == [1, 0]
+        assert known[1].added == 2.0
+    async with open_cache(config(tmp_path)) as cache:
+        assert await cache.keep_many(both, [8.0, 9.0]) == known
+
+
+async def test_without_a_disk_nothing_is_known(tmp_path: Path) -> None:
+    cache = Cache(config(tmp_path))  # never opened
+    assert await cache.keep_many([make().metainfo], [3.0]) == [Known(3.0, 0)]

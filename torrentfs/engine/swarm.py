@@ -283,7 +283,7 @@ class Swarm:
 
     async def _dial(self, address: Address) -> None:
         """Connect, shake hands, talk; whatever happens ends as a line in the peer book."""
-        ended = Ended("", False)
+        ended: Ended | None = None  # stays so when we are cancelled: that is no fault of the peer
         stream: PeerStream | None = None
         try:
             stream, connection, theirs = await self._reach(address)
@@ -297,8 +297,9 @@ class Swarm:
             if stream is not None:
                 stream.abort()
             self._on_closed(address, ended)
-            self.last_failure = f"{show_address(*address)} {ended.reason}"
-            log.debug("%s: peer %s: %s", self.hashes, show_address(*address), ended.reason)
+            if ended is not None:
+                self.last_failure = f"{show_address(*address)} {ended.reason}"
+            log.debug("%s: peer %s: %s", self.hashes, show_address(*address), _reason(ended))
 
     async def _reach(self, address: Address) -> Reached:
         """Connect and shake hands, through both NATs if that was agreed on (`punch`)."""
@@ -324,16 +325,21 @@ class Swarm:
                 self._half_open -= 1
                 self._dialling.pop(address, None)
 
-    def _on_closed(self, address: Address, ended: Ended) -> None:
+    def _on_closed(self, address: Address, ended: Ended | None) -> None:
         """An attempt or a connection is over, unless another one to the same address lives."""
-        if address not in self.connected:
+        if address in self.connected:
+            pass
+        elif ended is None:
+            self.book.on_left(address)
+        else:
             now = trio.current_time()
             self.book.on_closed(address, now, ended.reason, useful=ended.useful)
         self._wakeup.set()
 
     async def _welcome(self, stream: PeerStream, connection: Connection, theirs: Handshake) -> None:
         """Answer an incoming handshake and talk."""
-        address, ended = stream.remote[:2], Ended("", False)
+        address = stream.remote[:2]
+        ended: Ended | None = None
         try:
             await stream.send_all(connection.send(self._reply_to(theirs)))
             ended = await self._converse(stream, connection, theirs, address, outgoing=False)
@@ -344,7 +350,7 @@ class Swarm:
             log.exception("%s: a bug while talking to %s:%d", self.hashes, *address)
         finally:
             stream.abort()
-            log.debug("%s: incoming %s:%d: %s", self.hashes, *address, ended.reason)
+            log.debug("%s: incoming %s:%d: %s", self.hashes, *address, _reason(ended))
             self._on_closed(address, ended)
 
     async def _meet(self, stream: PeerStream, info_hash: bytes, outgoing: bool) -> None:
@@ -373,8 +379,9 @@ class Swarm:
         finally:
             self._meeting -= waiting
             stream.abort()
-            self.last_failure = f"over WebRTC: {ended.reason}"
-            log.debug("%s: peer %s", self.hashes, self.last_failure)
+            if ended.reason:  # else we have left
+                self.last_failure = f"over WebRTC: {ended.reason}"
+            log.debug("%s: peer over WebRTC: %s", self.hashes, ended.reason)
             self._wakeup.set()
 
     async def _converse(
@@ -453,6 +460,10 @@ class Swarm:
 
     def __repr__(self) -> str:
         return f"<Swarm {self.hashes.key[:8]} {len(self.connected)} connected>"
+
+
+def _reason(ended: Ended | None) -> str:
+    return "we have left" if ended is None else ended.reason
 
 
 def _remember(table: dict[Key, Value], key: Key, value: Value) -> None:

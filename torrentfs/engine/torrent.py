@@ -238,6 +238,8 @@ class Torrent:
         if isinstance(source, Peer):
             if not source.sender.uploads.choking:
                 self.serving.on_change(now)
+            if source.downloaded:
+                self.swarm.book.on_gave(source.address)
             if self.regulars is not None:
                 self.regulars.on_gone(source)
         self.schedule(now)

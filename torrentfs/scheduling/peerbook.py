@@ -212,6 +212,20 @@ class PeerBook:
             peer.not_before = now + min(longest, first * 2.0 ** min(peer.failures, 10))
             peer.failures += 1
 
+    def on_left(self, address: Address) -> None:
+        """We have ended the attempt or connection, for reasons of ours: nobody failed."""
+        self._tried.discard(address)
+        peer = self._peers.get(address)
+        if peer is not None:
+            peer.busy = False
+
+    def on_gave(self, address: Address) -> None:
+        """It gave payload: after a connection that we end ourselves it is among the first."""
+        peer = self._peers.get(address)
+        if peer is not None:
+            peer.useful = True
+            peer.failures = 0
+
     def shorten_rests(self, now: float) -> bool:
         """A read waits and nobody is connected: nobody rests longer than after a first failure.
 
