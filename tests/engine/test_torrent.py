@@ -10,7 +10,6 @@ import trio.testing
 from trio.testing import MockClock
 
 from tests.engine.kit import PIECE, rig
-from torrentfs.wire import messages as m
 
 
 async def test_read_ahead_follows_a_sequential_reader_and_ends_with_it(
@@ -54,14 +53,3 @@ async def test_bugs_in_the_loops_cost_a_moment(
             r.torrent._timer.set()
             await trio.sleep(3)
         assert await r.read(0, 10) == r.sample.space[:10]
-
-
-async def test_evicting_more_than_peers_are_told_one_by_one(autojump_clock: MockClock) -> None:
-    async with rig(have=None) as r:
-        peer = await r.connect(extensions=True)
-        await peer.settle()
-        for piece in range(10):
-            r.store.evict(piece)
-        gone = [e.piece for e in await peer.settle() if isinstance(e, m.DontHave)]
-        assert gone == list(range(10))
-        assert await peer.expect(m.Interested)  # within a second

@@ -118,7 +118,7 @@ class Outfitter:
         if running.layers is not None:
             running.layers.keep = partial(self._session.cache.keep_metadata, added=added)
         if originals is not None:
-            originals.on_regained = running.on_regained
+            originals.on_regained = running.holdings.on_regained
         return running
 
     def outfit(

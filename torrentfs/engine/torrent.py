@@ -22,6 +22,7 @@ import trio
 from torrentfs.discovery.scrape import SCRAPE_TIME, scrape
 from torrentfs.engine import exchange
 from torrentfs.engine.assembly import Assembly
+from torrentfs.engine.holdings import Holdings
 from torrentfs.engine.holepunch import HolePunching
 from torrentfs.engine.layers import Layers
 from torrentfs.engine.leaves import Leaves
@@ -116,6 +117,7 @@ class Torrent:
         self.reader = Reader(
             metainfo.name, metainfo.geometry, store, self.heads, self, timeout=config.read_timeout
         )
+        self.holdings = Holdings(store, self.picker, self.peers, self._on_completed)
         self.assembly = Assembly(
             metainfo,
             self.picker,
@@ -123,7 +125,7 @@ class Torrent:
             store,
             on_verified=self.reader.on_piece,
             on_proved=self.reader.on_proved,
-            on_stored=self._on_stored,
+            on_stored=self.holdings.on_stored,
             on_guilty=self._on_guilty,
         )
         if by_block:
@@ -140,12 +142,10 @@ class Torrent:
         self.web_seeds: list[WebSeedSource] = []
         self.regulars: Regulars | None = None
         """Given by the session, which has the catalog."""
-        self._completed = store.have.complete
         self._agenda_version = -1
         self._timer = Wakeup()
         self._timer_at = float("inf")
         self._bytes_by_kind: dict[str, int] = {}
-        self._lost: set[int] = set()
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -276,7 +276,7 @@ class Torrent:
         """Bring demand to the picker, cancels and wake-ups to the sources."""
         self.leaves.check(now)
         while self.heads.version != self._agenda_version:
-            self._tell_lost()
+            self.holdings.tell_lost()
             self._agenda_version = self.heads.version
             agenda = self.heads.agenda(now)
             self.picker.set_agenda(agenda, now)
@@ -383,48 +383,11 @@ class Torrent:
 
     def on_evicted(self, pieces: Sequence[int]) -> None:
         """The cache gave up pieces to make room, or found them damaged."""
-        self._lost.update(pieces)
-        peers = self.peers()
-        for piece in pieces:
-            for peer in peers:
-                peer.tell_dont_have(piece)
+        self.holdings.on_evicted(pieces)
 
-    def on_regained(self, pieces: Sequence[int]) -> None:
-        """Files that are shared in place were restored: what was lost is here again."""
-        self._lost.difference_update(pieces)
-        peers = self.peers()
-        for piece in pieces:
-            self.picker.on_stored(piece)
-            for peer in peers:
-                peer.tell_have(piece)
-                peer.update_interest()
-
-    def _tell_lost(self) -> None:
-        """Bring what was evicted to the picker: with the next demand, or within a second.
-
-        Not at once, or pieces of one read that push each other out of a tiny cache would be
-        fetched in turns as fast as they come.
-        """
-        if not self._lost:
-            return
-        for piece in self._lost:
-            if piece not in self.store.have:
-                self.picker.on_lost(piece)
-        self._lost.clear()
-        for peer in self.peers():
-            peer.update_interest()
-
-    def _on_stored(self, piece: int) -> None:
-        if piece not in self.store.have:  # no room for it, on disk or in memory
-            self._lost.add(piece)
-            return
-        if self.store.have.complete and not self._completed:
-            self._completed = True  # once (BEP 3), whatever is evicted and fetched again
-            if self.swarm.trackers is not None:
-                self.swarm.trackers.announce_completed()
-        for peer in self.peers():
-            peer.tell_have(piece)
-            peer.update_interest()
+    def _on_completed(self) -> None:
+        if self.swarm.trackers is not None:
+            self.swarm.trackers.announce_completed()
 
     def _on_guilty(self, source_id: SourceId, reason: str) -> None:
         """A source sent wrong bytes: never again."""
@@ -458,8 +421,8 @@ class Torrent:
                     self.punching.tick(now)
                 if self.layers is not None:
                     self.layers.tick(self.peers(), now)
-                if self._lost:
-                    self._tell_lost()
+                if self.holdings.lost:
+                    self.holdings.tell_lost()
                     self.dispatch(now)
                 if self.reader.waiting and self.downloaded == downloaded:
                     self.swarm.want_peers()
