@@ -183,3 +183,76 @@ async def test_a_process_is_seen_as_soon_as_it_takes_space(tmp_path: Path) -> No
         await cache.flush()
         assert cache.statistics().others_bytes >= 2 * MIB
         assert cache.statistics().disk_bytes <= 3 * MIB // 2
+
+
+# --- pins ---
+
+
+async def test_pinned_pieces_outlive_what_streams_through(tmp_path: Path) -> None:
+    sample = make(3_000_000, piece_length=64 * KIB)
+    pinned = range(3, 12)
+    async with opened(tmp_path, sample, size=MIB, memory_limit=0) as (cache, store, lost):
+        await cache.keep_pins(sample.metainfo, [pinned])
+        await put_all(store, sample)
+        await cache.flush()
+        assert cache.trouble is None
+        assert lost
+        assert set(pinned) <= set(store.have)
+        assert not set(lost) & set(pinned)
+    async with opened(tmp_path, sample, size=MIB, memory_limit=0) as (cache, store, _):
+        assert set(pinned) <= set(store.have)  # as they were at the end
+        await cache.keep_pins(sample.metainfo, [])
+        for number in range(20, 45):
+            await store.put(number, sample.piece(number))
+        await cache.flush()
+        assert not set(pinned) & set(store.have)
+
+
+async def test_pins_of_an_idle_tree_are_spared_and_the_rest_goes(tmp_path: Path) -> None:
+    kept, other = make(MIB, name="kept"), make(3 * MIB, name="other")
+    async with opened(tmp_path, kept, size=2 * MIB, memory_limit=0) as (cache, store, _):
+        await put_all(store, kept)
+        await cache.keep_pins(kept.metainfo, [range(5)])
+        await cache.flush()
+    async with opened(tmp_path, other, size=2 * MIB, memory_limit=0) as (cache, store, _):
+        await put_all(store, other)
+        await cache.flush()
+        assert cache.trouble is None
+        again = await cache.open_torrent(kept.metainfo, ignore)
+        assert list(again.have) == list(range(5))
+        for number in range(5):
+            assert await again.read(number, 0, 9) == kept.pieces[number][:9]
+
+
+async def test_where_all_is_pinned_nothing_is_evicted_and_nothing_hangs(tmp_path: Path) -> None:
+    kept, other = make(MIB, name="kept"), make(MIB, name="other")
+    async with opened(tmp_path, kept, size=MIB + 64 * KIB, memory_limit=0) as (cache, store, _):
+        await put_all(store, kept)
+        await cache.keep_pins(kept.metainfo, [range(len(kept.pieces))])
+        await cache.flush()
+    async with opened(tmp_path, other, size=MIB + 64 * KIB, memory_limit=0) as (cache, store, _):
+        for number in range(2):
+            await store.put(number, other.piece(number))
+        await cache.flush()
+        assert not await cache.vault.make_room(None, 512 * KIB)
+        assert not await cache.vault.make_room(None, 512 * KIB)
+        await cache.keep_pins(kept.metainfo, [])
+        assert await cache.vault.make_room(None, 512 * KIB)
+
+
+async def test_what_the_user_evicts_is_gone_at_once(tmp_path: Path) -> None:
+    sample = make(MIB, piece_length=64 * KIB)
+    async with opened(tmp_path, sample) as (cache, store, lost):
+        await put_all(store, sample)
+        await cache.flush()
+        await store.put(15, sample.piece(15))
+        await cache.keep_pins(sample.metainfo, [range(2)])
+        before = disk_bytes(tree_of(tmp_path, sample))
+        assert await cache.evict(store, range(8)) == 6 * 64 * KIB
+        assert before - disk_bytes(tree_of(tmp_path, sample)) == 6 * 64 * KIB
+        assert lost == list(range(2, 8))
+        assert list(store.have) == [0, 1, *range(8, 16)]
+        with pytest.raises(PieceLost):
+            await store.read(3, 0, 9)
+    async with opened(tmp_path, sample) as (_, store, _):
+        assert list(store.have) == [0, 1, *range(8, 16)]

@@ -13,8 +13,9 @@ So the bits are only hints after a crash, and proof (with the fingerprints of th
 digest; if it does not match, the stop counts as unclean.
 
 Addresses of peers are kept beside (see `engine/regulars`), with a commit that survives a power cut.
-A wrong one costs a connection in vain, so nothing proves them. Their table is made where it is
-missing, and harms no older version that opens the same catalog.
+A wrong one costs a connection in vain, so nothing proves them. So are the pieces that are pinned:
+every process that uses the directory spares them. Both tables are made where they are missing, and
+harm no older version that opens the same catalog.
 
 A catalog that is damaged, or was written by a newer version, is moved aside.
 """
@@ -72,6 +73,10 @@ CREATE TABLE IF NOT EXISTS peers (
     torrent TEXT, host TEXT, port INTEGER, used REAL NOT NULL,
     PRIMARY KEY (torrent, host, port)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS peers_by_use ON peers (used);
+"""
+_PINS = """
+CREATE TABLE IF NOT EXISTS pins (
+    torrent TEXT, first INTEGER, stop INTEGER, PRIMARY KEY (torrent, first)) WITHOUT ROWID;
 """
 
 
@@ -158,7 +163,7 @@ class Catalog:
                 verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
                 if verdict != "ok":
                     raise Unusable(str(verdict).splitlines()[0])
-            for statement in _PEERS.split(";"):
+            for statement in (_PEERS + _PINS).split(";"):
                 self._db.execute(statement)
         finally:
             self._db.execute("COMMIT")
@@ -270,6 +275,27 @@ class Catalog:
                 "(SELECT used FROM peers ORDER BY used DESC LIMIT 1 OFFSET ?), 0))",
                 (now - PEER_LIFETIME, _MOST_PEERS_OF_ALL),
             )
+
+    # --- pins ---
+
+    def pins(self, key: str) -> list[range]:
+        """The pieces of a torrent that are never evicted, ascending."""
+        rows = self._db.execute(
+            "SELECT first, stop FROM pins WHERE torrent=? ORDER BY first", (key,)
+        ).fetchall()
+        return [range(first, stop) for first, stop in rows]
+
+    def keep_pins(self, key: str, pieces: Iterable[range]) -> None:
+        """Durably replace them; `pieces` do not overlap."""
+        with self._transaction(durable=True):
+            self._db.execute("DELETE FROM pins WHERE torrent=?", (key,))
+            self._db.executemany(
+                "INSERT INTO pins VALUES (?, ?, ?)", [(key, r.start, r.stop) for r in pieces]
+            )
+
+    def pinned(self) -> set[str]:
+        """The torrents of which something is pinned."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT torrent FROM pins")}
 
     # --- trees: only by who holds the lock ---
 

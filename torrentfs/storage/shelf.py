@@ -3,6 +3,7 @@
 * `on_disk`: the bytes were written (and verified before that).
 * `unsure`, a part of it: not proved since an unclean stop, or in a file that somebody changed. An
   unsure piece is hashed before its first use (see `store`).
+* `kept`: pieces that the user pinned. They are not evicted at all.
 * `pins`: pieces that a thread is reading. They are not evicted meanwhile, or the reader could get
   the zeros of a fresh hole.
 
@@ -50,6 +51,7 @@ class Shelf:
         self.uses = array("Q", bytes(8 * extents))
         self.listed = Bitfield(extents)
         self.pins: dict[int, int] = {}
+        self.kept = Bitfield(size)
         self.to_release: set[int] = set()
         self.marked_unclean = row is not None and not row.clean
         self._lock = lock
@@ -114,7 +116,14 @@ class Shelf:
             for span in self.tree.layout.spans(piece, 0, geometry.piece_size(piece))
         }
         held = {p for file in files for p in geometry.pieces_of_file(file) if p in self.on_disk}
-        return sorted(held - self.pins.keys())
+        return sorted(piece for piece in held - self.pins.keys() if piece not in self.kept)
+
+    def keep(self, pieces: Iterable[range]) -> None:
+        """These are pinned, and no others."""
+        self.kept = Bitfield(self.on_disk.size)
+        for run in pieces:
+            for piece in run[: max(0, self.on_disk.size - run.start)]:
+                self.kept.add(piece)
 
     def pin(self, piece: int) -> None:
         """A read begins: the piece stays."""
@@ -234,7 +243,9 @@ def _load(
     elif row is not None:
         tree.measure()
         tree.sync_everything = True
-    return Shelf(name, metainfo, tree, row, lock)
+    shelf = Shelf(name, metainfo, tree, row, lock)
+    shelf.keep(catalog.pins(metainfo.hashes.key))
+    return shelf
 
 
 def _bits(data: bytes, size: int) -> Bitfield:

@@ -209,6 +209,10 @@ class TorrentStore:
             self._cache.on_unwritten()
         self._give_up([piece])
 
+    def on_dismissed(self, pieces: Sequence[int]) -> None:
+        """The user does not want them kept: neither memory nor disk has them any more."""
+        self._give_up(pieces)
+
     def _give_up(self, pieces: Sequence[int]) -> None:
         gone = [piece for piece in pieces if self.have.discard(piece)]
         if gone:

@@ -242,6 +242,35 @@ class Cache:
             except TROUBLE as error:
                 self._on_trouble(error)
 
+    # --- what the user says ---
+
+    async def keep_pins(self, metainfo: Metainfo, pieces: Sequence[range]) -> None:
+        """Never evict these pieces of a torrent, and no others of it are spared."""
+        if self._usable:
+            try:
+                await self.vault.keep_pins(metainfo, pieces)
+            except TROUBLE as error:
+                self._on_trouble(error)
+
+    async def evict(self, store: TorrentStore, pieces: Sequence[int]) -> int:
+        """Drop these pieces of a torrent, but not pinned ones; returns the bytes freed on disk."""
+        async with self._turn:
+            shelf = store.shelf
+            gone = [piece for piece in sorted(pieces) if shelf is None or piece not in shelf.kept]
+            for piece in gone:
+                self.memory.forget((store.number, piece))
+            freed = 0
+            if shelf is not None:
+                freed = shelf.tree.used
+                try:
+                    await self.vault.drop(shelf, gone)
+                except TROUBLE as error:
+                    self._on_trouble(error)
+                freed -= shelf.tree.used
+            store.on_dismissed([p for p in gone if shelf is None or p not in shelf.on_disk])
+            self._room.unpark_all()
+            return max(0, freed)
+
     # --- what stores ask ---
 
     def wants_writing(self, shelf: Shelf | None, piece: int) -> bool:

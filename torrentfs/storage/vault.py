@@ -7,6 +7,9 @@ them), then their holes are punched. What counts is what the file system says it
 seen through the catalog: each may always use its equal share of `size`, more while the others
 leave it, and gives it back when they do not (`make_room(None, 0)`, now and then).
 
+**Pins.** Pieces that the user pinned are passed over, here and by every process that uses the
+directory: the catalog names them. Extents with nothing else are not listed at all.
+
 **Order.** mark unclean (durable) -> change files -> record bits. All changes come from one task
 (see `tiered`), so no two threads ever change files at once.
 
@@ -79,6 +82,7 @@ class Vault:
         self.shelves: dict[int, Shelf] = {}
         self.recency = Recency()
         self._idle: set[str] = set()  # domains that `recency` lists
+        self._spared: set[str] = set()  # idle ones of which nothing may be evicted
         self.totals = Totals(0, 0, 0, ())
         self.evicted_pieces = 0
 
@@ -206,7 +210,10 @@ class Vault:
         async with (
             self._opening
         ):  # or an eviction from the idle tree would count as another process
-            return await self._open_shelf(metainfo, None)
+            shelf = await self._open_shelf(metainfo, None)
+            if shelf is not None:
+                self._spared.discard(shelf.domain)
+            return shelf
 
     async def _open_shelf(self, metainfo: Metainfo, domain: str | None) -> Shelf | None:
         self._numbers += 1
@@ -317,7 +324,7 @@ class Vault:
         """See what other processes have on disk, and what they left there."""
         self.totals = await self.ask(self.catalog.totals)
         for use, domain in self.totals.idle:
-            if domain not in self._idle:
+            if domain not in self._idle and domain not in self._spared:
                 self._idle.add(domain)
                 self.recency.push((use, IDLE, domain))
 
@@ -364,6 +371,21 @@ class Vault:
             if not await self.evict(batch):
                 return False
 
+    async def keep_pins(self, metainfo: Metainfo, pieces: Sequence[range]) -> None:
+        """Spare these pieces of a torrent from now on, and no others of it."""
+        key = metainfo.hashes.key
+        await self.ask(self.catalog.keep_pins, key, pieces)
+        for shelf in self.shelves.values():
+            if key_of(shelf.domain) == key:
+                shelf.keep(pieces)
+                for extent in shelf.extents():
+                    self._list(shelf, extent)
+        self._spared = {domain for domain in self._spared if key_of(domain) != key}
+
+    async def drop(self, shelf: Shelf, pieces: Sequence[int]) -> None:
+        """Forget these pieces, and free their space; ascending. Under the writer's turn."""
+        await self._forget({shelf: list(pieces)})
+
     async def evict(self, amount: int) -> bool:
         """Forget about `amount` bytes of what was used least recently; False when nothing is."""
         kept: list[Entry] = []
@@ -380,7 +402,7 @@ class Vault:
             shelf = self.shelves[entry[1]]
             extent = int(entry[2])
             shelf.listed.discard(extent)
-            held = shelf.held_in_extent(extent)
+            held = [p for p in shelf.held_in_extent(extent) if p not in shelf.kept]
             pieces = [piece for piece in held if piece not in shelf.pins]
             if len(pieces) < len(held):
                 shelf.listed.add(extent)
@@ -443,10 +465,11 @@ class Vault:
         for extent in sorted(shelf.extents(), key=shelf.uses.__getitem__):
             if amount <= 0:
                 break
-            pieces = shelf.held_in_extent(extent)
+            pieces = [p for p in shelf.held_in_extent(extent) if p not in shelf.kept]
             victims += pieces if shelf.tree.can_punch else shelf.whole_files(pieces)
             amount -= sum(map(metainfo.geometry.piece_size, pieces))
-        await self._forget({shelf: victims})
+        if not await self._forget({shelf: victims}):
+            self._spared.add(domain)  # all of it is pinned
         await self.close_shelf(shelf, sync_within=5)
         return True
 
