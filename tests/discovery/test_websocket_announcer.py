@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from tests.discovery.websockets import FakeSignaller, FakeTracker
 from torrentfs.discovery.tracker import SCRAPE_GAP
 from torrentfs.discovery.trackers import Totals
-from torrentfs.discovery.websocket import WebSocketTrackers, open_websocket_trackers
+from torrentfs.discovery.websocket import LINGER, WebSocketTrackers, open_websocket_trackers
 from torrentfs.discovery.websocket_announcer import (
     MAX_OFFERS,
     MAX_TRACKERS,
@@ -79,7 +79,8 @@ async def peer(
         nursery.start_soon(announcer.run)
         yield Peer(announcer, signaller, nursery.cancel_scope)
         nursery.cancel_scope.cancel()
-    signaller.check()
+    if announcer.says_stopped:  # else its offers live on
+        signaller.check()
 
 
 async def test_started_again_and_stopped(autojump_clock: MockClock) -> None:
@@ -369,6 +370,56 @@ async def test_nothing_is_said_when_another_goes_on(autojump_clock: MockClock) -
             await trio.sleep(10)
     assert [event for _, event, _ in tracker.announces()] == ["started", "started", "stopped"]
     assert len(tracker.connections) == 1
+    a.signaller.check()
+
+
+async def test_a_late_answer_is_for_who_goes_on(autojump_clock: MockClock) -> None:
+    """The search is over, by another peer, before this one has answered the search's offer."""
+    tracker = FakeTracker(reply=OTHERS)
+    async with open_websocket_trackers(
+        None, rng=random.Random(1), connect=tracker.connect
+    ) as sockets:
+        async with peer(tracker, sockets=sockets) as a:
+            await trio.sleep(1)
+            a.announcer.says_stopped = False
+        first, second, *rest = filter(None, a.signaller.made)
+        line = tracker.open[0]
+        line.say(PeerAnswer(HASH, b"p" * 20, first, "v=0"))  # nobody goes on yet
+        await trio.sleep(1)
+        assert [answer.offer_id for answer in a.signaller.answered] == [first]
+        async with peer(tracker, "b", sockets=sockets) as b:
+            await trio.sleep(1)
+            for offer_id in (second, second, next(filter(None, b.signaller.made))):
+                line.say(PeerAnswer(HASH, b"q" * 20, offer_id, "v=0"))
+            await trio.sleep(1)
+            assert [answer.offer_id for answer in a.signaller.answered] == [first, second]
+            assert len(b.signaller.answered) == 1
+            assert b.announcer.signalling().dropped == 1
+            assert a.signaller.forgotten == []
+            await trio.sleep(OFFER_TIME)
+            assert a.signaller.forgotten == rest
+    a.signaller.check()
+
+
+async def test_offers_end_with_the_socket_when_nobody_goes_on(autojump_clock: MockClock) -> None:
+    tracker = FakeTracker(reply=OTHERS)
+    async with open_websocket_trackers(
+        None, rng=random.Random(1), connect=tracker.connect
+    ) as sockets:
+        async with peer(tracker, sockets=sockets) as a:
+            await trio.sleep(1)
+            a.announcer.says_stopped = False
+        assert a.signaller.forgotten == []
+        await trio.sleep(LINGER + 1)
+        assert not tracker.open
+        a.signaller.check()
+        # and where there is no socket any more
+        async with peer(tracker, "b", sockets=sockets) as b:
+            await trio.sleep(1)
+            b.announcer.says_stopped = False
+            sockets.close()
+            await trio.sleep(1)
+        b.signaller.check()
 
 
 async def test_a_flood_of_offers(autojump_clock: MockClock) -> None:

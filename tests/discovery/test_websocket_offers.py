@@ -23,6 +23,7 @@ def test_an_answer_is_believed_once_and_in_time() -> None:
     offers.add([A, B], 0.0)
     offers.add([C], 10.0)
     assert offers.next_end == OFFER_TIME
+    assert offers.last_end == OFFER_TIME + 10.0
     assert offers.take(A, 1.0)
     assert not offers.take(A, 1.0)
     assert not offers.take(b"never made", 1.0)
@@ -32,6 +33,7 @@ def test_an_answer_is_believed_once_and_in_time() -> None:
     assert len(offers) == 1
     assert offers.clear() == [C]
     assert offers.next_end == float("inf")
+    assert offers.last_end == float("-inf")
     assert repr(offers) == "<OurOffers 0>"
 
 

@@ -101,7 +101,7 @@ def test_a_tab_is_closed_and_another_carries_on(tmp_path: Path, chromium: Browse
     made = film(tmp_path, 16 * MIB)
     with tracker(tmp_path) as server, chromium.page() as first, chromium.page() as second:
         for page in (first, second):
-            page.limit(upload=4 * MIB)
+            page.limit(upload=MIB // 2)  # so that neither has it all before the other has begun
             page.seed_torrent(made.torrent, made.path, trackers=[server.websocket])
             page.wait("ready")
         with mounted(made.magnet(tr=server.websocket), tmp_path, *LOCAL) as mount:

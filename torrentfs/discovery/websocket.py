@@ -13,8 +13,10 @@ often enough for most; when nothing was heard for `PING_AFTER` seconds the track
 given up if it stays silent.
 
 What is received goes to the listener of its info-hash; for what nobody listens to, and for what
-is no message at all, there is a counter. What is sent waits in a queue of the socket, so that a
-cancelled sender leaves no half message. All tasks are shielded from cancellation and end with the
+is no message at all, there is a counter. A listener may leave somebody behind (`leave_behind`) who
+still takes the answers to its offers: peers are often slow to answer, and one that answers in vain
+waits for us half a minute and takes no other offer of ours. What is sent waits in a queue of the
+socket, so that a cancelled sender leaves no half message. All tasks are shielded from cancellation and end with the
 context of `open_websocket_trackers`, so that `stopped` is said while everything else shuts down.
 """
 
@@ -30,7 +32,7 @@ import trio
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.outgoing import Outgoing
 from torrentfs.transports.reach import Reach, of_socket_tracker
-from torrentfs.wire.ws_tracker import Message, Refused, parse_messages
+from torrentfs.wire.ws_tracker import Message, PeerAnswer, Refused, parse_messages
 
 if TYPE_CHECKING:
     import ssl
@@ -83,6 +85,19 @@ class Listener(Protocol):
         """The tracker said something."""
 
 
+class Former(Protocol):
+    """Who listened before, and made offers that live. None of these may block or raise."""
+
+    def on_late_answer(self, answer: PeerAnswer) -> bool:
+        """A peer answered an offer: whether it was one of its own, so that nobody else is told."""
+
+    def offers_end(self) -> float:
+        """When the last offer that was not answered ends, by `trio.current_time`."""
+
+    def end_offers(self) -> None:
+        """Nobody can answer those that are left any more."""
+
+
 class _Letter:
     """A message on its way out."""
 
@@ -113,6 +128,8 @@ class TrackerSocket:
         self.dropped = 0
         """Messages for nobody, or malformed."""
         self.listeners: dict[bytes, Listener] = {}
+        self._formers: dict[bytes, list[Former]] = {}
+        self._nursery: trio.Nursery | None = None
         self._connect = connect
         self._rng = rng
         self._queue: deque[_Letter] = deque()
@@ -131,6 +148,24 @@ class TrackerSocket:
         if self.listeners.get(info_hash) is listener:
             del self.listeners[info_hash]
         self._changed.set()
+
+    def leave_behind(self, info_hash: bytes, former: Former) -> None:
+        """`former` takes the answers to its offers until these end; it does not keep us open."""
+        if self._nursery is None:
+            former.end_offers()
+        else:
+            self._formers.setdefault(info_hash, []).append(former)
+            self._nursery.start_soon(self._until_over, info_hash, former)
+
+    async def _until_over(self, info_hash: bytes, former: Former) -> None:
+        try:
+            await trio.sleep_until(former.offers_end())
+        finally:
+            left = self._formers[info_hash]
+            left.remove(former)
+            if not left:
+                del self._formers[info_hash]
+            former.end_offers()
 
     async def send(self, text: str) -> None:
         """Send a message; returns when it left. `TransportError` if there is no connection."""
@@ -164,13 +199,17 @@ class TrackerSocket:
     async def run(self) -> None:
         """Keep a connection until nobody needs it."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(self._until_unused, nursery.cancel_scope)
-            while True:
-                await self._live()
-                while trio.current_time() < self.next_try:
-                    self._hurried = trio.Event()
-                    with trio.move_on_at(self.next_try):
-                        await self._hurried.wait()
+            try:
+                while True:
+                    await self._live()
+                    while trio.current_time() < self.next_try:
+                        self._hurried = trio.Event()
+                        with trio.move_on_at(self.next_try):
+                            await self._hurried.wait()
+            finally:
+                self._nursery = None
 
     async def _until_unused(self, scope: trio.CancelScope) -> None:
         while True:
@@ -225,7 +264,12 @@ class TrackerSocket:
             for listener in list(self.listeners.values()):
                 listener.on_message(message)
             return
-        listened = self.listeners.get(message.info_hash or b"")
+        info_hash = message.info_hash or b""
+        if isinstance(message, PeerAnswer) and any(
+            former.on_late_answer(message) for former in self._formers.get(info_hash, ())
+        ):
+            return
+        listened = self.listeners.get(info_hash)
         if listened is None:
             self.dropped += 1
         else:

@@ -17,6 +17,9 @@ them on:
   trackers drop who is silent, and offers live no longer. When more peers are wanted it comes at
   once, but not within `MIN_GAP` or the tracker's `min interval`.
 * A tracker that refuses, or that is connected and says nothing, is asked again ever more rarely.
+* Who is told that somebody else goes on for us (`says_stopped` is False: a magnet's metadata search
+  has ended, its torrent follows) leaves the offers that live behind, at the socket: a peer that
+  is slow to answer is the torrent's. Were it forgotten, it would refuse us for half a minute.
 * `started` goes over each new connection first (the tracker forgot us with the old one),
   `completed` when the torrent says so, `stopped` when `run` is cancelled, within `STOP_TIME`.
 """
@@ -261,11 +264,14 @@ class Post:
                     await self._wait_until_due(socket)
                     await self._announce(socket)
             finally:
-                if self._announcer.says_stopped and self._told and socket.is_open:
-                    with trio.move_on_after(STOP_TIME, shield=True):
-                        await self._say(socket, "stopped")
                 self._reply_by = float("inf")  # it may be run again
-                self._forget(self._offers.clear())
+                if self._announcer.says_stopped:
+                    if self._told and socket.is_open:
+                        with trio.move_on_after(STOP_TIME, shield=True):
+                            await self._say(socket, "stopped")
+                    self.end_offers()
+                else:
+                    socket.leave_behind(self._info_hash, self)
 
     def announce_soon(self) -> None:
         """See `RtcAnnouncer`."""
@@ -279,6 +285,23 @@ class Post:
         """See `RtcAnnouncer`."""
         self._completed = True
         self._wake()
+
+    # -- when somebody else goes on for us ----------------------------------------------------
+
+    def on_late_answer(self, answer: PeerAnswer) -> bool:
+        """See `Former`."""
+        if not self._offers.take(answer.offer_id, trio.current_time()):
+            return False
+        self._take_answer(answer)
+        return True
+
+    def offers_end(self) -> float:
+        """See `Former`."""
+        return self._offers.last_end
+
+    def end_offers(self) -> None:
+        """See `Former`."""
+        self._forget(self._offers.clear())
 
     # -- when ---------------------------------------------------------------------------------
 
@@ -481,10 +504,13 @@ class Post:
         if answer.peer_id == announcer.peer_id or not self._offers.take(answer.offer_id, now):
             announcer.dropped += 1
             return
-        announcer.answers_received += 1
-        self.peers += 1
         self._appetite = MAX_OFFERS
-        announcer.signaller.on_answer(self._url, answer)
+        self._take_answer(answer)
+
+    def _take_answer(self, answer: PeerAnswer) -> None:
+        self._announcer.answers_received += 1
+        self.peers += 1
+        self._announcer.signaller.on_answer(self._url, answer)
 
     def __repr__(self) -> str:
         return f"<Post {self._url} {self.last_error or f'{self.peers} peers'}>"

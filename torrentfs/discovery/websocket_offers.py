@@ -61,6 +61,11 @@ class OurOffers:
         """When `expire` has something to do."""
         return next(iter(self._ends.values()), float("inf"))
 
+    @property
+    def last_end(self) -> float:
+        """When none of those that live now does so any more."""
+        return next(reversed(self._ends.values()), float("-inf"))
+
     def __len__(self) -> int:
         return len(self._ends)
 

@@ -7,8 +7,9 @@ announce is due, answers those of others, and gives each open channel to `Swarm.
 
 Channels are opened for the session, and go to the swarm that has their info-hash once they are
 open, as a stream from the listener does. A magnet's metadata search is often over while channels
-to others are on their way; they are the torrent's. If they were given up, those peers, who know
-nothing of it, would take no other offer of ours until they give up too (WebTorrent: 25 s).
+to others are on their way, or offers wait for an answer; they are the torrent's. If they were given
+up, those peers, who know nothing of it, would take no other offer of ours until they give up too
+(WebTorrent: 25 s).
 
 A peer found so has no address that anybody could dial again: it is never put in the peer book.
 How many may be on their way or connected is the swarm's to say; no offer is made or answered for
@@ -62,8 +63,9 @@ MAX_OPENING = 8
 """Channels that are being opened at once by way of one tracker: who makes up peers by the dozen
 takes no place from those that another tracker knows."""
 
-SUCCESSION = 2.0
-"""Seconds that an open channel waits for the torrent that follows a metadata search."""
+SUCCESSION = 5.0
+"""Seconds that an open channel waits for the torrent that follows a metadata search: on a busy
+machine the disk may take seconds to keep the metadata."""
 
 
 class Bridge(Protocol):
