@@ -237,3 +237,30 @@ def test_indexes_are_only_numbers_until_the_metadata_is_known() -> None:
     assert received(connection, raw(4, b"\0\xff\0\0")) == [m.Have(0xFF0000)]
     with pytest.raises(LocalProtocolError):
         connection.set_num_pieces(-1)
+
+
+def test_what_is_given_back_comes_first_and_is_checked_by_what_is_known_then() -> None:
+    connection = opened()
+    connection.receive_data(raw(1))
+    known = [m.HaveAll(), m.Have(8), m.BitfieldMessage(b"\xff\x80")]
+    connection.give_back(known)
+    connection.set_num_pieces(9)
+    assert connection.events(2) == known[:2]
+    assert connection.events() == [known[2], m.Unchoke()]
+    assert connection.events() == []
+    for wrong in (m.Have(9), m.BitfieldMessage(b"\xff")):
+        connection = opened()
+        connection.give_back([m.HaveAll(), wrong])
+        connection.set_num_pieces(9)
+        assert connection.events() == [m.HaveAll()]
+        with pytest.raises(RemoteProtocolError):
+            connection.events()
+
+
+def test_whether_pieces_were_said_is_known() -> None:
+    pair = ConnectionPair()
+    assert not pair.ours.said_pieces
+    pair.say(m.ExtensionHandshake(extensions=OUR_EXTENSIONS))
+    assert not pair.ours.said_pieces
+    pair.say(m.HaveNone())
+    assert pair.ours.said_pieces

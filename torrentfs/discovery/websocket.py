@@ -16,8 +16,9 @@ What is received goes to the listener of its info-hash; for what nobody listens 
 is no message at all, there is a counter. A listener may leave somebody behind (`leave_behind`) who
 still takes the answers to its offers: peers are often slow to answer, and one that answers in vain
 waits for us half a minute and takes no other offer of ours. What is sent waits in a queue of the
-socket, so that a cancelled sender leaves no half message. All tasks are shielded from cancellation and end with the
-context of `open_websocket_trackers`, so that `stopped` is said while everything else shuts down.
+socket, so that a cancelled sender leaves no half message. All tasks are shielded from cancellation
+and end with the context of `open_websocket_trackers`, so that `stopped` is said while everything
+else shuts down.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from torrentfs.discovery.tracker import SCRAPE_GAP, TrackerStatistics
+from torrentfs.discovery.websocket_left import LeftOffers
 from torrentfs.discovery.websocket_offers import OurOffers, TheirOffers
 from torrentfs.errors import TransportError
 from torrentfs.wire.announce import AnnounceRequest, SwarmCounts
@@ -269,9 +270,11 @@ class Post:
                     if self._told and socket.is_open:
                         with trio.move_on_after(STOP_TIME, shield=True):
                             await self._say(socket, "stopped")
-                    self.end_offers()
+                    self._forget(self._offers.clear())
                 else:
-                    socket.leave_behind(self._info_hash, self)
+                    left = LeftOffers(self._offers, self._url, self._announcer.signaller)
+                    socket.leave_behind(self.info_hash, left)
+                    self._offers = OurOffers()
 
     def announce_soon(self) -> None:
         """See `RtcAnnouncer`."""
@@ -285,23 +288,6 @@ class Post:
         """See `RtcAnnouncer`."""
         self._completed = True
         self._wake()
-
-    # -- when somebody else goes on for us ----------------------------------------------------
-
-    def on_late_answer(self, answer: PeerAnswer) -> bool:
-        """See `Former`."""
-        if not self._offers.take(answer.offer_id, trio.current_time()):
-            return False
-        self._take_answer(answer)
-        return True
-
-    def offers_end(self) -> float:
-        """See `Former`."""
-        return self._offers.last_end
-
-    def end_offers(self) -> None:
-        """See `Former`."""
-        self._forget(self._offers.clear())
 
     # -- when ---------------------------------------------------------------------------------
 
@@ -504,13 +490,10 @@ class Post:
         if answer.peer_id == announcer.peer_id or not self._offers.take(answer.offer_id, now):
             announcer.dropped += 1
             return
-        self._appetite = MAX_OFFERS
-        self._take_answer(answer)
-
-    def _take_answer(self, answer: PeerAnswer) -> None:
-        self._announcer.answers_received += 1
+        announcer.answers_received += 1
         self.peers += 1
-        self._announcer.signaller.on_answer(self._url, answer)
+        self._appetite = MAX_OFFERS
+        announcer.signaller.on_answer(self._url, answer)
 
     def __repr__(self) -> str:
         return f"<Post {self._url} {self.last_error or f'{self.peers} peers'}>"

@@ -20,11 +20,14 @@ def greeting(torrent: Torrent, connection: Connection, host: str, kind: str) -> 
     `kind` is that of its stream: behind a WebRTC connection is nobody who could be dialled.
 
     Which pieces we have comes first; then the extension handshake; then the pieces that the peer
-    may ask for while it is choked, of those that we have.
+    may ask for while it is choked, of those that we have. On a connection that a magnet's metadata
+    search began, it was said that we have nothing.
     """
     have = torrent.store.have
     messages: list[m.Message] = []
-    if connection.fast and have.complete:
+    if connection.said_pieces:
+        messages += [m.Have(piece) for piece in have]
+    elif connection.fast and have.complete:
         messages.append(m.HaveAll())
     elif connection.fast and not have:
         messages.append(m.HaveNone())

@@ -5,6 +5,10 @@ peer that lies about the size or sends rubbish spoils nothing but its own attemp
 whose bytes hash to the info-hash wins. For a v2-only torrent the piece layers are fetched from
 the same peer by BEP 52 hash requests, so that whoever gets the metainfo can verify every piece.
 
+Who was met over WebRTC is kept for the torrent (`Swarm.kept`), whoever gave the metadata: he cannot
+be called, and an offer that reaches him before he has noticed the end is passed over, for half a
+minute. What he said meanwhile is given back to the connection, for the torrent to hear.
+
 Memory is bounded: an attempt at `LARGE` bytes or more needs one of `LARGE_ATTEMPTS` turns. Who has
 a turn and delivers nothing for `STALL` seconds, or less than `SLOWEST` while others wait, loses
 it and the connection.
@@ -19,8 +23,9 @@ import trio
 
 from torrentfs.engine import exchange
 from torrentfs.engine.privacy import ways
-from torrentfs.engine.swarm import Ended, Swarm
-from torrentfs.errors import InvalidTorrent, RemoteProtocolError
+from torrentfs.engine.succession import part
+from torrentfs.engine.swarm import Ended, Met, Swarm
+from torrentfs.errors import InvalidTorrent, RemoteProtocolError, TransportError
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
 from torrentfs.metainfo.torrent_file import parse_info
 from torrentfs.wire import messages as m
@@ -28,7 +33,7 @@ from torrentfs.wire.hash_exchange import LayerFetch
 from torrentfs.wire.metadata import MetadataAssembler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torrentfs.discovery.trackers import TrackerTiers
     from torrentfs.engine.config import SessionConfig
@@ -56,8 +61,17 @@ SLOWEST = 32 * 1024
 WANT = 2.0
 """Seconds without a connected peer after which others are wanted; who is asked keeps his pace."""
 
+MAX_UNHEARD = 4096
+"""Messages for the torrent that are kept of one peer; who says more is not kept."""
+
 WAKE = 1.0
 """Seconds between two looks of an attempt at the clock and at whether it is its turn."""
+
+
+_FOR_THE_TORRENT = (
+    *(m.BitfieldMessage, m.HaveAll, m.HaveNone, m.Have, m.DontHave, m.AllowedFast),
+    *(m.Choke, m.Unchoke, m.Interested, m.NotInterested, m.ExtensionHandshake),
+)
 
 
 class MetadataFetch:
@@ -83,7 +97,7 @@ class MetadataFetch:
         """Large attempts under way."""
         self.queued = 0
         """Large attempts that wait for their turn."""
-        self._exchange = ways(config, None).peer_exchange
+        self._ways = ways(config, None)
         self._client_version = client_version
         self._listen_port = listen_port
         self._on_progress = on_progress
@@ -98,17 +112,27 @@ class MetadataFetch:
 
         Raises `InvalidTorrent` when what has the right hash is no torrent.
         """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.swarm.run)
-            nursery.start_soon(self._want_peers)
-            if self._on_progress is not None:
-                nursery.start_soon(self._report)
-            await self._done.wait()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.swarm.run)
+                nursery.start_soon(self._want_peers)
+                if self._on_progress is not None:
+                    nursery.start_soon(self._report)
+                await self._done.wait()
+                nursery.cancel_scope.cancel()
+        except BaseException:
+            part(self.swarm.kept)
+            raise
         if self._failure is not None:
             raise self._failure
         assert self.result is not None
         return self.result
+
+    @property
+    def asked_strangers(self) -> bool:
+        """Whether peers may come from others than the magnet's trackers."""
+        told = self._ways
+        return self.swarm.dht is not None or told.peer_exchange or told.local_discovery
 
     def words(self) -> str:
         """How it goes, in words for the person who waits."""
@@ -139,7 +163,7 @@ class MetadataFetch:
 
     def on_exchange(self, event: m.PeerExchange, host: str) -> None:
         """The peer at `host` names others."""
-        if self._exchange:
+        if self._ways.peer_exchange:
             exchange.take(event, (host, 0), self.swarm, self._listen_port)
 
     async def _report(self) -> None:
@@ -153,36 +177,51 @@ class MetadataFetch:
     ) -> Ended:
         if not connection.extensions:
             raise RemoteProtocolError("cannot give metadata (no BEP 10)")
+        attempt = _Attempt(self, connection, stream.remote[0])
+        in_step = False  # nothing half sent, nothing wrong: somebody else could go on
         hello = [connection.send(m.HaveNone())] if connection.fast else []
         ours = m.ExtensionHandshake(
-            extensions=exchange.extensions(exchange=self._exchange, punching=False),
+            extensions=exchange.extensions(exchange=self._ways.peer_exchange, punching=False),
             version=self._client_version,
             port=self._listen_port or None,
         )
-        await stream.send_many([*hello, connection.send(ours)])
-        attempt = _Attempt(self, connection, stream.remote[0])
         try:
+            await stream.send_many([*hello, connection.send(ours)])
             while not self._done.is_set():
+                in_step = False
                 answers = attempt.process(trio.current_time())
                 if attempt.metainfo is not None and attempt.complete:
                     self._finish(attempt.metainfo)
+                    in_step = not answers
                     break
                 if answers:
                     with trio.move_on_after(STALL) as scope:
                         await stream.send_many(answers)
                     if scope.cancelled_caught:
                         raise RemoteProtocolError("does not read what we ask")
+                in_step = True
                 with trio.move_on_after(WAKE):
                     received = await stream.receive_into(connection.get_buffer())
                     if not received:
+                        in_step = False
                         raise RemoteProtocolError("closed before it gave the metadata")
                     connection.buffer_updated(received)
         except InvalidTorrent as error:  # it has the right hash: nobody can give a better one
             self._failure = error
             self._done.set()
+        except TransportError:
+            in_step = False
+            raise
         finally:
             attempt.end()
+            if in_step and self.result is not None and stream.kind == "webrtc":
+                self._keep(Met(stream, connection, outgoing), attempt.unheard)
         return Ended("we have the metadata", attempt.metainfo is not None)
+
+    def _keep(self, met: Met, unheard: Sequence[m.Message]) -> None:
+        if len(unheard) <= MAX_UNHEARD:
+            met.connection.give_back(unheard)
+            self.swarm.kept.append(met)
 
     def _finish(self, metainfo: Metainfo) -> None:
         if self.result is None:
@@ -199,6 +238,8 @@ class _Attempt:
     def __init__(self, fetch: MetadataFetch, connection: Connection, host: str) -> None:
         self.metainfo: Metainfo | None = None
         """Known and verified, piece layers apart."""
+        self.unheard: list[m.Message] = []
+        """What it said that matters to the torrent only."""
         self._fetch = fetch
         self._connection = connection
         self._host = host
@@ -238,6 +279,8 @@ class _Attempt:
                 self._useful_at = now
             elif isinstance(event, m.HashReject) and self._layers is not None:
                 raise RemoteProtocolError("does not have the piece layers")
+            if isinstance(event, _FOR_THE_TORRENT) and len(self.unheard) <= MAX_UNHEARD:
+                self.unheard.append(event)
         self._begin(now)
         if self._assembler is not None:
             answers += self._assembler.requests()

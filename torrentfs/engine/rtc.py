@@ -3,7 +3,7 @@
 Browsers cannot be dialled. A WebSocket tracker hands an offer of one peer to another and the
 answer back; then both have a data channel, which is a stream of bytes like any other. So a
 torrent has a `RtcPeers` between its trackers' signalling and its `Swarm`: it makes offers when an
-announce is due, answers those of others, and gives each open channel to `Swarm.admit`.
+announce is due, answers those of others, and gives each open channel to the swarm.
 
 Channels are opened for the session, and go to the swarm that has their info-hash once they are
 open, as a stream from the listener does. A magnet's metadata search is often over while channels
@@ -32,6 +32,7 @@ import trio
 
 from torrentfs.discovery.websocket import open_websocket_trackers
 from torrentfs.discovery.websocket_announcer import RtcAnnouncer
+from torrentfs.engine.succession import SUCCESSION
 from torrentfs.errors import TransportError
 from torrentfs.transports.binding import split
 from torrentfs.transports.webrtc.bridge import open_webrtc
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from torrentfs.discovery.trackers import Totals
     from torrentfs.discovery.websocket import WebSocketTrackers
     from torrentfs.engine.config import SessionConfig
-    from torrentfs.engine.swarm import Swarm
+    from torrentfs.engine.swarm import Met, Swarm
     from torrentfs.transports.base import PeerStream
     from torrentfs.transports.http import HttpClient
     from torrentfs.transports.webrtc.bridge import Answer
@@ -62,10 +63,6 @@ started again after half of that."""
 MAX_OPENING = 8
 """Channels that are being opened at once by way of one tracker: who makes up peers by the dozen
 takes no place from those that another tracker knows."""
-
-SUCCESSION = 5.0
-"""Seconds that an open channel waits for the torrent that follows a metadata search: on a busy
-machine the disk may take seconds to keep the metadata."""
 
 
 class Bridge(Protocol):
@@ -169,7 +166,7 @@ class RtcPeers:
     async def _until_open(
         self, url: str, opening: Opening, info_hash: bytes, outgoing: bool
     ) -> None:
-        """Wait for a channel and give it to the swarm that there is then."""
+        """Wait for a channel, shake hands, and give it to the swarm that there is then."""
         try:
             stream = await opening()
         except TransportError as error:
@@ -181,12 +178,19 @@ class RtcPeers:
             return
         finally:
             self._opening[url] -= 1
-        with trio.move_on_after(SUCCESSION):
-            while info_hash not in self._rtc.swarms:  # noqa: ASYNC110
-                await trio.sleep(SUCCESSION / 100)
-        swarm = self._rtc.swarms.get(info_hash)
-        if swarm is None or not swarm.admit(stream, info_hash, outgoing=outgoing):
-            stream.abort()
+        met: Met | None = None
+        taken = False
+        try:
+            swarm = await self._rtc.swarm_of(info_hash)
+            if swarm is not None:
+                met = await swarm.meet(stream, info_hash, outgoing=outgoing)
+            if met is not None and (swarm := await self._rtc.swarm_of(info_hash)) is not None:
+                taken = swarm.take(met)
+        except Exception:  # as above
+            log.exception("%s: a bug while shaking hands", self._swarm.hashes)
+        finally:
+            if not taken:
+                stream.abort()
 
     def __repr__(self) -> str:
         return f"<RtcPeers {len(self._offers)} offers, {self._opening.total()} opening>"
@@ -204,6 +208,13 @@ class Rtc:
         self.rng = rng
         self.swarms: Mapping[bytes, Swarm] = {}
         """The running swarms by info-hash; the session's own table."""
+
+    async def swarm_of(self, info_hash: bytes) -> Swarm | None:
+        """The swarm that has this info-hash, which may follow on one that has just ended."""
+        with trio.move_on_after(SUCCESSION):
+            while info_hash not in self.swarms:  # noqa: ASYNC110
+                await trio.sleep(SUCCESSION / 100)
+        return self.swarms.get(info_hash)
 
     def announcer(
         self,

@@ -31,6 +31,7 @@ from torrentfs.engine.outfit import Outfitter, totals_of
 from torrentfs.engine.privacy import behind_proxy, proxy_words, ways
 from torrentfs.engine.rtc import open_rtc
 from torrentfs.engine.stats import SessionStatistics
+from torrentfs.engine.succession import Succession, part
 from torrentfs.engine.swarm import Places, Swarm
 from torrentfs.errors import (
     ConfigError,
@@ -115,6 +116,7 @@ class Session:
         if rtc is not None:
             rtc.swarms = self._swarms
         self._heard: dict[str, list[Address]] = {}
+        self._succession = Succession(nursery)
         self._adding = trio.Lock()
         self._outfitter = Outfitter(
             self,
@@ -245,9 +247,12 @@ class Session:
         finally:
             self._unregister(fetch.swarm)
         # peers of a torrent that turns out to be private came from who must not know of it
-        told = ways(self.config, None)
-        asked = fetch.swarm.dht is not None or told.peer_exchange or told.local_discovery
-        heard = magnet.peers if metainfo.private and asked else fetch.peers
+        if metainfo.private and fetch.asked_strangers:
+            part(fetch.swarm.kept)
+            heard = list(magnet.peers)
+        else:
+            self._succession.leave(metainfo.hashes.key, fetch.swarm.kept)
+            heard = fetch.peers
         self._heard[metainfo.hashes.key] = list(heard[:MAX_HEARD])
         if len(self._heard) > MAX_RESOLVED:
             del self._heard[next(iter(self._heard))]
@@ -385,11 +390,13 @@ class Session:
             swarm.trackers.announced_port = self.announced_port
         if swarm.dht is not None:
             swarm.dht.announced_port = self.announced_port or None
+        swarm.guests += self._succession.claim(torrent.metainfo.hashes.key)
         torrent.listen_port = self.announced_port
         self._register(torrent.metainfo.hashes, swarm, torrent.metainfo.private)
         try:
             await torrent.run(task_status)
         finally:
+            part(swarm.guests)  # unless it took them
             self._unregister(swarm)
 
     @property

@@ -6,8 +6,9 @@ dictionary (BEP 9). A connection that ends is a value (the reason) told to the p
 an exception in the nursery, so a failing peer harms nobody else.
 
 The handshake (BEP 3) is made here, both ways: the listener reads an incoming one, finds the
-swarm by its info-hash and calls `accept`. A WebRTC peer was found by signalling and comes by
-`admit`; its address is no place to dial, so the peer book never hears of it.
+swarm by its info-hash and calls `accept`. A WebRTC peer was found by signalling; who has its
+channel calls `meet`, which shakes hands, and then `take`. Its address is no place to dial, so the
+peer book never hears of it, and a connection to it outlives a metadata search (`Swarm.kept`).
 
 Where two peers dial each other at the same time, as they do through their NATs (`holepunch`), two
 connections can be made, and each side must give up the same one: see `_prevails`.
@@ -68,6 +69,15 @@ class Ended(NamedTuple):
     useful: bool
 
 
+class Met(NamedTuple):
+    """A WebRTC peer that we shook hands with."""
+
+    stream: PeerStream
+    connection: Connection
+    outgoing: bool
+    """Whether we made the offer."""
+
+
 class Talk(Protocol):
     """What the owner of a swarm does with a connection; returns when it is over.
 
@@ -116,6 +126,10 @@ class Swarm:
         """Whether it is told to the local network, so that somebody there may call."""
         self.connected: dict[Address, PeerStream] = {}
         self.last_failure: str | None = None
+        self.kept: list[Met] = []
+        """Left open by who talked to them, for the swarm that follows."""
+        self.guests: list[Met] = []
+        """Left by another swarm; taken when `run` begins."""
         self._by_peer_id: dict[bytes, tuple[PeerStream, bool]] = {}
         self.talk = talk
         """None while its torrent is asleep (see `dormant`): then `run` is over, too."""
@@ -136,6 +150,9 @@ class Swarm:
         """Announce, dial and serve until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            for met in self.guests:
+                nursery.start_soon(self._go_on, met)
+            self.guests = []
             if self.trackers is not None:
                 nursery.start_soon(self._announce, self.trackers)
             if self.dht is not None:
@@ -196,16 +213,44 @@ class Swarm:
         self._nursery.start_soon(self._welcome, stream, connection, theirs)
         return True
 
-    def admit(self, stream: PeerStream, info_hash: bytes, *, outgoing: bool) -> bool:
-        """Take a stream to a peer that was found by signalling; False when there is no place.
+    async def meet(self, stream: PeerStream, info_hash: bytes, *, outgoing: bool) -> Met | None:
+        """Shake hands over a stream to a peer that was found by signalling, for `take`.
 
+        None, and the stream is closed, when there is no place or the peer is not wanted.
         `info_hash` is the one that it was found by. Who made the offer says hello first
-        (`outgoing`: we did).
+        (`outgoing`: we did). This is not part of the swarm's life: the search for a magnet's
+        metadata may end meanwhile, and its torrent take the peer.
         """
+        met: Met | None = None
         if self._nursery is None or self.free_places <= 0:
-            return False
+            stream.abort()
+            return None
         self._meeting += 1
-        self._nursery.start_soon(self._meet, stream, info_hash, outgoing)
+        try:
+            connection = Connection()
+            ours = self.our_handshake(info_hash) if outgoing else None
+            theirs = await exchange_hello(stream, connection, ours)
+            if theirs.info_hash not in self.hashes.wire:
+                raise RemoteProtocolError("is of another torrent")
+            host = stream.remote[0]
+            if (host, theirs.peer_id) in self._banned or self.book.is_banned(stream.remote[:2]):
+                raise RemoteProtocolError("is banned")
+            if not outgoing:
+                await stream.send_all(connection.send(self._reply_to(theirs)))
+            met = Met(stream, connection, outgoing)
+        except (RemoteProtocolError, TransportError) as error:
+            self._on_parted(str(error))
+        finally:
+            self._meeting -= 1
+            if met is None:
+                stream.abort()
+        return met
+
+    def take(self, met: Met) -> bool:
+        """Talk to a peer that was met; False when this swarm is over."""
+        if self._nursery is None:
+            return False
+        self._nursery.start_soon(self._go_on, met)
         return True
 
     def take_unreached(self, now: float) -> list[Address]:
@@ -353,23 +398,13 @@ class Swarm:
             log.debug("%s: incoming %s:%d: %s", self.hashes, *address, _reason(ended))
             self._on_closed(address, ended)
 
-    async def _meet(self, stream: PeerStream, info_hash: bytes, outgoing: bool) -> None:
-        """Shake hands over a stream that is open, and talk."""
-        ended, waiting = Ended("", False), True
+    async def _go_on(self, met: Met) -> None:
+        """Talk to a peer that was met."""
+        stream, connection, outgoing = met
+        ended, address, theirs = Ended("", False), stream.remote[:2], connection.theirs
+        assert theirs is not None
         try:
-            connection = Connection()
-            ours = self.our_handshake(info_hash) if outgoing else None
-            theirs = await exchange_hello(stream, connection, ours)
-            if theirs.info_hash not in self.hashes.wire:
-                raise RemoteProtocolError("is of another torrent")
-            address = stream.remote[:2]
-            if (address[0], theirs.peer_id) in self._banned or self.book.is_banned(address):
-                raise RemoteProtocolError("is banned")
-            if not outgoing:
-                await stream.send_all(connection.send(self._reply_to(theirs)))
             _remember(self._met, address, theirs.peer_id)
-            self._meeting -= 1
-            waiting = False
             ended = await self._converse(stream, connection, theirs, address, outgoing=outgoing)
         except (RemoteProtocolError, TransportError) as error:
             ended = Ended(str(error), False)
@@ -377,12 +412,15 @@ class Swarm:
             ended = Ended(f"failed: {error!r}", False)
             log.exception("%s: a bug while talking over WebRTC", self.hashes)
         finally:
-            self._meeting -= waiting
-            stream.abort()
-            if ended.reason:  # else we have left
-                self.last_failure = f"over WebRTC: {ended.reason}"
-            log.debug("%s: peer over WebRTC: %s", self.hashes, ended.reason)
+            if all(one.stream is not stream for one in self.kept):
+                stream.abort()
+            self._on_parted(ended.reason)
             self._wakeup.set()
+
+    def _on_parted(self, reason: str) -> None:
+        if reason:  # else we have left
+            self.last_failure = f"over WebRTC: {reason}"
+        log.debug("%s: peer over WebRTC: %s", self.hashes, reason)
 
     async def _converse(
         self,

@@ -26,6 +26,7 @@ are views of the receive buffer (`receive_buffer`).
 from __future__ import annotations
 
 import struct
+from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,14 @@ class Connection:
         self._whole_sets = 0
         self._extension_handshakes = 0
         self._said_more = False
+        self._again: deque[m.Message] = deque()
         self._error: str | None = None
         self._buffer = ReceiveBuffer()
+
+    @property
+    def said_pieces(self) -> bool:
+        """Which pieces we have was said, or can be said only one by one now."""
+        return self._said_more
 
     @property
     def their_handshake(self) -> Handshake | None:
@@ -122,12 +129,26 @@ class Connection:
         """The events that are complete now, at most `most` of them."""
         return self._take(most)
 
+    def give_back(self, messages: Iterable[m.Message]) -> None:
+        """Have `events()` give these first, once more: somebody else goes on with the connection.
+
+        They are checked by what is known then. No `Piece`: its data do not live that long.
+        """
+        self._again.extend(messages)
+
     def _take(self, most: int) -> list[Event]:
         self._check()
         events: list[Event] = []
         try:
             if self.theirs is None:
                 self._read_handshake(events)
+            while self._again and len(events) < most:
+                message = self._again.popleft()
+                if isinstance(message, _WITH_INDEX):
+                    self._check_index(message.piece, RemoteProtocolError)
+                elif isinstance(message, m.BitfieldMessage):
+                    self._check_bitfield(message.data)
+                events.append(message)
             if self.theirs is not None and self.ours is not None:
                 self._read_messages(events, most)
         except RemoteProtocolError as error:
