@@ -51,10 +51,24 @@ const browser = await chromium.launch({
     ...(options.arguments ?? [])
   ]
 })
-browser.on('disconnected', () => { // whoever started us may be gone
-  if (options.home) rmSync(options.home, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
-  process.exit(0)
-})
+let ending
+function end () {
+  ending ??= (async () => {
+    await browser.close().catch(() => {})
+    // Whoever started us may be gone, and the last of Chromium may still write there. (rmSync's own
+    // retries remove no file that came meanwhile: they would all be waited for, 20 s, in vain.)
+    for (const until = Date.now() + 10_000; options.home && Date.now() < until;) {
+      try {
+        rmSync(options.home, { recursive: true, force: true })
+        break
+      } catch {
+        await new Promise(resolve => setTimeout(resolve, 50))
+      }
+    }
+    process.exit(0)
+  })()
+}
+browser.on('disconnected', end)
 
 const pages = new Map()
 const doing = {
@@ -96,8 +110,5 @@ createInterface({ input: process.stdin }).on('line', async line => {
   } catch (error) {
     say({ error: `${request.do} ${request.name ?? ''}: ${error?.stack ?? error}` })
   }
-}).on('close', async () => {
-  await browser.close().catch(() => {})
-  process.exit(0)
-})
+}).on('close', end)
 say({ origin, version: browser.version() })
