@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+import torrentfs
 from tests.door import Cached, cached
+from tests.swarm.hostile import Payload, hostile_peer, staller
 from tests.swarm.mounted import TORRENTFS
 from tests.swarm.payload import payload, write_file
 from tests.swarm.seeder import seed
 from tests.swarm.torrents import make_torrent
+from torrentfs.portal import Portal
 
 pytestmark = pytest.mark.real
 
@@ -61,6 +65,34 @@ def test_a_single_file_needs_no_path(tmp_path: Path) -> None:
                 check=True,
             )
             assert done.stdout == payload(1, 3 * MIB)
+
+
+@pytest.fixture(scope="module")
+def portal() -> Portal:
+    """Started before the sockets of a test are counted: it stays, and has some of its own."""
+    return Portal.of_process()
+
+
+def test_a_read_for_which_nothing_comes_ends(tmp_path: Path, portal: Portal) -> None:
+    """In time, and so it is with `torrentfs.open`."""
+    film = write_file(tmp_path / "payload" / "film.bin", 1, 3 * MIB)
+    made = make_torrent(film, tmp_path / "t.torrent", piece_length=64 * 1024)
+    with hostile_peer(Payload.of_file(film, 64 * 1024), staller(after=6)) as peer:
+        command = [TORRENTFS, "cat", made.torrent, "--peer", peer.address]
+        limits = ["--read-timeout", "500ms", "--cache-dir", tmp_path / "cache"]
+        done = subprocess.run([*command, *limits], capture_output=True, timeout=30, check=False)
+        assert done.returncode == 1
+        assert done.stdout == payload(1, 3 * MIB)[: len(done.stdout)]
+        words = f"torrentfs: cannot read film.bin at {len(done.stdout)}: no byte of it came in "
+        assert done.stderr.decode().startswith(words)
+        settings = {"peer": peer.address, "read_timeout": 0.5, "cache_dir": tmp_path / "other"}
+        with torrentfs.open(made.torrent, **settings) as torrent:
+            with pytest.raises(OSError, match="no byte of it came in") as caught:
+                torrent["film.bin"].read()
+            assert caught.value.errno == errno.EIO
+            file = torrent.open_file("film.bin")
+            with pytest.raises(OSError, match="came"):
+                file.read(MIB)
 
 
 @contextmanager
