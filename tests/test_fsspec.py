@@ -185,9 +185,9 @@ def test_urls(made: Cached, tmp_path: Any) -> None:
     with fsspec.open("torrent://b/c::memory://x.torrent", torrent=made.settings) as file:
         assert file.read(9) == made.files["b/c"][:9]
         file.fs.close()
-    with fsspec.open(
-        "simplecache::torrent://b/c", torrent={**made.settings, "source": str(made.torrent)}
-    ) as file:
+    options = {**made.settings, "source": str(made.torrent)}
+    kept = {"cache_storage": str(tmp_path / "simplecache")}
+    with fsspec.open("simplecache::torrent://b/c", torrent=options, simplecache=kept) as file:
         assert file.read(9) == made.files["b/c"][:9]
     fsspec.filesystem("torrent", source=str(made.torrent), **made.settings).close()
 
