@@ -12,7 +12,7 @@ from tests.engine.ward import Ward, ward
 from torrentfs.engine.breaker import FAST
 from torrentfs.engine.dormant import REMEMBERED, Dormant, check_readable
 from torrentfs.engine.reader import HURRY
-from torrentfs.engine.torrent import PAUSED
+from torrentfs.engine.report import PAUSED
 from torrentfs.errors import DataUnavailable, InvalidTorrent
 from torrentfs.metainfo.torrent_file import parse_info, parse_torrent
 

@@ -173,9 +173,9 @@ def waiting(session: Session) -> list[Dormant]:
 async def test_limits_change_while_it_runs(tmp_path: Path) -> None:
     async with open_session(config(tmp_path, tcp=False, upload_limit=5)) as session:
         session.set_limits(download=1000)
-        assert (session._limits.download.rate, session._limits.upload.rate) == (1000, 5)
+        assert (session.limits.download.rate, session.limits.upload.rate) == (1000, 5)
         session.set_limits(upload=None, max_active=3)
-        assert (session._limits.download.rate, session._limits.upload.rate) == (1000, None)
+        assert (session.limits.download.rate, session.limits.upload.rate) == (1000, None)
         assert session.dormitory.turns.places == 3
 
 

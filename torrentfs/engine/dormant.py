@@ -35,7 +35,6 @@ from torrentfs.engine.breaker import Breaker
 from torrentfs.engine.reader import HURRY
 from torrentfs.engine.report import xattrs_of
 from torrentfs.engine.stats import TorrentStatistics
-from torrentfs.engine.torrent import PAUSED
 from torrentfs.errors import DataUnavailable, InvalidTorrent
 from torrentfs.scheduling.turns import Need
 
@@ -349,7 +348,7 @@ class Dormant:
         if self.torrent is not None:
             self.torrent.paused = True
             self._keeper.give_up(self)
-            self.torrent.look_again()
+            self.torrent.reader.look_again()
         if self.life is not None:
             await self.life.ended.wait()
 
@@ -442,4 +441,4 @@ class Dormant:
         return f"<Dormant {self.metainfo.name!r} {self.state}>"
 
 
-__all__ = ["PAUSED", "Dormant", "Keeper", "Life", "Outfit", "Shelving", "check_readable"]
+__all__ = ["Dormant", "Keeper", "Life", "Outfit", "Shelving", "check_readable"]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torrentfs.engine.peer import Peer
     from torrentfs.engine.torrent import Torrent
 
+PAUSED = "the torrent is paused"
+"""Why reads of a torrent that the user has paused fail."""
+
 
 def why_missing(torrent: Torrent, piece: int) -> str:
     """Why a piece is not here."""
@@ -31,6 +34,21 @@ def why_missing(torrent: Torrent, piece: int) -> str:
     else:
         words.append(f"asked {len(holders) - choked} peers, none delivered")
     return "; ".join(filter(None, [*words, complaints(torrent)]))
+
+
+def why_hopeless(torrent: Torrent) -> str | None:
+    """Why no missing byte can ever come, or None while one may."""
+    if torrent.paused:
+        return PAUSED
+    swarm, config = torrent.swarm, torrent.config
+    if torrent.inactive is not None or torrent.sources or len(swarm.book):
+        return None
+    if swarm.trackers is not None and (config.tcp or config.rtc is not None):
+        return None
+    searches = swarm.dht is not None and swarm.dht.has_hope
+    if (config.tcp or config.utp) and (searches or swarm.is_local):
+        return None
+    return "; ".join(filter(None, ["no peer, tracker or web seed is left", complaints(torrent)]))
 
 
 def complaints(torrent: Torrent) -> str:

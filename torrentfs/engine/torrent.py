@@ -29,7 +29,13 @@ from torrentfs.engine.leaves import Leaves
 from torrentfs.engine.peer import Peer
 from torrentfs.engine.privacy import ways
 from torrentfs.engine.reader import Reader
-from torrentfs.engine.report import complaints, state_of, statistics_of, why_missing, xattrs_of
+from torrentfs.engine.report import (
+    state_of,
+    statistics_of,
+    why_hopeless,
+    why_missing,
+    xattrs_of,
+)
 from torrentfs.engine.serving import Serving
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.engine.webseeds import LANES, WebSeedSource
@@ -59,8 +65,6 @@ log = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 1024
 """Addresses kept of peers that left: a lie may come to light after the liar has gone."""
-
-PAUSED = "the torrent is paused"
 
 ASSUMED_QUEUE = 250
 """Requests a peer holds until it says its `reqq` (BEP 10): what libtorrent assumes."""
@@ -268,10 +272,6 @@ class Torrent:
         """For so many seconds, fail reads for which nothing comes: somebody wants to unmount."""
         self.reader.hurry(reason, seconds)
 
-    def look_again(self) -> None:
-        """Make waiting reads look at once at whether their wait still makes sense."""
-        self.reader.look_again()
-
     def schedule(self, now: float) -> None:
         """Bring demand to the picker, cancels and wake-ups to the sources."""
         self.leaves.check(now)
@@ -460,19 +460,7 @@ class Torrent:
 
     def hopeless(self) -> str | None:
         """Why no missing byte can ever come, or None while one may (see `Supply`)."""
-        if self.paused:
-            return PAUSED
-        if self.inactive is not None:
-            return None
-        if self._sources or len(self.swarm.book):
-            return None
-        if self.swarm.trackers is not None and (self.config.tcp or self.config.rtc is not None):
-            return None
-        dials = self.config.tcp or self.config.utp
-        searches = self.swarm.dht is not None and self.swarm.dht.has_hope
-        if dials and (searches or self.swarm.is_local):
-            return None
-        return "; ".join(filter(None, ["no peer, tracker or web seed is left", complaints(self)]))
+        return why_hopeless(self)
 
     def why_missing(self, piece: int) -> str:
         """Why a piece is not here, in words."""
