@@ -186,6 +186,12 @@ class Catalog:
         """Remember a .torrent file; returns when it was first added. More v2 layers win."""
         return self.keep_many([Kept(hashes, torrent, layers, added)])[0].added
 
+    def dates(self, torrents: Sequence[InfoHashes]) -> list[float | None]:
+        """When each was first added; None for those that are not known."""
+        question = "SELECT added FROM metadata WHERE v1=? OR v2=?"
+        rows = [self._db.execute(question, (one.v1, one.v2)).fetchone() for one in torrents]
+        return [None if row is None else row[0] for row in rows]
+
     def keep_many(self, torrents: Sequence[Kept]) -> list[Known]:
         """Remember many in one transaction; what is known of each, in the same order."""
         with self._transaction():

@@ -118,6 +118,15 @@ class Cache:
                 self._on_trouble(error)
         return added
 
+    async def dates(self, torrents: Sequence[InfoHashes]) -> list[float | None]:
+        """When each was first added (seconds since 1970), of those that were."""
+        if self._usable:
+            try:
+                return await self.vault.ask(self.vault.catalog.dates, torrents)
+            except TROUBLE as error:
+                self._on_trouble(error)
+        return [None] * len(torrents)
+
     async def keep_many(self, torrents: Sequence[Metainfo], added: Sequence[float]) -> list[Known]:
         """Remember many torrents at once; when each was *first* added, and what is here of it.
 
