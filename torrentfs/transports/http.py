@@ -187,6 +187,42 @@ class HttpClient:
         except trio.TooSlowError:
             raise HttpError(f"no answer within {timeout:g} s") from None
 
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        max_bytes: int,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> HttpReply:
+        """Send one request to a server that the user named, and follow no redirect.
+
+        So that what is in `headers` (a token) and `body` goes to that server alone. As `get`
+        otherwise.
+        """
+        await self._load()
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
+        try:
+            with trio.fail_after(timeout):
+                response = await self._send(
+                    url, headers or {}, timeouts, None, anywhere, Reach.ANYWHERE, method, body
+                )
+                reply = HttpStream(response, url)
+                try:
+                    content = await _read_whole(reply, max_bytes)
+                finally:
+                    await reply.aclose()
+                return HttpReply(reply.status, reply.headers, content, url)
+        except trio.TooSlowError:
+            raise HttpError(f"no answer within {timeout:g} s") from None
+
+    async def _load(self) -> None:
+        if not self._loaded:
+            await trio.to_thread.run_sync(_load)
+            self._loaded = True
+
     @asynccontextmanager
     async def stream(
         self,
@@ -203,9 +239,7 @@ class HttpClient:
         Leaving the context with a part of the body unread closes the connection; after the
         whole body it is kept for the next request.
         """
-        if not self._loaded:
-            await trio.to_thread.run_sync(_load)
-            self._loaded = True
+        await self._load()
         patience = self._read_timeout if read_timeout is None else read_timeout
         timeouts = {
             "connect": connect_timeout,
@@ -250,6 +284,8 @@ class HttpClient:
         family: str | None,
         rule: Rule,
         least: Reach,
+        method: str = "GET",
+        body: bytes = b"",
     ) -> httpx.Response:
         import httpx
 
@@ -261,7 +297,7 @@ class HttpClient:
             if parsed.port is not None and not 0 < parsed.port < 65536:
                 raise HttpError(f"there is no port {parsed.port}", permanent=True)
             request = httpx.Request(
-                "GET",
+                method,
                 parsed.copy_with(userinfo=b"", fragment=None),
                 headers={
                     "User-Agent": USER_AGENT,
@@ -270,6 +306,7 @@ class HttpClient:
                     **_authorization(parsed.userinfo),
                     **headers,
                 },
+                content=body or None,
                 extensions={"timeout": timeouts},
             )
             reach = max(least, rule(request.url.raw_path.decode("ascii")))
