@@ -10,6 +10,7 @@ import pytest
 
 from torrentfs.daemon import background
 from torrentfs.daemon.background import Ended
+from torrentfs.daemon.refreshing import MediaServer
 from torrentfs.daemon.sources import FileSource, MagnetSource, UrlSource
 from torrentfs.engine.config import SessionConfig
 
@@ -55,6 +56,39 @@ def test_several_sources_in_their_order(
 
 
 @pytest.mark.parametrize(
+    "forgotten", [MAGNET, "film.TORRENT", "https://h/x", "b" * 40, "later.magnet"]
+)
+def test_the_mount_point_was_forgotten(
+    run: Run, configs: list[MountConfig], forgotten: str
+) -> None:
+    result = run("mount", forgotten)
+    assert result.exit_code == 1
+    assert "say what to mount and then where: torrentfs mount SOURCE MOUNTPOINT" in result.stderr
+    assert not configs
+
+
+def test_a_library_needs_no_source(run: Run, home: Path, configs: list[MountConfig]) -> None:
+    args = ["--watch", "w", "--watch", "/v", "--state-dir", "~/s", "--on-change", "echo x"]
+    servers = ["--refresh", "kodi=http://h/#/media", "--refresh", "plex=http://p"]
+    variables = {"TORRENTFS_PLEX_TOKEN": "t"}
+    assert run("mount", *args, *servers, str(home / "mnt"), **variables).exit_code == 0
+    (config,) = configs
+    assert config.sources == ()
+    assert config.watch == (Path.cwd() / "w", Path("/v"))
+    assert config.state_dir == home / "s"
+    assert config.on_change == "echo x"
+    assert config.refresh == (
+        MediaServer("kodi", "http://h", "/media"),
+        MediaServer("plex", "http://p", str(home / "mnt"), "t"),
+    )
+
+
+def test_where_the_library_is(run: Run, home: Path, configs: list[MountConfig]) -> None:
+    assert run("mount", str(home)).exit_code == 0
+    assert configs[0].state_dir == home / ".local/state/torrentfs"
+
+
+@pytest.mark.parametrize(
     ("args", "said"),
     [
         (["nothing.torrent"], "nothing.torrent: no such file"),
@@ -73,7 +107,10 @@ def test_several_sources_in_their_order(
             "the proxy is not a URL with a host and a port",
         ),
         ([MAGNET, "--proxy", "socks4://localhost:1"], "socks4:// proxies are not supported"),
-        ([], "say what to mount and then where: torrentfs mount SOURCE MOUNTPOINT"),
+        ([MAGNET, "--watch", "~/w"], "a watch directory must not be in the mount point"),
+        ([MAGNET, "--refresh", "emby=http://h"], "is not KIND=URL, where KIND is jellyfin, plex"),
+        ([MAGNET, "--refresh", "plex=http://h"], "--refresh plex needs a token"),
+        ([MAGNET, "--refresh-token", "plex"], "is not KIND=FILE"),
         ([MAGNET, "--cache-dir", ""], "'--cache-dir': a path must not be empty"),
         ([MAGNET, "--log-file="], "'--log-file': a path must not be empty"),
         ([MAGNET, "--log-file", "~/a/log"], "the log file must not be in the mount point"),

@@ -27,8 +27,11 @@ class Exited(BaseException):
 
 
 class FakeTorrent:
-    def __init__(self, metainfo: Any, events: list[str]) -> None:
+    def __init__(self, metainfo: Any, events: list[str], settings: dict[str, Any]) -> None:
         self.metainfo = metainfo
+        self.added = settings.get("added", 0.0)
+        self.select = tuple(settings.get("select", ()))
+        self.state = "asleep"
         self._events = events
 
     def fail_reads(self, reason: str) -> None:
@@ -38,6 +41,14 @@ class FakeTorrent:
         self._events.append(f"hurry_reads {seconds:g}")
 
 
+class FakeCache:
+    async def metadata(self, hashes: Any) -> None:
+        """It knows nothing."""
+
+    async def dates(self, torrents: Sequence[Any]) -> list[None]:
+        return [None] * len(torrents)
+
+
 class FakeSession:
     """Answers magnets after `delay` seconds."""
 
@@ -45,6 +56,7 @@ class FakeSession:
     trouble = ""
     client: Any = None
     dht: Any = None
+    cache: Any = FakeCache()
 
     def __init__(self, events: list[str], delay: float) -> None:
         self._events = events
@@ -60,15 +72,31 @@ class FakeSession:
         on_progress("asking 3 peers")
         with trio.move_on_after(timeout):
             await trio.sleep(self._delay)
-            return SimpleNamespace(name=magnet.name or "nameless", hashes=magnet.hashes)
+            return SimpleNamespace(
+                name=magnet.name or "nameless",
+                hashes=magnet.hashes,
+                files=(),
+                to_torrent=lambda: b"",
+                has_v1=True,
+            )
         raise MetadataTimeout(f"nobody has {magnet.hashes}")
 
     async def add(self, metainfo: Any, **settings: Any) -> FakeTorrent:
         self.added.append(settings)
-        return FakeTorrent(metainfo, self._events)
+        return FakeTorrent(metainfo, self._events, settings)
 
     async def shelve(self, metainfo: Any, **settings: Any) -> FakeTorrent:
         return await self.add(metainfo, **settings)
+
+    async def shelve_many(self, shelvings: Sequence[Any]) -> list[FakeTorrent]:
+        names = ("trackers", "web_seeds", "peers", "select", "eager")
+        return [
+            await self.add(each.metainfo, **{name: getattr(each, name) for name in names})
+            for each in shelvings
+        ]
+
+    async def forget(self, key: str) -> None:
+        self._events.append("forget")
 
 
 class Fakes:
@@ -96,7 +124,7 @@ class Fakes:
             check_mountpoint=self._check_mountpoint,
             serve_mount=self._serve_mount,
             detach=lambda path: self.events.append(f"detach {path}"),
-            status=lambda _session, _torrents: STATUS,
+            status=lambda _session: STATUS,
             exit=self._exit,
         )
 
@@ -116,13 +144,24 @@ class Fakes:
             raise self._place_error
 
     async def _serve_mount(
-        self, config: MountConfig, torrents: Sequence[Any], *, task_status: trio.TaskStatus[None]
+        self,
+        config: MountConfig,
+        shown: Sequence[Any],
+        folder_times: Any,
+        *,
+        task_status: trio.TaskStatus[Any],
     ) -> None:
         if self._mount_error:
             raise self._mount_error
-        self.events.append("mount " + ",".join(t.metainfo.name for t in torrents))
+        names = {one.volume.metainfo.hashes.key: one.volume.metainfo.name for one in shown}
+        self.events.append("mount " + ",".join(names.values()))
+        tree = SimpleNamespace(
+            path_of_key=lambda key: (names[key],),
+            name_of_key=lambda key: names[key],
+            folder_times=folder_times,
+        )
         try:
-            task_status.started()
+            task_status.started(SimpleNamespace(tree=tree))
             await self._unmount.wait()
         finally:
             self.events.append("unmount")

@@ -8,10 +8,11 @@ import pytest
 
 from tests.daemon.fakes import config
 from torrentfs.daemon.config import (
-    MountConfig,
     absolute,
     default_config_file,
     default_log_file,
+    default_state_dir,
+    library_file,
     read_config_file,
 )
 from torrentfs.engine.config import SessionConfig
@@ -24,7 +25,18 @@ def test_default_places(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_config_file() == Path("/c/torrentfs/config.toml")
     assert default_log_file(Path("/mnt/my films")) == Path("/s/torrentfs/log/mnt-my-films.log")
     assert default_log_file(Path("/")).name == "root.log"
+    assert default_state_dir() == Path("/s/torrentfs")
     assert len(default_log_file(Path("/" + "x" * 300)).name) <= 104
+
+
+def test_each_mount_point_has_a_library_of_its_own() -> None:
+    names = {
+        library_file(Path("/s"), path).name
+        for path in ("/m", "/m/", "/m-", "/é", "/e", "/", "/" + "x" * 300, "/" + "x" * 301)
+    }
+    assert len(names) == 8
+    assert all(len(name) < 100 for name in names)
+    assert library_file(Path("/s"), "/mnt/a").parent == Path("/s/library")
 
 
 def test_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -35,8 +47,11 @@ def test_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_impossible_configurations() -> None:
-    with pytest.raises(ConfigError, match="nothing to mount"):
-        MountConfig(sources=(), mountpoint=Path("/m"))
+    with pytest.raises(ConfigError, match="must not be in the mount point: /m/w"):
+        config(watch=(Path("/m/w"),))
+    with pytest.raises(ConfigError, match="/w/a is watched already"):
+        config(watch=(Path("/w"), Path("/w/a")))
+    assert config(watch=(Path("/w"), Path("/w"), Path("/wa"))).watch
     with pytest.raises(ConfigError, match="allow-root"):
         config(allow_other=True, allow_root=True)
     with pytest.raises(ConfigError, match="timeout"):

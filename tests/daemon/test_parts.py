@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torrentfs.daemon.parts import file_numbers
+from torrentfs.metainfo.magnet import file_numbers
 
 RANGES = st.lists(st.builds(range, st.integers(0, 30), st.integers(0, 30)))
 

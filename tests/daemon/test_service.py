@@ -172,6 +172,8 @@ async def test_a_cache_in_the_mount_point(autojump_clock: object) -> None:
     session = SessionConfig(cache_dir=Path("/m/cache"))
     with pytest.raises(ConfigError, match="the cache must not be in the mount point: /m/cache"):
         await run_mount(config(session=session), Notes(), fakes.parts())
+    with pytest.raises(ConfigError, match="the library must not be in the mount point: /m/s"):
+        await run_mount(config(state_dir=Path("/m/s")), Notes(), fakes.parts())
     assert fakes.events == []  # it would have made the mount point not empty
 
 

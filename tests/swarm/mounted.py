@@ -148,6 +148,7 @@ def mounted(
     argv += [*options, *map(str, sources), str(mountpoint)]
     kept = quiet_environment()
     kept["XDG_CONFIG_HOME"] = str(work / "config")
+    kept["XDG_STATE_HOME"] = str(work / "state")
     with output.open("ab") as terminal:
         process = subprocess.Popen(
             argv,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -15,11 +17,12 @@ from torrentfs.cli.options import (
     PATH,
     UMASK,
     MountCommand,
+    Parsed,
     WholeNumber,
 )
 from torrentfs.cli.output import ProgressLine, complain
 from torrentfs.cli.views import view_of, view_options
-from torrentfs.daemon.config import MountConfig, absolute, default_log_file
+from torrentfs.daemon.config import MountConfig, absolute, default_log_file, default_state_dir
 from torrentfs.daemon.outcome import DONE
 from torrentfs.daemon.quantities import format_duration
 from torrentfs.engine.config import SessionConfig
@@ -30,6 +33,22 @@ if TYPE_CHECKING:
     from torrentfs.daemon.report import Report
 
 _SESSION = SessionConfig()
+
+
+def _parse_refresh(text: str) -> object:
+    from torrentfs.daemon.refreshing import parse_refresh  # start-up time counts
+
+    return parse_refresh(text)
+
+
+def _parse_token_file(text: str) -> object:
+    from torrentfs.daemon.refreshing import parse_token_file
+
+    return parse_token_file(text)
+
+
+REFRESH = Parsed("kind=url", _parse_refresh)
+TOKEN_FILE = Parsed("kind=file", _parse_token_file)
 
 
 def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
@@ -87,6 +106,43 @@ def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
     help="A torrent that nobody reads or downloads goes to sleep after this.",
 )
 @view_options
+@click.option(
+    "--watch",
+    metavar="DIR",
+    type=PATH,
+    multiple=True,
+    help="Mount the .torrent and .magnet files in DIR, and follow what changes there. "
+    "Folders of DIR are folders of the mount. May be repeated.",
+)
+@click.option(
+    "--on-change",
+    metavar="CMD",
+    default="",
+    help="Run this shell command when torrents come to the mount or go (TORRENTFS_EVENT, "
+    "TORRENTFS_PATH, ...).",
+)
+@click.option(
+    "--refresh",
+    metavar="KIND=URL",
+    type=REFRESH,
+    multiple=True,
+    help="Tell this media server of it: jellyfin=URL, plex=URL or kodi=URL; #/PATH behind the "
+    "URL is where it sees the mount. May be repeated.",
+)
+@click.option(
+    "--refresh-token",
+    metavar="KIND=FILE",
+    type=TOKEN_FILE,
+    multiple=True,
+    help="Its token, from a file; or the variable TORRENTFS_JELLYFIN_TOKEN, ..._PLEX_..., "
+    "..._KODI_... (user:password).",
+)
+@click.option(
+    "--state-dir",
+    type=PATH,
+    default=default_state_dir,
+    help="Where the library is remembered.  [default: ~/.local/state/torrentfs]",
+)
 @fetch_options
 @_flag("--no-port-mapping", help="Do not ask the gateway (PCP, NAT-PMP, UPnP) to let peers in.")
 @http_options
@@ -121,7 +177,8 @@ def mount(**options: Any) -> int:
 
     Exit codes: 0 mounted, 1 usage or bad input, 2 cannot mount, 3 metadata not found in time.
     """
-    if not options["sources"] or options["mountpoint"] is None:
+    mountpoint = options["mountpoint"]
+    if mountpoint is None or (not options["sources"] and is_source(str(mountpoint))):
         words = "say what to mount and then where: torrentfs mount SOURCE MOUNTPOINT"
         raise click.UsageError(words, click.get_current_context())
     config = make_config(options)
@@ -132,8 +189,20 @@ def mount(**options: Any) -> int:
     return _run_in_background(config)
 
 
+def is_source(text: str) -> bool:
+    """Whether this can only be meant as a SOURCE: then the mount point was forgotten."""
+    from torrentfs.daemon.sources import parse_info_hash
+
+    return bool(
+        re.match(r"(magnet:|https?:)", text, re.IGNORECASE)
+        or text.lower().endswith((".torrent", ".magnet"))
+        or parse_info_hash(text)
+    )
+
+
 def make_config(options: dict[str, Any]) -> MountConfig:
     """The options as click gives them, as one frozen and absolute value; ConfigError."""
+    from torrentfs.daemon.refreshing import media_servers
     from torrentfs.daemon.sources import parse_source
 
     log_file = options["log_file"]
@@ -151,6 +220,15 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         trackers=options["tracker"],
         web_seeds=options["web_seed"],
         control=control_config(options),
+        watch=tuple(map(absolute, options["watch"])),
+        on_change=options["on_change"],
+        refresh=media_servers(
+            options["refresh"],
+            {kind: absolute(path) for kind, path in options["refresh_token"]},
+            os.environ,
+            absolute(options["mountpoint"]),
+        ),
+        state_dir=absolute(options["state_dir"]),
         log_file=absolute(log_file) if log_file else None,
         log_format=options["log_format"],
         verbosity=options["verbose"],

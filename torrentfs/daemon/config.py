@@ -12,6 +12,7 @@ an error, because a misspelt limit that is silently ignored fills a disk.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tomllib
@@ -27,6 +28,7 @@ from torrentfs.vfs.views import View
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from torrentfs.daemon.refreshing import MediaServer
     from torrentfs.daemon.sources import Source
 
 MAX_CONFIG_BYTES = 1024 * 1024
@@ -60,6 +62,14 @@ class MountConfig:
     trackers: tuple[str, ...] = ()
     web_seeds: tuple[str, ...] = ()
     control: ControlConfig = field(default_factory=ControlConfig)
+    watch: tuple[Path, ...] = ()
+    """Directories of .torrent and .magnet files that are followed."""
+    state_dir: Path | None = None
+    """Where the library is written down; None: nowhere."""
+    on_change: str = ""
+    """A command for each entry that came or went; see `on_change`."""
+    refresh: tuple[MediaServer, ...] = ()
+    """Media servers that are told of it."""
     log_file: Path | None = None
     """None: the terminal in the foreground, `default_log_file` in the background."""
     log_format: Literal["text", "json"] = "text"
@@ -67,14 +77,17 @@ class MountConfig:
     """0: what a user acts on; 1: what torrentfs does; 2: every library, and tracebacks."""
 
     def __post_init__(self) -> None:
-        if not self.sources:
-            raise ConfigError("nothing to mount: name a .torrent file, magnet link or URL")
         if self.allow_other and self.allow_root:
             raise ConfigError("--allow-other already includes root: leave out --allow-root")
         if self.metadata_timeout <= 0 or self.session.read_timeout <= 0:
             raise ConfigError("a timeout must be longer than 0s")
         if self.log_file is not None and self.log_file.is_relative_to(self.mountpoint):
             raise ConfigError(f"the log file must not be in the mount point: {self.log_file}")
+        for place in self.watch:
+            if place.is_relative_to(self.mountpoint):
+                raise ConfigError(f"a watch directory must not be in the mount point: {place}")
+            if any(place != other and place.is_relative_to(other) for other in self.watch):
+                raise ConfigError(f"{place} is watched already, with the directory above it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +125,20 @@ def default_log_file(mountpoint: Path) -> Path:
 
     name = re.sub(r"[^\w.-]+", "-", str(mountpoint)).strip("-.")[-100:] or "root"
     return platformdirs.user_log_path("torrentfs") / f"{name}.log"
+
+
+def default_state_dir() -> Path:
+    """`~/.local/state/torrentfs` (XDG_STATE_HOME is honoured)."""
+    import platformdirs
+
+    return platformdirs.user_state_path("torrentfs")
+
+
+def library_file(state_dir: Path, mountpoint: str) -> Path:
+    """Where the library of the mount point of this real path is written down."""
+    name = re.sub(r"[^\w.-]+", "-", mountpoint).strip("-.")[-60:] or "root"
+    digest = hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
+    return state_dir / "library" / f"{name}-{digest}.sqlite"
 
 
 def read_config_file(path: Path, known: Collection[str]) -> dict[str, Any]:

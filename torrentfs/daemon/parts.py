@@ -16,18 +16,18 @@ from torrentfs.daemon.allocation import keep_freed_memory
 from torrentfs.daemon.report import MountStatus
 from torrentfs.daemon.service import Parts
 from torrentfs.engine.session import open_session
-from torrentfs.metainfo.magnet import file_numbers
 from torrentfs.vfs.mount import MountOptions, preflight, serve_mount
 from torrentfs.vfs.mountpoint import detach, source_of
 from torrentfs.vfs.operations import OperationsOptions
-from torrentfs.vfs.tree import Tree, TreeOptions
+from torrentfs.vfs.tree import Placement, Tree, TreeOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from torrentfs.daemon.config import MountConfig
+    from torrentfs.daemon.places import Shown
     from torrentfs.daemon.service import Session
 
 log = logging.getLogger(__name__)
@@ -69,14 +69,26 @@ async def _check_mountpoint(config: MountConfig) -> None:
 
 
 async def _serve_mount(
-    config: MountConfig, torrents: Sequence[Any], *, task_status: trio.TaskStatus[Any]
+    config: MountConfig,
+    shown: Sequence[Shown],
+    folder_times: Mapping[tuple[str, ...], float],
+    *,
+    task_status: trio.TaskStatus[Any],
 ) -> None:
-    tree = make_tree(config, torrents)
+    tree = make_tree(config, shown, folder_times)
     await serve_mount(tree, config.mountpoint, _mount_options(config), task_status=task_status)
 
 
-def make_tree(config: MountConfig, torrents: Sequence[Any]) -> Tree:
-    """The tree of `torrents`; in the order of their adding, so that names stay (see `Tree`)."""
+def make_tree(
+    config: MountConfig,
+    shown: Iterable[Shown],
+    folder_times: Mapping[tuple[str, ...], float],
+) -> Tree:
+    """The tree that a mount begins with.
+
+    What was there before goes first, under the names that it had: then nothing that came, or went,
+    meanwhile can take one of them.
+    """
     options = TreeOptions(
         uid=os.getuid() if config.uid is None else config.uid,
         gid=os.getgid() if config.gid is None else config.gid,
@@ -85,9 +97,14 @@ def make_tree(config: MountConfig, torrents: Sequence[Any]) -> Tree:
         layout=config.layout,
         view=config.view,
     )
-    tree = Tree(options)
-    for torrent in sorted(torrents, key=lambda t: (t.added, t.metainfo.hashes.key)):
-        tree.add(torrent, list(file_numbers(torrent.select, len(torrent.metainfo.files))))
+    tree = Tree(options, folder_times=folder_times)
+    known: list[Placement] = []
+    new: list[Placement] = []
+    for one in shown:
+        placement = Placement(one.volume, one.select, one.folder, one.name)
+        (new if one.name is None else known).append(placement)
+    tree.add_many(known)
+    tree.add_many(new)
     return tree
 
 
@@ -96,7 +113,7 @@ def _detach(mountpoint: Path) -> None:
         log.error("%s is still mounted: fusermount3 -u -z %s", mountpoint, mountpoint)
 
 
-def _status(session: Any, _torrents: Sequence[Any]) -> MountStatus:
+def _status(session: Any) -> MountStatus:
     torrents = session.statistics().torrents
     received: dict[str, int] = {}
     for torrent in torrents:

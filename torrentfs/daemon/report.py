@@ -43,10 +43,13 @@ class Mounted:
     """Where peers can reach us, 0 if nowhere."""
     warning: str = ""
     """What does not work as asked, in words; empty when everything does."""
+    missing: int = 0
+    """Torrents of the library that cannot be listed yet."""
 
     def __str__(self) -> str:
         what = self.names[0] if len(self.names) == 1 else f"{len(self.names)} torrents"
-        return f"mounted {what} on {self.mountpoint}"
+        later = f" ({self.missing} more are looked for)" if self.missing else ""
+        return f"mounted {what} on {self.mountpoint}{later}"
 
 
 class Ready(Protocol):

@@ -1,8 +1,8 @@
 """One mount from start to end: session, sources, FUSE, signals.
 
-Lifetimes, outermost first: signals > session > mount > status. Everything that the mount needs
-is added to the session before FUSE starts, so a mount that appears is complete; whatever fails
-before that leaves nothing mounted.
+Lifetimes, outermost first: signals > session > library > mount > status. Everything that is known
+is in the library before FUSE starts (`gathering`), so a mount that appears is complete; whatever
+fails before that leaves nothing mounted.
 
 Shutdown has one order (SIGTERM, SIGINT; SIGHUP too in the foreground, where it means that the
 terminal is gone): reads that wait are failed, so that nobody holds the mount busy; then FUSE
@@ -21,31 +21,36 @@ Engine and FUSE are reached through `Parts` only; `parts.py` makes the real ones
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import trio
 
-from torrentfs.daemon import opening
-from torrentfs.daemon.config import Beside
-from torrentfs.daemon.opening import find
+from torrentfs.daemon import library, opening
+from torrentfs.daemon.announcing import Batches
+from torrentfs.daemon.config import library_file
+from torrentfs.daemon.gathering import gather
+from torrentfs.daemon.library import open_library
 from torrentfs.daemon.outcome import Interrupted, cause_of
 from torrentfs.daemon.report import Mounted, MountStatus
-from torrentfs.daemon.sources import shorten
+from torrentfs.daemon.watching import Watching
 from torrentfs.errors import ConfigError
 from torrentfs.vfs.mountpoint import LET_GO, LET_GO_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from torrentfs.daemon.config import MountConfig
-    from torrentfs.daemon.opening import Found
+    from torrentfs.daemon.library import Library
+    from torrentfs.daemon.places import Mount
     from torrentfs.daemon.report import Report
-    from torrentfs.daemon.sources import Source
-    from torrentfs.metainfo.torrent_file import Metainfo
+    from torrentfs.engine.dormant import Dormant
+    from torrentfs.transports.http import HttpClient
 
 log = logging.getLogger(__name__)
 
@@ -57,22 +62,15 @@ SHUTTING_DOWN = "torrentfs is shutting down"
 LETTING_GO = "torrentfs umount wants the mount to be free"
 
 
-class Torrent(Protocol):
-    """What the service needs of a torrent (engine.dormant)."""
-
-    @property
-    def metainfo(self) -> Metainfo: ...
-    def fail_reads(self, reason: str) -> None: ...
-    def hurry_reads(self, reason: str, seconds: float) -> None: ...
-
-
-class Session(opening.Session, Protocol):
+class Session(library.Session, opening.Session, Protocol):
     """What the service needs of a session (engine.session)."""
 
     @property
     def port(self) -> int: ...
     @property
     def trouble(self) -> str: ...
+    @property
+    def client(self) -> HttpClient: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +81,11 @@ class Parts:
     check_mountpoint: Callable[[MountConfig], Awaitable[None]]
     """Fails early (MountError) when mounting is bound to fail: nobody waits a minute for that."""
     serve_mount: Callable[..., Awaitable[None]]
-    """`(config, torrents, *, task_status)`: mounts, calls `started()`, serves until cancelled or
-    unmounted from outside; unmounted when it returns."""
+    """`(config, shown, folder_times, *, task_status)`: mounts that, calls `started(mount)`, serves
+    until cancelled or unmounted from outside; unmounted when it returns."""
     detach: Callable[[Path], None]
     """Unmount lazily, now, without waiting for anything."""
-    status: Callable[[Session, Sequence[Any]], MountStatus]
+    status: Callable[[Session], MountStatus]
     exit: Callable[[int], NoReturn]
     """End the process without any clean-up (os._exit)."""
 
@@ -111,7 +109,7 @@ class _MountService:
         self._report = report
         self._parts = parts
         self._scope = trio.CancelScope()
-        self._torrents: list[Any] = []
+        self._library: Library | None = None
         self._mounted = False
         self._stopped_by: int | None = None
 
@@ -120,19 +118,40 @@ class _MountService:
             await nursery.start(self._handle_signals, nursery)
             with self._scope:
                 await self._parts.check_mountpoint(self._config)
-                self._check_cache()
-                async with self._parts.open_session(self._config) as session:
-                    await self._add_sources(session)
-                    await self._serve(session)
+                self._check_directories()
+                path = await self._records_path()
+                async with (
+                    self._parts.open_session(self._config) as session,
+                    open_library(session, path) as library,
+                ):
+                    self._library = library
+                    watching = Watching(self._config.watch, library.records)
+                    files, held = await watching.first_look()
+                    told = self._report.on_progress
+                    await gather(library, session, self._config, told, files, held)
+                    await self._serve(session, library, watching)
             nursery.cancel_scope.cancel()
         if self._stopped_by is not None and not self._mounted:
             raise Interrupted(self._stopped_by)
 
-    def _check_cache(self) -> None:
+    def _check_directories(self) -> None:
         """Not before the mount point is known to be empty, which says more to the user."""
         cache = self._config.session.cache_dir
         if cache.is_relative_to(self._config.mountpoint):
             raise ConfigError(f"the cache must not be in the mount point: {cache} (--cache-dir)")
+        state = self._config.state_dir
+        if state is not None and state.is_relative_to(self._config.mountpoint):
+            raise ConfigError(f"the library must not be in the mount point: {state} (--state-dir)")
+
+    async def _records_path(self) -> Path | None:
+        """Where the library is written down: by the real path, however the user spells it."""
+        state, mountpoint = self._config.state_dir, self._config.mountpoint
+        if state is None:
+            return None
+        real = await trio.to_thread.run_sync(
+            os.path.realpath, os.fspath(mountpoint), abandon_on_cancel=True
+        )
+        return library_file(state, real)
 
     async def _handle_signals(
         self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None]
@@ -145,7 +164,7 @@ class _MountService:
                     log.info("SIGHUP ignored: there is nothing to reload")
                     continue
                 if signum == LET_GO:
-                    for torrent in self._torrents:
+                    for torrent in self._volumes():
                         torrent.hurry_reads(LETTING_GO, LET_GO_SECONDS)
                     continue
                 name = signal.Signals(signum).name
@@ -157,8 +176,11 @@ class _MountService:
                 nursery.start_soon(self._leave_late, signum)
                 self._stop()
 
+    def _volumes(self) -> Sequence[Dormant]:
+        return self._library.volumes if self._library is not None else ()
+
     def _stop(self) -> None:
-        for torrent in self._torrents:
+        for torrent in self._volumes():
             torrent.fail_reads(SHUTTING_DOWN)
         self._scope.cancel()
 
@@ -172,49 +194,46 @@ class _MountService:
             self._parts.detach(self._config.mountpoint)
         self._parts.exit(128 + signum)
 
-    async def _add_sources(self, session: Session) -> None:
-        """Add every source in the order given; metadata is looked for at the same time."""
-        config = self._config
-        beside = Beside(config.trackers, config.web_seeds, config.peers)
-        found: list[Found | None] = [None] * len(config.sources)
-
-        async def look(index: int, source: Source) -> None:
-            found[index] = await find(
-                session,
-                source,
-                beside,
-                timeout=config.metadata_timeout,
-                private=config.session.private,
-                on_progress=self._report.on_progress,
-            )
-
+    async def _serve(self, session: Session, library: Library, watching: Watching) -> None:
         async with trio.open_nursery() as nursery:
-            for index, source in enumerate(config.sources):
-                nursery.start_soon(look, index, source)
-        keys: set[str] = set()
-        for one in found:
-            assert one is not None
-            if one.metainfo.hashes.key in keys:
-                log.info("%s is given twice: shown once", shorten(one.metainfo.name))
-                continue
-            keys.add(one.metainfo.hashes.key)
-            self._torrents.append(await one.shelve(session, eager=True))
+            shown = library.places.shown()
+            times = library.places.folder_times()
+            serve_mount = self._parts.serve_mount
 
-    async def _serve(self, session: Session) -> None:
-        async with trio.open_nursery() as nursery:
-
-            async def serve(*, task_status: trio.TaskStatus[None]) -> None:
-                await self._parts.serve_mount(self._config, self._torrents, task_status=task_status)
+            async def serve(*, task_status: trio.TaskStatus[Mount]) -> None:
+                await serve_mount(self._config, shown, times, task_status=task_status)
                 log.info("%s is unmounted", self._config.mountpoint)
                 nursery.cancel_scope.cancel()
 
             self._report.on_progress("mounting")
-            await nursery.start(serve)
+            mount: Mount = await nursery.start(serve)
             self._mounted = True
-            names = tuple(torrent.metainfo.name for torrent in self._torrents)
-            mounted = Mounted(self._config.mountpoint, names, session.port, session.trouble)
+            for hook in self._hooks(session, library):  # before anything is told
+                nursery.start_soon(hook)
+            await library.on_mounted(mount)
+            nursery.start_soon(watching.run, library)
+            mounted = self._describe(session, library, watching)
             log.info("%s", mounted)
             self._report.on_ready(mounted)
-            nursery.start_soon(
-                self._report.follow, lambda: self._parts.status(session, self._torrents)
-            )
+            nursery.start_soon(self._report.follow, lambda: self._parts.status(session))
+
+    def _hooks(self, session: Session, library: Library) -> Iterator[Callable[[], Awaitable[None]]]:
+        """Who is told, outside, of what comes to the mount and goes from it."""
+        config = self._config
+        if config.on_change:
+            # imported where it is used: start-up time counts
+            from torrentfs.daemon.on_change import run_on_changes
+
+            batches = Batches(library)
+            yield partial(run_on_changes, config.on_change, config.mountpoint, batches)
+        for server in config.refresh:
+            from torrentfs.daemon.refreshing import keep_fresh
+
+            yield partial(keep_fresh, server, session.client, library, Batches(library))
+
+    def _describe(self, session: Session, library: Library, watching: Watching) -> Mounted:
+        listed = [item.name for item in library.items.values() if item.volume is not None]
+        missing = sum(item.volume is None for item in library.items.values())
+        troubles = [session.trouble, library.trouble, *watching.troubles]
+        warning = "; ".join(trouble for trouble in troubles if trouble)
+        return Mounted(self._config.mountpoint, tuple(listed), session.port, warning, missing)

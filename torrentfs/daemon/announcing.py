@@ -1,0 +1,99 @@
+"""What changed in the mount, in batches: for those who are told about it outside.
+
+Changes of one torrent within a batch are one; what came and went again was nothing. A batch ends
+when nothing has happened for a moment. Who is told may take long: changes gather meanwhile, and of
+more than can be kept only that there were many (`is_everything`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torrentfs.daemon.items import Change
+    from torrentfs.daemon.library import Library
+
+QUIET_SECONDS = 2.0
+"""Without a change, after which a batch is complete."""
+MOST_SECONDS = 30.0
+"""But no change waits longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries that came to the mount or went from it; `path` of each is that of the entry."""
+
+    changes: tuple[Change, ...] = ()
+    is_everything: bool = False
+    """There were more changes than are listed here."""
+
+    def joined(self, later: Batch) -> Batch:
+        """Both, as one."""
+        changes = coalesced([*self.changes, *later.changes])
+        return Batch(changes, self.is_everything or later.is_everything)
+
+    def place(self) -> tuple[str, ...]:
+        """The deepest folder of the mount that all of it is in."""
+        if self.is_everything:
+            return ()
+        folders = [(change.path or ())[:-1] for change in self.changes]
+        levels = takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False))
+        return tuple(names[0] for names in levels)
+
+
+def coalesced(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """The last change of each place, without what came and went again."""
+    first: dict[tuple[str, ...], Change] = {}
+    last: dict[tuple[str, ...], Change] = {}
+    for change in changes:
+        if change.kind == "changed" or change.path is None:
+            continue
+        first.setdefault(change.path, change)
+        last.pop(change.path, None)  # the order is that of the last changes
+        last[change.path] = change
+    return tuple(
+        change
+        for path, change in last.items()
+        if (first[path].kind, change.kind) != ("added", "removed")
+    )
+
+
+class Batches:
+    """The changes of a library from now on."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._changes = library.changes()
+
+    async def next(self) -> Batch:
+        """Wait for changes and for their end."""
+        while True:
+            told: list[Change] = []
+            is_everything = await self._take(told)
+            with trio.move_on_after(MOST_SECONDS):
+                while True:
+                    with trio.move_on_after(QUIET_SECONDS) as quiet:
+                        is_everything |= await self._take(told)
+                    if quiet.cancelled_caught:
+                        break
+            batch = Batch(coalesced(told), is_everything)
+            if batch.changes or batch.is_everything:
+                return batch
+
+    async def _take(self, told: list[Change]) -> bool:
+        """Add the next change that shows; True when some were lost."""
+        while True:
+            try:
+                change = await self._changes.receive()
+            except trio.EndOfChannel:  # we were too slow
+                self._changes = self._library.changes()
+                return True
+            if change.kind != "changed" and change.path is not None:
+                told.append(change)
+                return False

@@ -1,0 +1,221 @@
+"""What a mount begins with: everything that is known is there before the mount appears.
+
+Three places say what that is: the library's records (what was added to stay), the watch directories
+and the command line. The first two are never waited for, and a watch directory that cannot be read
+stands for what it had the last time. Sources of the command line are the command's promise: the
+mount appears when the metadata of all of them is known, or not at all; what records or cache know
+of them is not asked for again.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import trio
+
+from torrentfs.daemon.config import Beside
+from torrentfs.daemon.library import EAGER, LibraryError
+from torrentfs.daemon.opening import find
+from torrentfs.daemon.sources import FileSource, MagnetSource, PublisherSource, UrlSource, shorten
+from torrentfs.errors import ConfigError, InvalidTorrent, MetadataTimeout
+from torrentfs.metainfo.magnet import Magnet, parse_magnet
+from torrentfs.metainfo.torrent_file import parse_torrent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from torrentfs.daemon.config import MountConfig
+    from torrentfs.daemon.items import Item, WatchedFile
+    from torrentfs.daemon.library import Library
+    from torrentfs.daemon.opening import Session
+    from torrentfs.daemon.sources import Source
+    from torrentfs.metainfo.torrent_file import Metainfo
+    from torrentfs.storage.records import Record
+
+log = logging.getLogger(__name__)
+
+
+async def gather(
+    library: Library,
+    session: Session,
+    config: MountConfig,
+    on_progress: Callable[[str], None],
+    watched: Sequence[WatchedFile] = (),
+    held: Iterable[str] = (),
+) -> None:
+    """Fill `library`; raises one declared error when it cannot be what was asked for.
+
+    `watched` are the files of the watch directories, `held` the paths of those that cannot be
+    looked at but were there.
+    """
+    library.private = config.session.private
+    damage = library.records.damage
+    if damage:
+        log.warning("%s", damage)
+    items = await _recall(library, set(held))
+    items += library.claims.claim_files([await library.informed(file) for file in watched])
+    items += await _take_sources(library, session, config, on_progress)
+    _check(library, config, damage)
+    await library.settle(items)
+    _check_given(library)
+
+
+def _check(library: Library, config: MountConfig, damage: str) -> None:
+    """Refuse to mount nothing: an empty mount makes media servers forget all that was there."""
+    if library.items:
+        return
+    if damage:
+        raise LibraryError(
+            f"{damage}; an empty mount would make media servers forget everything, so nothing is "
+            "mounted: name what to mount, or put that file back"
+        )
+    if not config.watch:
+        raise ConfigError(
+            "nothing to mount: name a .torrent file, magnet link or URL before the mount point, "
+            "or a directory of them with --watch"
+        )
+
+
+def _check_given(library: Library) -> None:
+    """A source of the command line that is no torrent after all ends the command."""
+    for item in library.items.values():
+        if item.given and item.volume is None:
+            raise InvalidTorrent(f"{shorten(item.source)}: {item.trouble}")
+
+
+async def _recall(library: Library, held: set[str]) -> list[Item]:
+    """Enter what was added to stay, and what files that cannot be looked at stand for."""
+    wanted: list[Record] = []
+    for record in library.records.records.values():
+        if record.kept or any(path in held for path, _ in record.watched):
+            wanted.append(record)
+    known = await library.records.torrents([record.key for record in wanted])
+    parsed = await trio.to_thread.run_sync(_parse_all, known) if known else {}
+    items = []
+    for record in sorted(wanted, key=lambda r: (r.added, r.key)):
+        metainfo = parsed.get(record.key)
+        magnet = _magnet_of(record, metainfo)
+        if magnet is None:
+            log.warning("the record of %s names no torrent: left out", shorten(record.name))
+            continue
+        if metainfo is None:
+            metainfo = await library.known(magnet.hashes)
+        item = library.claims.enter(metainfo, magnet, record.source)
+        item.kept |= record.kept
+        for path, folder in record.watched:
+            if path in held:
+                library.claims.hold_file(item, path, folder)
+        items.append(item)
+    return items
+
+
+def _parse_all(torrents: dict[str, bytes]) -> dict[str, Metainfo]:
+    found = {}
+    for key, data in torrents.items():
+        try:
+            metainfo = parse_torrent(data)
+        except InvalidTorrent as error:
+            log.warning("the recorded .torrent of %s is damaged: %s", key, error)
+            continue
+        if metainfo.hashes.key == key:
+            found[key] = metainfo
+    return found
+
+
+def _magnet_of(record: Record, metainfo: Metainfo | None) -> Magnet | None:
+    if record.hints:
+        try:
+            return parse_magnet(record.hints)
+        except InvalidTorrent:
+            pass
+    return Magnet(metainfo.hashes) if metainfo is not None else None
+
+
+async def _take_sources(
+    library: Library,
+    session: Session,
+    config: MountConfig,
+    on_progress: Callable[[str], None],
+) -> list[Item]:
+    """Enter the sources of the command line, in their order; they are found at the same time."""
+    beside = Beside(config.trackers, config.web_seeds, config.peers)
+    found: list[tuple[Metainfo, Magnet] | None] = [None] * len(config.sources)
+
+    async def look(index: int, source: Source) -> None:
+        known = await _known(library, source)
+        if known is not None:
+            found[index] = known, _magnet(source, known, beside)
+            return
+        try:
+            one = await find(
+                session,
+                source,
+                beside,
+                timeout=config.metadata_timeout,
+                private=config.session.private,
+                on_progress=on_progress,
+            )
+        except MetadataTimeout as error:
+            earlier = await _earlier(library, source)
+            if earlier is None:
+                raise
+            log.warning("%s: the torrent of the last time is mounted", error)
+            found[index] = earlier, _magnet(source, earlier, beside)
+            return
+        magnet = Magnet(
+            one.metainfo.hashes,
+            trackers=one.beside.trackers,
+            web_seeds=one.beside.web_seeds,
+            peers=one.beside.peers,
+            select=one.select,
+        )
+        found[index] = one.metainfo, magnet
+
+    async with trio.open_nursery() as nursery:
+        for index, source in enumerate(config.sources):
+            nursery.start_soon(look, index, source)
+    items: list[Item] = []
+    for source, one in zip(config.sources, found, strict=True):
+        assert one is not None
+        item = library.claims.enter(one[0], one[1], source.text)
+        if item.given:
+            log.info("%s is given twice: shown once", shorten(item.name))
+        item.given = True
+        items.append(item)
+    if len(items) <= EAGER:
+        library.eager |= {item.key for item in items}
+    return items
+
+
+def _magnet(source: Source, metainfo: Metainfo, beside: Beside) -> Magnet:
+    """What is told beside the metadata; the user's own peers come first."""
+    magnet = source.magnet if isinstance(source, MagnetSource) else Magnet(metainfo.hashes)
+    return replace(
+        magnet,
+        trackers=(*magnet.trackers, *beside.trackers),
+        web_seeds=(*magnet.web_seeds, *beside.web_seeds),
+        peers=(*beside.peers, *magnet.peers),
+    )
+
+
+async def _known(library: Library, source: Source) -> Metainfo | None:
+    """The metadata of a source that need not be asked for."""
+    if isinstance(source, MagnetSource):
+        return await library.known(source.magnet.hashes)
+    if isinstance(source, UrlSource):
+        return await _earlier(library, source)
+    return None
+
+
+async def _earlier(library: Library, source: Source) -> Metainfo | None:
+    """The torrent that this source was the last time it was mounted here."""
+    if isinstance(source, FileSource | MagnetSource):
+        return None
+    assert isinstance(source, UrlSource | PublisherSource)
+    for record in library.records.records.values():
+        if record.source == source.text and library.records.has_torrent(record.key):
+            parsed = _parse_all(await library.records.torrents([record.key]))
+            return parsed.get(record.key)
+    return None

@@ -1,0 +1,504 @@
+"""The torrents of one mount: which there are, where they are shown, and what of that lasts.
+
+**Claims and settling.** What happens (a command, a file that came or went, metadata that was
+found) changes the *claims* of items, at once and without a checkpoint (`claims`). `settle` then
+makes the rest agree: session, records, mount (`places`), and who listens. One task settles at a
+time; what changes meanwhile is settled by the next, so nothing depends on the order in which
+things happen.
+
+**Metadata.** Only what has metadata is in the mount. Magnets of the command line are waited for
+before there is a mount (that is what the command promises), all others are looked for in the
+background; what records or cache know is never looked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from torrentfs.daemon.claims import Claims
+from torrentfs.daemon.following import follow
+from torrentfs.daemon.items import (
+    Change,
+    Item,
+    LibraryError,
+    Listeners,
+    NotFound,
+    WatchedFile,
+)
+from torrentfs.daemon.places import Places
+from torrentfs.daemon.searching import Searches
+from torrentfs.daemon.sources import (
+    MagnetSource,
+    PublisherSource,
+    UrlSource,
+    load,
+    parse_torrent_of,
+    shorten,
+)
+from torrentfs.engine.dormant import Shelving, check_readable
+from torrentfs.errors import InvalidTorrent
+from torrentfs.metainfo.magnet import Magnet
+from torrentfs.metainfo.torrent_file import parse_torrent
+from torrentfs.storage.catalog import Unusable
+from torrentfs.storage.records import Pin, Records, open_records
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from torrentfs.daemon.following import Publications
+    from torrentfs.daemon.items import Origin
+    from torrentfs.daemon.places import Mount
+    from torrentfs.daemon.sources import Fetcher, Source
+    from torrentfs.engine.dormant import Dormant
+    from torrentfs.metainfo.hashes import InfoHashes
+    from torrentfs.metainfo.torrent_file import Metainfo
+    from torrentfs.storage.base import StoredMetadata
+
+__all__ = [
+    "Change",
+    "Item",
+    "Library",
+    "LibraryError",
+    "NotFound",
+    "Pin",
+    "WatchedFile",
+    "open_library",
+]
+
+log = logging.getLogger(__name__)
+
+PREFIX_DIGITS = 6
+"""Least digits of an info-hash that stand for it."""
+EAGER = 16
+"""Up to so many sources of the command line are connected before the first read."""
+FETCH_SECONDS = 60.0
+"""Longest wait of a command for a .torrent from a URL, or for a publisher."""
+
+
+class Session(Protocol):
+    """What the library needs of a session (engine.session)."""
+
+    @property
+    def client(self) -> Fetcher: ...
+    @property
+    def dht(self) -> Publications | None: ...
+    @property
+    def cache(self) -> MetadataCache: ...
+    async def resolve(
+        self,
+        magnet: Magnet,
+        *,
+        timeout: float,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> Metainfo: ...
+    async def shelve_many(self, shelvings: Sequence[Shelving]) -> Sequence[Dormant]: ...
+    async def forget(self, key: str) -> None: ...
+
+
+class MetadataCache(Protocol):
+    """What the library needs of the cache (storage.tiered)."""
+
+    async def metadata(self, hashes: InfoHashes) -> StoredMetadata | None: ...
+    async def dates(self, torrents: Sequence[InfoHashes]) -> list[float | None]: ...
+
+
+class Library:
+    """All torrents of one mount. Made by `open_library`."""
+
+    def __init__(
+        self,
+        session: Session,
+        records: Records,
+        nursery: trio.Nursery,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.records = records
+        self.private = False
+        """Magnets count as private until their metadata is known."""
+        self.eager: set[str] = set()
+        """Keys of torrents that connect before the first read."""
+        self.listeners = Listeners()
+        self._searches = Searches(session, nursery, self._on_metadata, self._on_no_torrent)
+        self.claims = Claims(records, self.listeners, self._searches.end)
+        self.items: Mapping[str, Item] = self.claims.items
+        """All torrents, by key."""
+        self.places = Places(self.items, records, self.listeners, clock)
+        self._session = session
+        self._turn = trio.Lock()
+        self._dirty: dict[Item, None] = {}
+
+    # --- commands ---
+
+    async def add(
+        self,
+        source: Source,
+        *,
+        folder: tuple[str, ...] = (),
+        origin: Origin = "added",
+        paused: bool = False,
+    ) -> Item:
+        """Add a torrent; listed in the mount when this returns, if its metadata can be had at once.
+
+        A magnet whose metadata is not known yet is looked for in the background. What is here
+        already stays where it is, unless another `folder` is named. Errors as of `sources.load`,
+        and `LibraryError`.
+        """
+        if isinstance(source, PublisherSource):
+            source = await follow(
+                self._session.dht, source, timeout=FETCH_SECONDS, private=self.private
+            )
+        if isinstance(source, MagnetSource):
+            magnet = source.magnet
+            metainfo = await self.known(magnet.hashes)
+        else:
+            metainfo = await load(source, self._session.client, timeout=FETCH_SECONDS)
+            magnet = Magnet(metainfo.hashes)
+        return await self._add(metainfo, magnet, source.text, folder, origin, paused)
+
+    async def add_torrent(
+        self, data: bytes, *, folder: tuple[str, ...] = (), name: str = "an uploaded file"
+    ) -> Item:
+        """Add the torrent whose .torrent file is `data`; InvalidTorrent when it is none."""
+        source = UrlSource(name, name)
+        metainfo = await trio.to_thread.run_sync(parse_torrent_of, source, data)
+        return await self._add(metainfo, Magnet(metainfo.hashes), name, folder, "added", False)
+
+    async def _add(
+        self,
+        metainfo: Metainfo | None,
+        magnet: Magnet,
+        source: str,
+        folder: tuple[str, ...],
+        origin: Origin,
+        paused: bool,
+    ) -> Item:
+        item = self.claims.enter(metainfo, magnet, source)
+        is_new = not item.is_claimed
+        if origin == "added":
+            item.kept = True
+        else:
+            item.given = True
+        if folder:
+            item.folder = folder
+        if paused:
+            item.paused = True
+        if item.metainfo is None:
+            self._searches.end(item.key)  # who asks again wants it looked for now
+        await self.settle([item])
+        if item.metainfo is not None and item.volume is None:
+            trouble = item.trouble
+            if is_new:
+                item.kept = item.given = False
+                await self.settle([item])
+            raise InvalidTorrent(trouble)
+        return item
+
+    async def remove(self, key: str, *, evict: bool = False) -> None:
+        """Take a torrent out, for good.
+
+        `LibraryError` when a file in a watch directory names it: then that is to be removed.
+        """
+        item = self._item(key)
+        paths = list(item.watched)
+        there = await trio.to_thread.run_sync(_existing, paths, abandon_on_cancel=True)
+        if there:
+            raise LibraryError(
+                f"{shorten(item.name)} is here because of {there}: remove that file instead"
+            )
+        if evict and item.volume is not None:
+            await _evict(item.volume)
+        item.kept = item.given = False
+        for path in paths:
+            self.claims.unclaim_file(path)
+        await self.settle([item])
+
+    async def pause(self, key: str) -> None:
+        """Stop all traffic of a torrent; what is cached can be read. Survives a restart."""
+        await self._set_paused(self._item(key), True)
+
+    async def resume(self, key: str) -> None:
+        """The end of `pause`."""
+        await self._set_paused(self._item(key), False)
+
+    async def _set_paused(self, item: Item, paused: bool) -> None:
+        if item.paused == paused:
+            return
+        item.paused = paused
+        if item.volume is not None:
+            if paused:
+                await item.volume.pause()
+            else:
+                item.volume.resume()
+        await self.settle([item])
+        self.listeners.tell_of("changed", item)
+
+    async def set_pins(self, key: str, pins: Iterable[Pin]) -> None:
+        """Remember which bytes of a torrent are pinned."""
+        item = self._item(key)
+        item.pins = tuple(pins)
+        await self.settle([item])
+        self.listeners.tell_of("changed", item)
+
+    async def search_now(self, key: str) -> None:
+        """Look for the metadata of a magnet now, and not when its next turn comes."""
+        item = self._item(key)
+        self._searches.end(item.key)
+        await self.settle([item])
+
+    # --- questions ---
+
+    def _item(self, key: str) -> Item:
+        item = self.items.get(key)
+        if item is None:
+            raise NotFound(f"the library has no torrent {shorten(key)}")
+        return item
+
+    def find(self, text: str) -> Item:
+        """The torrent of a key, the first digits of one, a path in the mount, or a name."""
+        if text in self.items:
+            return self.items[text]
+        path = tuple(part for part in text.split("/") if part)
+        matches = [item for item in self.items.values() if path and item.path == path]
+        if not matches:
+            matches = [item for item in self.items.values() if item.name == text]
+        digits = text.lower()
+        if not matches and len(digits) >= PREFIX_DIGITS and re.fullmatch("[0-9a-f]+", digits):
+            matches = [item for key, item in self.items.items() if key.startswith(digits)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            keys = ", ".join(item.key[:12] for item in matches[:5])
+            raise LibraryError(f"{shorten(text)} is {len(matches)} torrents: {keys}")
+        if path and self.places.mount is not None:
+            return self.locate(path)[0]
+        raise NotFound(f"the library has no torrent {shorten(text)}")
+
+    def locate(self, path: tuple[str, ...]) -> tuple[Item, int | None]:
+        """The torrent at or above `path` in the mount, and which of its files that is.
+
+        None: a directory of it. `NotFound` for what is not there, `LibraryError` for what holds
+        several torrents.
+        """
+        shown = shorten("/".join(path)) or "/"
+        if self.places.mount is None:
+            raise NotFound(f"{shown}: nothing is mounted yet")
+        tree = self.places.mount.tree
+        try:
+            volume = tree.volume(tree.resolve(path))
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"{shown}: there is no such file in the mount") from None
+        if volume is None:
+            raise LibraryError(f"{shown} is a folder of torrents, not one of them")
+        return self._item(volume[0].metainfo.hashes.key), volume[1]
+
+    @property
+    def volumes(self) -> list[Dormant]:
+        """All torrents that can be read."""
+        return [item.volume for item in self.items.values() if item.volume is not None]
+
+    @property
+    def trouble(self) -> str:
+        """What does not work as asked although everything goes on, in words; else empty."""
+        if not self.records.trouble:
+            return ""
+        place = self.records.path.parent
+        return f"the library is not written down in {place}: {self.records.trouble}"
+
+    def changes(self) -> trio.MemoryReceiveChannel[Change]:
+        """What happens from now on. Who is 1,000 changes behind is cut off, and looks anew."""
+        return self.listeners.add()
+
+    async def known(self, hashes: InfoHashes) -> Metainfo | None:
+        """The metadata of a torrent that is here, was here, or is in the cache."""
+        item = self.claims.same(hashes)
+        if item is not None and item.metainfo is not None:
+            return item.metainfo
+        for data in (await self.records.torrents([hashes.key])).values():
+            metainfo = await trio.to_thread.run_sync(_parse, data)
+            if metainfo is not None:
+                return metainfo
+        stored = await self._session.cache.metadata(hashes)
+        return None if stored is None else await trio.to_thread.run_sync(_parse, stored.torrent)
+
+    # --- the rest follows ---
+
+    async def settle(self, items: Iterable[Item]) -> None:
+        """Make session, records, mount and listeners agree with what is claimed of `items`.
+
+        Never done by halves: who is cancelled meanwhile waits for the end all the same.
+        """
+        self._dirty.update(dict.fromkeys(items))
+        with trio.CancelScope(shield=True):
+            async with self._turn:
+                while self._dirty:
+                    batch = list(self._dirty)
+                    self._dirty.clear()
+                    await self._settle(batch)
+
+    async def _settle(self, items: list[Item]) -> None:
+        leaving = [item for item in items if not item.is_claimed]
+        staying = [item for item in items if item.is_claimed and self.claims.holds(item)]
+        places = self.places
+        comes = any(not item.added or places.is_misplaced(item) for item in staying)
+        goes = any(places.is_shown(item) for item in leaving)
+        now = places.moment() if comes or goes else places.latest
+        await self._date([item for item in staying if not item.added], now)
+        await self._shelve([item for item in staying if item.volume is None])
+        for item in leaving:
+            self._leave(item)
+        for item in staying:
+            places.write_down(item)
+        moving = [item for item in leaving if places.is_shown(item)]
+        moving += [item for item in staying if places.is_misplaced(item)]
+        await places.show(moving, now)
+        for item in leaving:
+            if item.volume is not None:
+                item.volume = None
+                await self._session.forget(item.key)
+
+    async def _date(self, items: list[Item], now: float) -> None:
+        """Date what comes for the first time; a mount elsewhere may have dated it already."""
+        known = [item.metainfo for item in items if item.metainfo is not None]
+        dates: dict[str, float | None] = {}
+        if known:
+            found = await self._session.cache.dates([metainfo.hashes for metainfo in known])
+            keys = [metainfo.hashes.key for metainfo in known]
+            dates = dict(zip(keys, found, strict=True))
+        for item in items:
+            item.added = dates.get(item.key) or now
+
+    async def _shelve(self, items: list[Item]) -> None:
+        """Give items with metadata their volumes, and look for that of those without."""
+        wanted: list[tuple[Item, Shelving]] = []
+        for item in items:
+            if item.metainfo is None:
+                self._searches.begin(item)
+                continue
+            try:
+                check_readable(item.metainfo)
+            except InvalidTorrent as error:
+                item.trouble = str(error)
+                continue
+            wanted.append((item, self._shelving(item, item.metainfo)))
+        volumes = await self._session.shelve_many([shelving for _, shelving in wanted])
+        for (item, _), volume in zip(wanted, volumes, strict=True):
+            item.volume = volume
+            item.trouble = ""
+            if item.paused:
+                await volume.pause()
+
+    def _shelving(self, item: Item, metainfo: Metainfo) -> Shelving:
+        hints = item.hints or Magnet(metainfo.hashes)
+        return Shelving(
+            metainfo=metainfo,
+            added=item.added,
+            trackers=hints.trackers,
+            web_seeds=hints.web_seeds,
+            peers=hints.peers,
+            select=hints.select,
+            eager=item.key in self.eager and not item.paused,
+        )
+
+    def _leave(self, item: Item) -> None:
+        """Cross an item out; its date and place are kept, should it come again."""
+        self._searches.end(item.key)
+        self.claims.drop(item)
+        record = self.records.records.get(item.key)
+        if record is not None and item.metainfo is None:
+            self.records.drop(item.key)
+        elif record is not None:
+            gone = dataclasses.replace(
+                record, kept=False, watched=(), source="", paused=False, pins=(), listed=False
+            )
+            self.records.put(gone)
+        if not self.places.is_shown(item):
+            self.listeners.tell_of("removed", item)
+
+    # --- metadata that is missing ---
+
+    def _on_no_torrent(self, item: Item) -> None:
+        self.listeners.tell_of("changed", item)
+
+    async def _on_metadata(self, item: Item, metainfo: Metainfo) -> None:
+        """The metadata of a magnet was found."""
+        if not self.claims.holds(item) or item.metainfo is not None:
+            return
+        key = metainfo.hashes.key
+        if key != item.key:  # a v2 hash of what has a v1 hash too, which is its name here
+            self.records.drop(item.key)
+            self.listeners.tell_of("removed", item)
+            item = self.claims.rename(item, key)
+        item.metainfo = metainfo
+        item.name = metainfo.name
+        item.trouble = ""
+        await self.settle([item])
+
+    # --- watch directories ---
+
+    async def on_files(self, found: Iterable[WatchedFile], gone: Iterable[str]) -> None:
+        """Files of watch directories came, changed or went."""
+        touched = self.claims.claim_files([await self.informed(file) for file in found])
+        for path in gone:
+            touched += self.claims.unclaim_file(path)
+        await self.settle(touched)
+
+    async def informed(self, file: WatchedFile) -> WatchedFile:
+        """`file` with the metadata of its magnet, if that need not be looked for."""
+        if file.magnet is None or file.metainfo is not None:
+            return file
+        return dataclasses.replace(file, metainfo=await self.known(file.magnet.hashes))
+
+    # --- the mount ---
+
+    async def on_mounted(self, mount: Mount) -> None:
+        """The mount shows what `places.shown` said; what came and went since follows now."""
+        with trio.CancelScope(shield=True):
+            async with self._turn:
+                self.places.on_mounted(mount)
+        await self.settle(self.items.values())
+
+    def __repr__(self) -> str:
+        return f"<Library of {len(self.items)} torrents>"
+
+
+async def _evict(volume: Dormant) -> None:
+    evict = getattr(volume, "evict", None)
+    if evict is None:
+        raise LibraryError("its pieces cannot be taken out of the cache one torrent at a time")
+    await evict()
+
+
+def _existing(paths: Iterable[str]) -> str:
+    """The first of `paths` that exists, or nothing."""
+    return next((path for path in paths if os.path.lexists(path)), "")
+
+
+def _parse(data: bytes) -> Metainfo | None:
+    try:
+        return parse_torrent(data)
+    except InvalidTorrent as error:
+        log.warning("a .torrent that was kept is damaged: %s", error)
+        return None
+
+
+@asynccontextmanager
+async def open_library(
+    session: Session, path: Path | None, clock: Callable[[], float] = time.time
+) -> AsyncIterator[Library]:
+    """A library whose records are at `path`, or nowhere. `LibraryError`: they cannot be used."""
+    try:
+        async with open_records(path) as records, trio.open_nursery() as nursery:
+            nursery.start_soon(records.run)
+            yield Library(session, records, nursery, clock)
+            nursery.cancel_scope.cancel()
+    except Unusable as error:
+        raise LibraryError(str(error)) from error
