@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from tests.engine.kit import PIECE
 from tests.engine.ward import Ward, ward
 from torrentfs.engine.breaker import FAST
-from torrentfs.engine.dormant import REMEMBERED, Dormant, check_readable
+from torrentfs.engine.dormant import LET_GO, REMEMBERED, Dormant, check_readable
 from torrentfs.engine.reader import HURRY
 from torrentfs.engine.report import PAUSED
 from torrentfs.errors import DataUnavailable, InvalidTorrent
@@ -248,6 +248,17 @@ async def test_held_awake_it_is_not_closed(autojump_clock: MockClock) -> None:
             assert a.torrent is torrent
         await trio.sleep(100)
         assert a.torrent is None
+
+
+async def test_who_holds_it_does_not_keep_it_from_being_closed(autojump_clock: MockClock) -> None:
+    async with ward() as w:
+        a = w.shelve("a", have=True)
+        async with a.awake():
+            began = trio.current_time()
+            await a.sleep()
+            assert trio.current_time() - began == LET_GO
+            assert w.take() == ["open a", "close a"]
+        await read(w, a)
 
 
 async def test_a_v2_torrent_without_hashes_is_refused(autojump_clock: MockClock) -> None:

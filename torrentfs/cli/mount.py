@@ -103,7 +103,7 @@ def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
     type=DURATION,
     default=format_duration(_SESSION.idle_timeout),
     show_default=True,
-    help="A torrent that nobody reads or downloads goes to sleep after this.",
+    help="A torrent that nobody reads or downloads goes to sleep after this (0: never).",
 )
 @view_options
 @click.option(

@@ -51,6 +51,9 @@ log = logging.getLogger(__name__)
 REMEMBERED = 50
 """Addresses of peers that a torrent keeps while it sleeps."""
 
+LET_GO = 2.0
+"""Seconds that reads of the disk, and who holds a torrent awake, have to let go of it."""
+
 GLANCE = 0.25
 """Seconds between two looks of a read that waits for its torrent to be opened."""
 
@@ -215,7 +218,7 @@ class Dormant:
 
     @asynccontextmanager
     async def awake(self) -> AsyncIterator[Torrent]:
-        """Keep it open for the time of a `with` block."""
+        """Keep it open for the time of a `with` block, unless it is sent to sleep or forgotten."""
         torrent = await self.wake()
         self.users += 1
         try:
@@ -307,9 +310,10 @@ class Dormant:
                 torrent.fail_reads(_NAPS)
                 self._note(torrent)
                 self.torrent = None  # who reads now waits until it is closed, and opens it again
-                while self.users:
-                    self._idle = trio.Event()
-                    await self._idle.wait()
+                with trio.move_on_after(LET_GO):  # who holds it longer finds its store closed
+                    while self.users:
+                        self._idle = trio.Event()
+                        await self._idle.wait()
                 if self.life is not None:
                     await self.life.ended.wait()
                 self._note(torrent)
