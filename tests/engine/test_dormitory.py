@@ -145,7 +145,7 @@ async def test_forgotten_its_reads_fail_and_nothing_is_left(autojump_clock: Mock
 
 async def test_asleep_it_holds_no_task_and_no_torrent(autojump_clock: MockClock) -> None:
     async with ward(places=3) as w:
-        await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
         before = trio.lowlevel.current_statistics().tasks_living
         torrents = [w.shelve(f"t{number}") for number in range(20)]
         alive = []

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -24,6 +24,32 @@ from torrentfs.engine.torrent import Torrent
 from torrentfs.scheduling.turns import Turns
 
 
+class WardCache:
+    """What the dormitory asks of a `Cache`, over the stores of the ward."""
+
+    def __init__(self, stores: dict[str, FakeStore]) -> None:
+        self.trouble: str | None = None
+        self.pins: dict[str, tuple[range, ...]] = {}
+        self._stores = stores
+
+    async def lacks(self, key: str, pieces: Sequence[range]) -> bool:
+        await trio.lowlevel.checkpoint()
+        return any(piece not in self._stores[key].have for run in pieces for piece in run)
+
+    async def keep_pins(self, pins: Mapping[str, Sequence[range]]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.pins.update({key: tuple(pieces) for key, pieces in pins.items()})
+
+    async def evict(self, store: FakeStore, pieces: Sequence[int]) -> int:
+        await trio.lowlevel.checkpoint()
+        key = next(key for key, each in self._stores.items() if each is store)
+        kept = {piece for run in self.pins.get(key, ()) for piece in run}
+        gone = [piece for piece in pieces if piece not in kept]
+        for piece in gone:
+            store.evict(piece)
+        return len(gone) * PIECE
+
+
 class Ward:
     """A `Host` and its `Dormitory`."""
 
@@ -32,9 +58,10 @@ class Ward:
             cache_dir=Path("/nonexistent"), tcp=False, readahead=0, read_timeout=timeout
         )
         self.nursery = nursery
+        self.stores: dict[str, FakeStore] = {}
+        self.cache: Any = WardCache(self.stores)
         self.dormitory = Dormitory(self, Turns(places, idle), nursery)
         self.samples: dict[str, Sample] = {}
-        self.stores: dict[str, FakeStore] = {}
         self.alive: set[str] = set()
         self.delay = 0.0
         self.events: list[str] = []
@@ -45,8 +72,10 @@ class Ward:
         """What opening raises."""
         self.most_active = 0
 
-    def shelve(self, name: str, *, alive: bool = True, have: bool = False) -> Dormant:
-        content = sample(4 * PIECE, name=name, piece_length=PIECE)
+    def shelve(
+        self, name: str, *, alive: bool = True, have: bool = False, pieces: int = 4
+    ) -> Dormant:
+        content = sample(pieces * PIECE, name=name, piece_length=PIECE)
         key = content.metainfo.hashes.key
         self.samples[key] = content
         store = self.stores[key] = FakeStore(content.metainfo.geometry.num_pieces)

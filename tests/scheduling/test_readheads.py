@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from torrentfs.metainfo.geometry import Geometry
 from torrentfs.scheduling.agenda import ALL, Want
 from torrentfs.scheduling.cursor import ReadAheadConfig
@@ -330,3 +332,19 @@ def test_places_are_those_where_programs_read() -> None:
     assert (streaming.file, streaming.offset) == (1, 8 * MIB)
     assert streaming.window > 0
     assert lone == (0, 100 * MIB + 64 * KIB, 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "step", "played"), [(0, 1, True), (40, 1, True), (500, 1, False), (0, 9000, False)]
+)
+def test_who_reads_on_from_the_start_plays(start: int, step: int, played: bool) -> None:
+    heads = ReadHeads(Geometry(256 * KIB, [900 * MIB]))
+    offset = start * KIB
+    for _ in range(20):
+        heads.on_read(0, offset, 64 * KIB, 0.0)
+        offset += step * 64 * KIB
+    assert heads.take_played() == ([0] if played else [])
+    for _ in range(20):
+        heads.on_read(0, offset, 64 * KIB, 0.0)
+        offset += step * 64 * KIB
+    assert heads.take_played() == []  # once

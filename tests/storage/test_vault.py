@@ -192,7 +192,7 @@ async def test_pinned_pieces_outlive_what_streams_through(tmp_path: Path) -> Non
     sample = make(3_000_000, piece_length=64 * KIB)
     pinned = range(3, 12)
     async with opened(tmp_path, sample, size=MIB, memory_limit=0) as (cache, store, lost):
-        await cache.keep_pins(sample.metainfo, [pinned])
+        await cache.keep_pins({sample.metainfo.hashes.key: [pinned]})
         await put_all(store, sample)
         await cache.flush()
         assert cache.trouble is None
@@ -201,7 +201,7 @@ async def test_pinned_pieces_outlive_what_streams_through(tmp_path: Path) -> Non
         assert not set(lost) & set(pinned)
     async with opened(tmp_path, sample, size=MIB, memory_limit=0) as (cache, store, _):
         assert set(pinned) <= set(store.have)  # as they were at the end
-        await cache.keep_pins(sample.metainfo, [])
+        await cache.keep_pins({sample.metainfo.hashes.key: []})
         for number in range(20, 45):
             await store.put(number, sample.piece(number))
         await cache.flush()
@@ -212,7 +212,7 @@ async def test_pins_of_an_idle_tree_are_spared_and_the_rest_goes(tmp_path: Path)
     kept, other = make(MIB, name="kept"), make(3 * MIB, name="other")
     async with opened(tmp_path, kept, size=2 * MIB, memory_limit=0) as (cache, store, _):
         await put_all(store, kept)
-        await cache.keep_pins(kept.metainfo, [range(5)])
+        await cache.keep_pins({kept.metainfo.hashes.key: [range(5)]})
         await cache.flush()
     async with opened(tmp_path, other, size=2 * MIB, memory_limit=0) as (cache, store, _):
         await put_all(store, other)
@@ -228,7 +228,7 @@ async def test_where_all_is_pinned_nothing_is_evicted_and_nothing_hangs(tmp_path
     kept, other = make(MIB, name="kept"), make(MIB, name="other")
     async with opened(tmp_path, kept, size=MIB + 64 * KIB, memory_limit=0) as (cache, store, _):
         await put_all(store, kept)
-        await cache.keep_pins(kept.metainfo, [range(len(kept.pieces))])
+        await cache.keep_pins({kept.metainfo.hashes.key: [range(len(kept.pieces))]})
         await cache.flush()
     async with opened(tmp_path, other, size=MIB + 64 * KIB, memory_limit=0) as (cache, store, _):
         for number in range(2):
@@ -236,7 +236,7 @@ async def test_where_all_is_pinned_nothing_is_evicted_and_nothing_hangs(tmp_path
         await cache.flush()
         assert not await cache.vault.make_room(None, 512 * KIB)
         assert not await cache.vault.make_room(None, 512 * KIB)
-        await cache.keep_pins(kept.metainfo, [])
+        await cache.keep_pins({kept.metainfo.hashes.key: []})
         assert await cache.vault.make_room(None, 512 * KIB)
 
 
@@ -246,7 +246,7 @@ async def test_what_the_user_evicts_is_gone_at_once(tmp_path: Path) -> None:
         await put_all(store, sample)
         await cache.flush()
         await store.put(15, sample.piece(15))
-        await cache.keep_pins(sample.metainfo, [range(2)])
+        await cache.keep_pins({sample.metainfo.hashes.key: [range(2)]})
         before = disk_bytes(tree_of(tmp_path, sample))
         assert await cache.evict(store, range(8)) == 6 * 64 * KIB
         assert before - disk_bytes(tree_of(tmp_path, sample)) == 6 * 64 * KIB

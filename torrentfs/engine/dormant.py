@@ -32,15 +32,18 @@ import trio
 
 from torrentfs.discovery.trackers import Totals
 from torrentfs.engine.breaker import Breaker
+from torrentfs.engine.errands import Errands, Pin, range_of
 from torrentfs.engine.reader import HURRY
 from torrentfs.engine.report import xattrs_of
 from torrentfs.engine.stats import TorrentStatistics
 from torrentfs.errors import DataUnavailable, InvalidTorrent
+from torrentfs.metainfo.intervals import common, each_of, groups
 from torrentfs.scheduling.turns import Need
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from torrentfs.engine.errands import Prefetch
     from torrentfs.engine.swarm import Address, Swarm
     from torrentfs.engine.torrent import Torrent
     from torrentfs.metainfo.torrent_file import Metainfo
@@ -72,6 +75,8 @@ class Shelving:
     peers: Sequence[Address] = ()
     select: Sequence[range] = ()
     eager: bool = False
+    pins: Sequence[tuple[int | None, int, int | None]] = ()
+    """What was pinned in an earlier run: (file, offset, length), see `errands.Pin`."""
 
 
 class Outfit(NamedTuple):
@@ -115,6 +120,24 @@ class Keeper(Protocol):
     async def close(self, dormant: Dormant, torrent: Torrent) -> None:
         """Close the store."""
 
+    def on_errands(self, dormant: Dormant) -> None:
+        """It has more to fetch in the background, or may go on with that."""
+
+    def on_lost(self, dormant: Dormant) -> None:
+        """Pinned pieces of it were lost."""
+
+    def check_room(self, dormant: Dormant, kept: Sequence[range]) -> None:
+        """`ConfigError` if these bytes cannot be pinned, for want of room."""
+
+    def check_prefetch(self, dormant: Dormant, size: int) -> None:
+        """`ConfigError` if so many bytes are more than the cache has room for."""
+
+    async def keep_pins(self, dormant: Dormant) -> None:
+        """See to it that its pinned pieces are never evicted, and no others are spared."""
+
+    async def evict(self, torrent: Torrent, pieces: Sequence[int]) -> int:
+        """Drop pieces from the cache, but not pinned ones; the bytes freed on disk."""
+
 
 def check_readable(metainfo: Metainfo) -> None:
     """`InvalidTorrent` for a v2 torrent whose hashes are not all there: nothing could be proved."""
@@ -149,6 +172,8 @@ class Dormant:
         self.paused = False
         self.peers: list[tuple[Address, str]] = [(each, "user") for each in shelving.peers]
         """Addresses told before there was a swarm, and by whom."""
+        self.errands = Errands(self.metainfo.geometry, (Pin(*each) for each in shelving.pins))
+        """What is to be fetched of it although nobody reads it."""
         self._keeper = keeper
         self._timeout = timeout
         self._handles: Counter[int] = Counter()
@@ -262,6 +287,7 @@ class Dormant:
         torrent.reader.breaker = self.breaker
         torrent.paused = self.paused
         torrent.on_demand = self._on_demand
+        torrent.holdings.on_lost = self._on_lost
         torrent.rest("it is not active yet")
         for file, times in self._handles.items():
             for _ in range(times):
@@ -287,6 +313,11 @@ class Dormant:
     def _on_demand(self) -> None:
         if not self.paused:
             self._keeper.on_need(self)
+
+    def _on_lost(self, pieces: Sequence[int]) -> None:
+        kept = self.errands.kept_pieces
+        if kept and any(piece in part for piece in pieces for part in kept):
+            self._keeper.on_lost(self)
 
     @property
     def is_busy(self) -> bool:
@@ -339,6 +370,8 @@ class Dormant:
     def _let_go(self, torrent: Torrent) -> None:
         """Nothing of ours may hold on to the torrent."""
         torrent.on_demand = lambda: None
+        torrent.holdings.on_lost = lambda pieces: None
+        self.errands.on_asleep(torrent)
         if self.outfit is not None:
             self.outfit.seeds[:] = torrent.seeds
             self.outfit.swarm.talk = None
@@ -362,6 +395,8 @@ class Dormant:
         if self.torrent is not None:
             self.torrent.paused = False
             self._keeper.on_need(self)
+        if self.errands.kept or self.errands.prefetches:
+            self._keeper.on_errands(self)
 
     def fail_reads(self, reason: str) -> None:
         """Fail every waiting read now, and those to come that would wait (shutdown)."""
@@ -381,6 +416,65 @@ class Dormant:
             self.outfit.swarm.add_peers(addresses, origin)
         else:
             self.peers += [(address, origin) for address in addresses]
+
+    # -- the cache ----------------------------------------------------------------------------
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """What is pinned, for who makes it last (`Shelving.pins`)."""
+        return self.errands.pins
+
+    async def pin(
+        self, file: int | None = None, offset: int = 0, length: int | None = None
+    ) -> None:
+        """Fetch these bytes (of a file, or of all) in the background, and keep them.
+
+        `ConfigError` when the cache has not the room, or there is no such file.
+        """
+        kept = self.errands.with_pin(Pin(file, offset, length))
+        self._keeper.check_room(self, kept)
+        self.errands.keep(kept)
+        await self._keeper.keep_pins(self)
+        self._keeper.on_errands(self)
+
+    async def unpin(
+        self, file: int | None = None, offset: int = 0, length: int | None = None
+    ) -> None:
+        """The end of `pin` for these bytes: they stay until their room is needed."""
+        kept = self.errands.without_pin(Pin(file, offset, length))
+        if kept != self.errands.kept:
+            self.errands.keep(kept)
+            await self._keeper.keep_pins(self)
+
+    def prefetch(self, file: int, offset: int = 0, length: int | None = None) -> Prefetch:
+        """Fetch these bytes in the background, below all that is read. They are not kept for good.
+
+        `ConfigError` when they are more than the cache has room for, or there is no such file.
+        """
+        self._keeper.check_prefetch(self, self.errands.size(Pin(file, offset, length)))
+        found = self.errands.prefetch(Pin(file, offset, length))
+        self._keeper.on_errands(self)
+        return found
+
+    async def evict(self, file: int | None = None, *, pinned: bool = False) -> int:
+        """Drop what is cached of a file, or of all; the bytes freed on disk, at once.
+
+        Pinned pieces stay, unless `pinned`: then they are not pinned any more. What is prefetched
+        there is given up. `DataUnavailable` when the torrent cannot be opened.
+        """
+        gone = groups([range_of(self.metainfo.geometry, Pin(file))], self._piece_length)
+        if pinned:
+            await self.unpin(file)
+        for each in list(self.errands.prefetches.values()):
+            if common(each.pieces, gone):
+                each.cancel()
+        async with self.awake() as torrent:
+            have = torrent.store.have
+            return await self._keeper.evict(torrent, [p for p in each_of(gone) if p in have])
+
+    @property
+    def _piece_length(self) -> int:
+        return self.metainfo.geometry.piece_length
 
     # -- words --------------------------------------------------------------------------------
 

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import trio
 
 from torrentfs.engine.dormant import Dormant, Life, check_readable
+from torrentfs.engine.errands import bytes_of
+from torrentfs.engine.porter import Porter
 from torrentfs.engine.wakeup import Wakeup
-from torrentfs.errors import DataUnavailable
-from torrentfs.scheduling.turns import LOOK, Turns
+from torrentfs.errors import ConfigError, DataUnavailable
+from torrentfs.metainfo.intervals import groups
+from torrentfs.scheduling.turns import LOOK, Need, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +32,13 @@ if TYPE_CHECKING:
     from torrentfs.engine.config import SessionConfig
     from torrentfs.engine.dormant import Shelving
     from torrentfs.engine.torrent import Torrent
+    from torrentfs.storage.store import TorrentStore
     from torrentfs.storage.tiered import Cache
 
 log = logging.getLogger(__name__)
+
+SPARE = 8
+"""One part in so many of the cache cannot be pinned: what is read needs room, too."""
 
 
 class Host(Protocol):
@@ -43,7 +50,7 @@ class Host(Protocol):
 
     @property
     def cache(self) -> Cache:
-        """Where it is noted when a torrent was first seen."""
+        """Where the pieces are, what is pinned, and when a torrent was first seen."""
 
     async def open_dormant(self, dormant: Dormant) -> Torrent:
         """Open its store, and put what it needs around it."""
@@ -67,11 +74,13 @@ class Dormitory:
         self._nursery = nursery
         self._shelving = trio.Lock()
         self._wakeup = Wakeup()
+        self.porter = Porter(host.cache, lambda: turns.places, nursery)
         self._seen: dict[str, tuple[int, int]] = {}
         """Bytes that the open ones had received and sent at the last look."""
 
     async def run(self) -> None:
         """Decide whenever there is something to decide, until cancelled."""
+        self._nursery.start_soon(self.porter.run)
         while True:
             when = None
             try:
@@ -182,7 +191,7 @@ class Dormitory:
             self.look()
 
     async def _send_to_sleep(self, dormant: Dormant) -> None:
-        if dormant.is_busy:
+        if dormant.is_busy or dormant.need is not Need.NOTHING:  # since that was decided
             self.on_used(dormant)
             self.on_need(dormant)
         elif dormant.torrent is not None:
@@ -204,6 +213,11 @@ class Dormitory:
             for (key, each), (added, pieces) in zip(new.items(), known, strict=True):
                 added = added if each.added is None else each.added
                 self.volumes[key] = Dormant(each, self, added=added, pieces=pieces, timeout=timeout)
+        pinned = {key: self.volumes[key].errands for key, each in new.items() if each.pins}
+        if pinned:
+            await self._host.cache.keep_pins({key: own.kept_pieces for key, own in pinned.items()})
+            for key in pinned:
+                self.porter.look(self.volumes[key])
         found = []
         async with trio.open_nursery() as nursery:
             for each in shelvings:
@@ -218,6 +232,10 @@ class Dormitory:
     async def forget(self, dormant: Dormant, reason: str) -> None:
         """End it for good; reads that wait fail."""
         dormant.fail_reads(reason)
+        self.porter.forget(dormant)
+        if dormant.errands.kept:
+            dormant.errands.keep(())
+            await self.keep_pins(dormant)
         await dormant.sleep()
         self.turns.on_gone(dormant.key)
         self._seen.pop(dormant.key, None)
@@ -258,6 +276,7 @@ class Dormitory:
         else:
             self.turns.on_used(dormant.key, trio.current_time())
             dormant.on_opened(torrent)
+            self.porter.on_opened(dormant, torrent)
             self._seen[dormant.key] = torrent.downloaded, torrent.uploaded
             self.look()
 
@@ -273,5 +292,54 @@ class Dormitory:
         self.turns.on_gone(dormant.key)
         await self._host.close_torrent(torrent)
 
+    def on_errands(self, dormant: Dormant) -> None:
+        """It has more to fetch in the background, or may go on with that."""
+        self.porter.look(dormant)
+
+    def on_lost(self, dormant: Dormant) -> None:
+        """Pinned pieces of it were lost."""
+        self.porter.on_lost(dormant)
+
+    async def keep_pins(self, dormant: Dormant) -> None:
+        """See to it that its pinned pieces are never evicted, and no others are spared."""
+        await self._host.cache.keep_pins({dormant.key: dormant.errands.kept_pieces})
+
+    async def evict(self, torrent: Torrent, pieces: Sequence[int]) -> int:
+        """Drop pieces from the cache, but not pinned ones; the bytes freed on disk."""
+        return await self._host.cache.evict(cast("TorrentStore", torrent.store), pieces)
+
+    def check_room(self, dormant: Dormant, kept: Sequence[range]) -> None:
+        """`ConfigError` if these bytes cannot be pinned, for want of room."""
+        geometry = dormant.metainfo.geometry
+        size = bytes_of(geometry, groups(kept, geometry.piece_length))
+        others = [each for each in self.volumes.values() if each is not dormant]
+        self._check("pin", size, others)
+
+    def check_prefetch(self, dormant: Dormant, size: int) -> None:
+        """`ConfigError` if so many bytes are more than the cache has room for."""
+        self._check("prefetch", size, list(self.volumes.values()))
+
+    def _check(self, verb: str, size: int, pinned: Sequence[Dormant]) -> None:
+        cache = self._host.config.cache_size
+        most = cache - cache // SPARE
+        taken = sum(
+            bytes_of(each.metainfo.geometry, each.errands.kept_pieces)
+            for each in pinned
+            if each.errands.kept
+        )
+        if size > most - taken:
+            raise ConfigError(
+                f"no room to {verb} {_words(size)}: {_words(max(0, most - taken))} are left of the "
+                f"{_words(most)} that pins may take of the cache (--cache-size {_words(cache)})"
+            )
+
     def __repr__(self) -> str:
         return f"<Dormitory of {len(self.volumes)}: {self.turns!r}>"
+
+
+def _words(size: int) -> str:
+    """`1.5 GiB`."""
+    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size / 1024:.0f} KiB"

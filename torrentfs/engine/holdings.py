@@ -34,6 +34,8 @@ class Holdings:
         self._peers = peers
         self._on_completed = on_completed
         self._completed = store.have.complete
+        self.on_lost: Callable[[Sequence[int]], None] = lambda pieces: None
+        """Called with pieces that are not here any more."""
         self.lost: set[int] = set()
         """Pieces that the picker still takes for stored."""
 
@@ -56,6 +58,7 @@ class Holdings:
         for piece in pieces:
             for peer in peers:
                 peer.tell_dont_have(piece)
+        self.on_lost(pieces)
 
     def on_regained(self, pieces: Sequence[int]) -> None:
         """Files that are shared in place were restored: what was lost is here again."""

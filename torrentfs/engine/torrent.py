@@ -39,6 +39,8 @@ from torrentfs.engine.report import (
 from torrentfs.engine.serving import Serving
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.engine.webseeds import LANES, WebSeedSource
+from torrentfs.metainfo.siblings import pieces_of_siblings
+from torrentfs.scheduling.background import WINDOW, Background
 from torrentfs.scheduling.blame import Blame
 from torrentfs.scheduling.picker import Picker, SourceKind
 from torrentfs.scheduling.readheads import ReadAheadConfig, ReadHeads
@@ -118,6 +120,8 @@ class Torrent:
             ReadAheadConfig.within(cache, config.readahead),
             self.leaves.is_provable if by_block else None,
         )
+        self.background = Background(metainfo.geometry, min(WINDOW, cache // 8))
+        """What is prefetched and pinned; `schedule` after a change."""
         self.reader = Reader(
             metainfo.name, metainfo.geometry, store, self.heads, self, timeout=config.read_timeout
         )
@@ -129,7 +133,7 @@ class Torrent:
             store,
             on_verified=self.reader.on_piece,
             on_proved=self.reader.on_proved,
-            on_stored=self.holdings.on_stored,
+            on_stored=self._on_stored,
             on_guilty=self._on_guilty,
         )
         if by_block:
@@ -146,7 +150,7 @@ class Torrent:
         self.web_seeds: list[WebSeedSource] = []
         self.regulars: Regulars | None = None
         """Given by the session, which has the catalog."""
-        self._agenda_version = -1
+        self._agenda_versions = (-1, -1)
         self._timer = Wakeup()
         self._timer_at = float("inf")
         self._bytes_by_kind: dict[str, int] = {}
@@ -275,10 +279,14 @@ class Torrent:
     def schedule(self, now: float) -> None:
         """Bring demand to the picker, cancels and wake-ups to the sources."""
         self.leaves.check(now)
-        while self.heads.version != self._agenda_version:
+        for file in self.heads.take_played():
+            siblings = pieces_of_siblings(self.metainfo, file, self.select)
+            if siblings:
+                self.background.begin(("siblings", file), siblings)
+        while (self.heads.version, self.background.version) != self._agenda_versions:
             self.holdings.tell_lost()
-            self._agenda_version = self.heads.version
-            agenda = self.heads.agenda(now)
+            self._agenda_versions = self.heads.version, self.background.version
+            agenda = self.background.below(self.heads.agenda(now), self.store.have)
             self.picker.set_agenda(agenda, now)
             for piece in self.picker.take_dropped():
                 self.assembly.drop(piece)
@@ -384,6 +392,11 @@ class Torrent:
     def on_evicted(self, pieces: Sequence[int]) -> None:
         """The cache gave up pieces to make room, or found them damaged."""
         self.holdings.on_evicted(pieces)
+
+    def _on_stored(self, piece: int) -> None:
+        self.holdings.on_stored(piece)
+        if self.background.on_stored(piece):
+            self.schedule(trio.current_time())
 
     def _on_completed(self) -> None:
         if self.swarm.trackers is not None:

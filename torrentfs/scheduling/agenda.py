@@ -30,6 +30,8 @@ class Level(IntEnum):
     """Read-ahead of a reader that proved to be sequential."""
     HINT = 2
     """Likely to be read (head and tail of a file just opened); only with spare capacity."""
+    BACKGROUND = 3
+    """Wanted by nobody who reads now: prefetched or pinned (see `background`)."""
 
 
 class Want(NamedTuple):

@@ -30,6 +30,8 @@ class ReadAheadConfig:
     """Size of the head and tail hints."""
     whole_file: int = 4 * MIB
     tail_run: int = 16 * MIB
+    played: int = 1 * MIB
+    """Bytes in a row from the start of a file that only somebody reads who will read all of it."""
     max_cursors: int = 8
     idle: float = 30.0
     linger: float = 5.0
@@ -102,7 +104,7 @@ class Cursor:
 class FileState:
     """Cursors, handles and hints of one file."""
 
-    __slots__ = ("cursors", "hints", "length", "opens", "released", "saw_head", "start")
+    __slots__ = ("cursors", "hints", "length", "opens", "played", "released", "saw_head", "start")
 
     def __init__(self, start: int, length: int) -> None:
         self.start = start
@@ -113,6 +115,7 @@ class FileState:
         self.opens = 0
         self.released: float | None = None
         self.saw_head = False
+        self.played = False
 
     def find(self, offset: int, near: int) -> Cursor | None:
         """The cursor that a read at `offset` continues: the nearest within reach."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torrentfs.metainfo.bitfield import Bitfield
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
-from torrentfs.scheduling.agenda import ALL
+from torrentfs.scheduling.agenda import ALL, Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -103,9 +103,11 @@ class OpenPiece:
 class Lane:
     """Wanted pieces in order; `free` has bit i when `pieces[i]` has a free block that is wanted."""
 
-    __slots__ = ("free", "masks", "pieces", "position", "serial")
+    __slots__ = ("background", "free", "masks", "pieces", "position", "serial")
 
     def __init__(self) -> None:
+        self.background = 0
+        """The position from which on nobody who reads wants them."""
         self.pieces: list[int] = []
         self.position: dict[int, int] = {}
         self.masks: dict[int, int] = {}
@@ -132,13 +134,17 @@ class Lane:
         """Replace what is wanted; what is stored is passed over."""
         masks: dict[int, int] = {}
         stored = ledger.stored
+        background = None
         for want in wants:
             piece = want.piece
+            if background is None and want.level == Level.BACKGROUND:
+                background = len(masks)
             if piece not in stored:
                 masks[piece] = masks.get(piece, 0) | want.blocks
         pieces = list(masks)
         self.masks = {piece: mask for piece, mask in masks.items() if mask != ALL}
         self.serial += 1
+        self.background = len(pieces) if background is None else background
         self.pieces = pieces
         self.position = dict(zip(pieces, range(len(pieces)), strict=True))
         opened = ledger.open

@@ -19,6 +19,8 @@ never moves the cursor of a film.
 * **Hints.** The first read near 0 hints the first and the last 1 MiB (all of a file up to 4 MiB):
   the indexes of most formats. A jump into the tail hints on to the end: 16 MiB for a file whose
   head was read before (a moov atom, an AVI index), 1 MiB otherwise. Opening fetches nothing.
+* **Played.** A file read on from its start for more than 1 MiB is played, not probed: `take_played`
+  says so, once, for those who know what else its reader will want.
 * **Ends.** A cursor idle for 30 s goes; five seconds after the last release, all of the file goes,
   except reads that wait. Waiting reads are counted by token and leave only by `unpark`.
 
@@ -102,6 +104,7 @@ class ReadHeads:
         self.jumps = 0
         self._files: dict[int, FileState] = {}
         self._parked: dict[int, _Park] = {}
+        self._played: list[int] = []
         self._tokens = 0
         self._urgent: tuple[Want, ...] | None = ()
         self._rest: tuple[Want, ...] | None = ()
@@ -150,6 +153,10 @@ class ReadHeads:
             return
         came_back = not cursor.active
         cursor.advance(offset, size, now)
+        if not state.played and self._is_played(cursor):
+            state.played = True
+            self._played.append(file)
+            self.version += 1
         if came_back:
             cursor.sticky = True
             state.settle(now)
@@ -157,6 +164,20 @@ class ReadHeads:
         elif self._aim(state, cursor):
             self._rest = None
             self.version += 1
+
+    def _is_played(self, cursor: Cursor) -> bool:
+        """Whether it has read on from the start of the file for longer than who only looks."""
+        config = self.config
+        return (
+            config.readahead > 0
+            and cursor.consumed > config.played
+            and cursor.frontier - cursor.consumed < config.head_near
+        )
+
+    def take_played(self) -> list[int]:
+        """Files that are read through from their start, as was found since the last call."""
+        played, self._played = self._played, []
+        return played
 
     def park(self, file: int, offset: int, size: int, deadline: float, now: float) -> int:
         """A read waits: its pieces are URGENT until `unpark(token)`. Counted."""

@@ -32,6 +32,8 @@ def pick(picker: Picker, source: Source, now: float) -> tuple[int, int] | None:
     ledger = picker.ledger
     for lane in (ledger.urgent, ledger.ahead):
         candidates = lane.free & source.reach(lane)
+        if source.spans:  # of what nobody reads one at a time: the other lane is for who does
+            candidates &= (1 << lane.background) - 1
         while candidates:
             low = candidates & -candidates
             candidates ^= low

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torrentfs.storage.base import StoredMetadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torrentfs.metainfo.hashes import InfoHashes
@@ -291,17 +291,17 @@ class Catalog:
         ).fetchall()
         return [range(first, stop) for first, stop in rows]
 
-    def keep_pins(self, key: str, pieces: Iterable[range]) -> None:
-        """Durably replace them; `pieces` do not overlap."""
+    def keep_pins(self, pins: Mapping[str, Sequence[range]]) -> None:
+        """Durably replace those of these torrents; ranges of one do not overlap."""
+        new = {key: list(pieces) for key, pieces in pins.items() if self.pins(key) != list(pieces)}
+        if not new:
+            return
         with self._transaction(durable=True):
-            self._db.execute("DELETE FROM pins WHERE torrent=?", (key,))
-            self._db.executemany(
-                "INSERT INTO pins VALUES (?, ?, ?)", [(key, r.start, r.stop) for r in pieces]
-            )
-
-    def pinned(self) -> set[str]:
-        """The torrents of which something is pinned."""
-        return {row[0] for row in self._db.execute("SELECT DISTINCT torrent FROM pins")}
+            for key, pieces in new.items():
+                self._db.execute("DELETE FROM pins WHERE torrent=?", (key,))
+                self._db.executemany(
+                    "INSERT INTO pins VALUES (?, ?, ?)", [(key, r.start, r.stop) for r in pieces]
+                )
 
     # --- trees: only by who holds the lock ---
 
@@ -319,12 +319,13 @@ class Catalog:
                 )
                 return None
             self._db.execute("UPDATE trees SET owner=? WHERE domain=?", (self.owner, domain))
-            bits = self._bits(domain)
+            bits = self.bits(domain)
         _, used, uses, known, unsure, digest = row
         clean = bool(row[0]) and digest == _digest(bits, known, unsure)
         return TreeRow(clean, used, uses, known, unsure, bits)
 
-    def _bits(self, domain: str) -> bytes:
+    def bits(self, domain: str) -> bytes:
+        """The bitmap of a tree as last recorded; short where nothing was recorded."""
         rows = self._db.execute(
             "SELECT chunk, bits FROM bits WHERE domain=? ORDER BY chunk", (domain,)
         ).fetchall()
@@ -355,7 +356,7 @@ class Catalog:
         """Durably say that all bytes are synced, the files look like `known`, and that all
         recorded pieces but the `unsure` ones are right.
         """
-        digest = _digest(self._bits(domain), known, unsure)
+        digest = _digest(self.bits(domain), known, unsure)
         self._durably(
             "UPDATE trees SET clean=1, known=?, unsure=?, digest=? WHERE domain=?",
             (known, unsure, digest, domain),

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from torrentfs.errors import StorageError
+from torrentfs.metainfo.intervals import each_of
 from torrentfs.storage.base import MIB, CacheConfig, CacheStatistics, StoredMetadata, Use
 from torrentfs.storage.catalog import TROUBLE, Known, is_full
 from torrentfs.storage.memory import Buffer, Key, MemoryTier
@@ -34,7 +35,7 @@ from torrentfs.storage.vault import Vault
 from torrentfs.storage.verify import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from torrentfs.metainfo.hashes import InfoHashes
     from torrentfs.metainfo.torrent_file import Metainfo
@@ -253,13 +254,27 @@ class Cache:
 
     # --- what the user says ---
 
-    async def keep_pins(self, metainfo: Metainfo, pieces: Sequence[range]) -> None:
-        """Never evict these pieces of a torrent, and no others of it are spared."""
+    async def keep_pins(self, pins: Mapping[str, Sequence[range]]) -> None:
+        """Never evict these pieces of these torrents (by key), and no others of them are spared."""
         if self._usable:
             try:
-                await self.vault.keep_pins(metainfo, pieces)
+                await self.vault.keep_pins(pins)
             except TROUBLE as error:
                 self._on_trouble(error)
+
+    async def lacks(self, key: str, pieces: Sequence[range]) -> bool:
+        """Whether some of the pieces are not on disk as far as is known; opens no file."""
+        if not self._usable:
+            return bool(pieces)
+        try:
+            bits = await self.vault.ask(self.vault.catalog.bits, key)
+        except TROUBLE as error:
+            self._on_trouble(error)
+            return bool(pieces)
+        return any(
+            piece >= 8 * len(bits) or not bits[piece >> 3] & (0x80 >> (piece & 7))
+            for piece in each_of(pieces)
+        )
 
     async def evict(self, store: TorrentStore, pieces: Sequence[int]) -> int:
         """Drop these pieces of a torrent, but not pinned ones; returns the bytes freed on disk."""

@@ -47,7 +47,7 @@ from torrentfs.storage.recency import IDLE, Entry, Recency
 from torrentfs.storage.shelf import Shelf, load_shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torrentfs.metainfo.torrent_file import Metainfo
@@ -371,16 +371,16 @@ class Vault:
             if not await self.evict(batch):
                 return False
 
-    async def keep_pins(self, metainfo: Metainfo, pieces: Sequence[range]) -> None:
-        """Spare these pieces of a torrent from now on, and no others of it."""
-        key = metainfo.hashes.key
-        await self.ask(self.catalog.keep_pins, key, pieces)
+    async def keep_pins(self, pins: Mapping[str, Sequence[range]]) -> None:
+        """Spare these pieces of these torrents (by key) from now on, and no others of them."""
+        await self.ask(self.catalog.keep_pins, pins)
         for shelf in self.shelves.values():
-            if key_of(shelf.domain) == key:
+            pieces = pins.get(key_of(shelf.domain) or "")
+            if pieces is not None:
                 shelf.keep(pieces)
                 for extent in shelf.extents():
                     self._list(shelf, extent)
-        self._spared = {domain for domain in self._spared if key_of(domain) != key}
+        self._spared = {domain for domain in self._spared if key_of(domain) not in pins}
 
     async def drop(self, shelf: Shelf, pieces: Sequence[int]) -> None:
         """Forget these pieces, and free their space; ascending. Under the writer's turn."""

@@ -1,0 +1,247 @@
+"""What is to be fetched of a torrent although nobody reads it: its pins, and prefetches.
+
+A *pin* is kept until it is withdrawn: its pieces are fetched, never evicted, and fetched again if
+they are lost. A *prefetch* ends when all of it was here once, or when it is cancelled. Both are
+bytes of files, as the user named them; what is fetched and kept are the pieces under them. They
+stay with the `Dormant` through naps; the torrent has them (`Background`) while the `Porter` says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from torrentfs.errors import ConfigError
+from torrentfs.metainfo.intervals import groups, joined, total, without
+from torrentfs.scheduling.background import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torrentfs.engine.torrent import Torrent
+    from torrentfs.metainfo.bitfield import Bitfield
+    from torrentfs.metainfo.geometry import Geometry
+
+MOST_PREFETCHES = 1000
+"""Of one torrent at a time."""
+
+PINS = "pins"
+"""The name of the errand of all pins together."""
+
+_RANK_PREFETCH = 1
+_RANK_PINS = 2
+
+
+class Pin(NamedTuple):
+    """Bytes to keep: of a file (None: of all), from `offset`, `length` or up to the end."""
+
+    file: int | None = None
+    offset: int = 0
+    length: int | None = None
+
+
+def range_of(geometry: Geometry, pin: Pin) -> range:
+    """The bytes of piece space that a pin means; `ConfigError` for a file that is not there."""
+    file, offset, length = pin
+    start, end = 0, geometry.length
+    if file is not None:
+        if not 0 <= file < len(geometry.file_starts):
+            raise ConfigError(f"the torrent has no file number {file}")
+        start = geometry.file_starts[file]
+        end = start + geometry.file_lengths[file]
+    if offset < 0 or (length is not None and length < 0):
+        raise ConfigError("offset and length must not be negative")
+    first = min(start + offset, end)
+    return range(first, end if length is None else min(first + length, end))
+
+
+def pins_of(geometry: Geometry, kept: Sequence[range]) -> tuple[Pin, ...]:
+    """Ranges of piece space as pins, file by file; all of it is one pin."""
+    if tuple(kept) == (range(geometry.length),) and geometry.length:
+        return (Pin(),)
+    return tuple(
+        Pin(
+            span.file,
+            span.offset,
+            None if span.offset + span.length == geometry.file_lengths[span.file] else span.length,
+        )
+        for part in kept
+        for span in geometry.files_in(part.start, len(part))
+    )
+
+
+def bytes_of(geometry: Geometry, pieces: Iterable[range]) -> int:
+    """Bytes of data of these pieces."""
+    size = geometry.piece_length
+    spans = [range(r.start * size, min(r.stop * size, geometry.length)) for r in pieces]
+    if not geometry.aligned:
+        return total(spans)
+    return sum(part.length for r in spans for part in geometry.files_in(r.start, len(r)))
+
+
+class Prefetch:
+    """Bytes that somebody will read soon. Made by `Dormant.prefetch`."""
+
+    def __init__(self, errands: Errands, pin: Pin, pieces: tuple[range, ...], number: int) -> None:
+        self.file, self.offset, self.length = pin
+        self.pieces = pieces
+        self.number = number
+        self.total = total(pieces)
+        """Pieces under it."""
+        self.done = trio.Event()
+        """All of it was here, or it was cancelled."""
+        self.cancelled = False
+        self._errands = errands
+
+    @property
+    def missing(self) -> int:
+        """Pieces of it that are not here, as far as is known."""
+        return self._errands.missing(self.pieces)
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not go on, in words; else empty."""
+        return "" if self.done.is_set() else self._errands.trouble
+
+    def cancel(self) -> None:
+        """Do not fetch the rest of it."""
+        self.cancelled = not self.done.is_set()
+        self._errands.end(self)
+
+    def __repr__(self) -> str:
+        return f"<Prefetch {self.number} of {self.total} pieces, {self.missing} missing>"
+
+
+class Errands:
+    """The pins and prefetches of one torrent."""
+
+    def __init__(self, geometry: Geometry, pins: Iterable[Pin] = ()) -> None:
+        self._geometry = geometry
+        self.kept = joined(range_of(geometry, pin) for pin in pins)
+        """Pinned bytes of piece space."""
+        self.prefetches: dict[int, Prefetch] = {}
+        self.trouble = ""
+        """Why nothing of it is fetched now although some is missing, in words."""
+        self._numbers = 0
+        self._torrent: Torrent | None = None
+        self._known: Bitfield | None = None
+        """What the torrent had when it fell asleep."""
+
+    # -- what is wanted -------------------------------------------------------------------------
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """The pins in order, joined where they touch."""
+        return pins_of(self._geometry, self.kept)
+
+    @property
+    def kept_pieces(self) -> tuple[range, ...]:
+        """The pieces under the pins."""
+        return groups(self.kept, self._geometry.piece_length)
+
+    @property
+    def pieces(self) -> tuple[range, ...]:
+        """The pieces under everything."""
+        prefetched = [part for each in self.prefetches.values() for part in each.pieces]
+        return joined([*self.kept_pieces, *prefetched])
+
+    def with_pin(self, pin: Pin) -> tuple[range, ...]:
+        """What would be kept with one pin more."""
+        return joined([*self.kept, range_of(self._geometry, pin)])
+
+    def keep(self, kept: tuple[range, ...]) -> None:
+        """Pin these bytes of piece space, and no others."""
+        self.kept = kept
+        if self._torrent is not None:
+            self._begin_pins(self._torrent)
+            self._torrent.schedule(trio.current_time())
+
+    def without_pin(self, pin: Pin) -> tuple[range, ...]:
+        """What would be kept without these bytes."""
+        return without(self.kept, [range_of(self._geometry, pin)])
+
+    def size(self, pin: Pin) -> int:
+        """Bytes of the pieces under these bytes."""
+        geometry = self._geometry
+        return bytes_of(geometry, groups([range_of(geometry, pin)], geometry.piece_length))
+
+    def prefetch(self, pin: Pin) -> Prefetch:
+        """Begin one."""
+        if len(self.prefetches) >= MOST_PREFETCHES:
+            raise ConfigError(f"{MOST_PREFETCHES} prefetches of this torrent are under way")
+        pieces = groups([range_of(self._geometry, pin)], self._geometry.piece_length)
+        self._numbers += 1
+        found = Prefetch(self, pin, pieces, self._numbers)
+        self.prefetches[found.number] = found
+        if self._torrent is not None:
+            self._torrent.background.begin(found.number, pieces, _RANK_PREFETCH)
+            self._torrent.schedule(trio.current_time())
+        return found
+
+    def end(self, prefetch: Prefetch) -> None:
+        """It is over, or not wanted any more."""
+        if self.prefetches.pop(prefetch.number, None) is None:
+            return
+        prefetch.done.set()
+        if self._torrent is not None:
+            self._torrent.background.end(prefetch.number)
+            self._torrent.schedule(trio.current_time())
+
+    # -- how far it is --------------------------------------------------------------------------
+
+    def missing(self, pieces: Sequence[range]) -> int:
+        """How many of these pieces are not here, as far as is known."""
+        have = self._torrent.store.have if self._torrent is not None else self._known
+        return missing(pieces, have) if have is not None else total(pieces)
+
+    def settle(self) -> None:
+        """End the prefetches that have come."""
+        torrent = self._torrent
+        if torrent is not None:
+            for each in list(self.prefetches.values()):
+                if torrent.background.is_over(each.number):
+                    self.end(each)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the torrent has tried all of it, since it was given."""
+        if self._torrent is None:
+            return not self.kept and not self.prefetches
+        background = self._torrent.background
+        return background.is_over(PINS) and all(map(background.is_over, self.prefetches))
+
+    # -- while the torrent is open ---------------------------------------------------------------
+
+    def give(self, torrent: Torrent) -> None:
+        """Let the torrent fetch what is missing, from now on."""
+        self.trouble = ""
+        self._torrent = torrent
+        self._begin_pins(torrent)
+        for each in self.prefetches.values():
+            torrent.background.begin(each.number, each.pieces, _RANK_PREFETCH)
+        torrent.schedule(trio.current_time())
+
+    def _begin_pins(self, torrent: Torrent) -> None:
+        torrent.background.begin(PINS, self.kept_pieces, _RANK_PINS)
+
+    def take_back(self, trouble: str = "") -> None:
+        """Stop; why, in words. What is missing stays so until the next `give`."""
+        self.trouble = trouble
+        torrent, self._torrent = self._torrent, None
+        if torrent is None:
+            return
+        self._known = torrent.store.have.copy()
+        torrent.background.end(PINS)
+        for number in self.prefetches:
+            torrent.background.end(number)
+        torrent.schedule(trio.current_time())
+
+    def on_asleep(self, torrent: Torrent) -> None:
+        """The torrent is about to be closed."""
+        if self._torrent is not None:
+            self.take_back("the torrent is asleep")
+        self._known = torrent.store.have.copy()
+
+    def __repr__(self) -> str:
+        return f"<Errands: {len(self.kept)} pins, {len(self.prefetches)} prefetches>"
