@@ -137,9 +137,12 @@ def test_a_page_downloads_what_the_mount_has(tmp_path: Path, chromium: Browser) 
 def test_three_kinds_of_source_and_two_die(
     tmp_path: Path, chromium: Browser, survivor: str
 ) -> None:
-    """One `cp` from a page, a peer of 2 MB/s and nginx; then one of them is alone."""
-    made = film(tmp_path, 14 * MIB, piece_length=128 * KIB)
-    rate = 2_000_000
+    """One `cp` from a page and a peer of 1 MB/s each and nginx of 2; then one of them is alone.
+
+    On a busy machine one of them may pause for seconds: the film is long enough for that.
+    """
+    made = film(tmp_path, 24 * MIB, piece_length=128 * KIB)
+    rate = 1_000_000
     with ExitStack() as stack:
         server = stack.enter_context(tracker(tmp_path))
         page = stack.enter_context(chromium.page())
@@ -147,7 +150,7 @@ def test_three_kinds_of_source_and_two_die(
         page.seed_torrent(made.torrent, made.path, trackers=[server.websocket])
         page.wait("ready")
         web = stack.enter_context(web_seed(made.path.parent, tmp_path))
-        port = stack.enter_context(proxy(("127.0.0.1", web.port), tmp_path, rate=rate))
+        port = stack.enter_context(proxy(("127.0.0.1", web.port), tmp_path, rate=2 * rate))
         peer = stack.enter_context(seed(made.torrent, made.path, tmp_path, upload_limit=rate))
         options = ["--tracker", server.websocket, "--peer", peer.address]
         options += ["--web-seed", f"http://127.0.0.1:{port}/"]
@@ -157,7 +160,7 @@ def test_three_kinds_of_source_and_two_die(
         readers = stack.enter_context(reading(file))
         kinds = ("webrtc", "tcp", "http")
         wait_until(lambda: all(numbers(file).get(kind, 0) > 512 * KIB for kind in kinds))
-        assert numbers(file)["downloaded"] < 12 * MIB  # and there is much left
+        assert numbers(file)["downloaded"] < 22 * MIB  # and there is much left
         killed = numbers(file)
         if survivor == "webrtc":
             page.limit()
