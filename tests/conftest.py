@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.swarm.mounted import mounts_below, unmount
-from tests.swarm.quiet import QUIET
+from tests.swarm.quiet import QUIET, UNCOMPILED
 
 MARK = "TEST_OF_TORRENTFS"
 SETTLE = 5.0  # seconds that a process may take to be gone after its end was asked for
@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Dump the stacks of all threads on SIGSEGV and the like, and on SIGUSR1 where there is one."""
     faulthandler.enable()
     os.environ.update(QUIET)  # for every process that a test starts, by whatever kit
+    os.environ.pop(UNCOMPILED, None)
 
 
 class _Records(logging.Handler):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import count
-from pathlib import Path
 from random import Random
 from typing import Any, cast
 
@@ -14,8 +13,7 @@ from trio.testing import MockClock
 
 from tests.engine.kit import OUR_ID, PIECE, FakePeer, Rig, rig
 from tests.streams import MemoryStream, memory_stream_pair
-from torrentfs.engine.config import SessionConfig
-from torrentfs.engine.rtc import MAX_OPENING, Rtc, RtcPeers, open_rtc
+from torrentfs.engine.rtc import MAX_OPENING, Rtc, RtcPeers
 from torrentfs.errors import DataUnavailable, TransportError
 from torrentfs.transports.webrtc.bridge import Offer as MadeOffer
 from torrentfs.wire import messages as m
@@ -94,9 +92,10 @@ class Page:
     def __init__(self, r: Rig, bridge: FakeBridge | None = None) -> None:
         self.rig = r
         self.bridge = bridge or FakeBridge()
-        self.rtc = Rtc(cast("Any", self.bridge), cast("Any", None), r.nursery, Random(1))
         self.info_hash = r.sample.metainfo.hashes.wire[0]
-        self.rtc.swarms = {self.info_hash: r.swarm}
+        swarms = {self.info_hash: r.swarm}
+        bridge_to = cast("Any", self.bridge)
+        self.rtc = Rtc(bridge_to, cast("Any", None), r.nursery, Random(1), swarms)
         self.peers = RtcPeers(self.rtc, r.swarm)
 
     def offers(
@@ -370,9 +369,3 @@ async def test_who_has_nothing_says_interested_to_a_channel_too(clock: MockClock
         await peer.say(m.Request(1, 0, 16384))
         block = await peer.expect(m.Piece)
         assert block.data == r.sample.space[PIECE : PIECE + 16384]
-
-
-async def test_the_user_wants_none(clock: MockClock) -> None:
-    config = SessionConfig(cache_dir=Path("/nonexistent"), rtc=None)
-    async with open_rtc(config, cast("Any", None), Random(1)) as rtc:
-        assert rtc is None

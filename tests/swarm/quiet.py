@@ -16,7 +16,13 @@ QUIET = {
 """Variables that switch off what asks strangers; one set to "0" switches it on again."""
 
 
+UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
+"""With this set, each start of a checkout's torrentfs compiles all of it anew, which takes longer
+than the rest of the start; an installed one has been compiled by pip."""
+
+
 def quiet_environment(*, without: tuple[str, ...] = ("TORRENTFS_",)) -> dict[str, str]:
     """Ours, less the variables with the prefixes `without` (what a user has set), and quiet."""
+    without += (UNCOMPILED,)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(without)}
     return {**kept, **QUIET}

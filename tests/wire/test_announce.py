@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torrentfs.errors import RemoteProtocolError
-from torrentfs.wire.announce import SwarmCounts, literal_address, pack_peers, unpack_peers
+from torrentfs.wire.announce import (
+    SwarmCounts,
+    is_websocket,
+    literal_address,
+    pack_peers,
+    unpack_peers,
+)
 
 peers = st.lists(
     st.tuples(st.ip_addresses().filter(int).map(str), st.integers(1, 65535)), max_size=20
@@ -37,3 +43,10 @@ def test_counts_of_two_times_and_of_two_swarms() -> None:
     assert newer.over(older) == SwarmCounts(3, 4, 9)
     assert newer.or_more(older) == SwarmCounts(5, 4, 9)
     assert SwarmCounts().or_more(SwarmCounts()) == SwarmCounts()
+
+
+def test_which_urls_are_those_of_websocket_trackers() -> None:
+    assert is_websocket("wss://t.example/")
+    assert is_websocket("WS://127.0.0.1:8000")
+    assert not is_websocket("https://t.example/ws://")
+    assert not is_websocket("ws:t.example")

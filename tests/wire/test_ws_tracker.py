@@ -27,7 +27,6 @@ from torrentfs.wire.ws_tracker import (
     Scraped,
     encode_message,
     encode_request,
-    is_websocket,
     parse_messages,
     parse_request,
 )
@@ -272,10 +271,3 @@ def test_our_own_mistakes_are_ours() -> None:
 def test_what_a_tracker_refuses(data: str) -> None:
     with pytest.raises(RemoteProtocolError):
         parse_request(data)
-
-
-def test_which_urls_are_meant() -> None:
-    assert is_websocket("wss://t.example/")
-    assert is_websocket("WS://127.0.0.1:8000")
-    assert not is_websocket("https://t.example/ws://")
-    assert not is_websocket("ws:t.example")

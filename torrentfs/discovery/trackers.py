@@ -46,8 +46,7 @@ from torrentfs.discovery.http import HttpTrackers
 from torrentfs.discovery.tracker import Tracker, TrackerStatistics
 from torrentfs.discovery.udp import open_udp_trackers
 from torrentfs.errors import RemoteProtocolError, TransportError
-from torrentfs.wire.announce import AnnounceRequest, TrackerFailure
-from torrentfs.wire.ws_tracker import is_websocket
+from torrentfs.wire.announce import AnnounceRequest, TrackerFailure, is_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

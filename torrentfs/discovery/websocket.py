@@ -392,13 +392,26 @@ async def open_websocket_trackers(
     in another way, `tls` trusts other roots, `connect` replaces the network.
     """
     async with trio.open_nursery() as nursery:
-        trackers = WebSocketTrackers(
-            nursery, connect or _Connector(open_stream, client, tls).connect, rng
+        trackers = websocket_trackers(
+            client, nursery, rng=rng, open_stream=open_stream, tls=tls, connect=connect
         )
         try:
             yield trackers
         finally:
             trackers.close()
+
+
+def websocket_trackers(
+    client: HttpClient | None,
+    nursery: trio.Nursery,
+    *,
+    rng: Random,
+    open_stream: StreamOpener | None = None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
+    connect: Callable[[str], Awaitable[Connection]] | None = None,
+) -> WebSocketTrackers:
+    """The same in a nursery of the caller's, who calls `close` at the end."""
+    return WebSocketTrackers(nursery, connect or _Connector(open_stream, client, tls).connect, rng)
 
 
 class _Connector:

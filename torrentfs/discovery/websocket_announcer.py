@@ -37,7 +37,7 @@ from torrentfs.discovery.tracker import SCRAPE_GAP, TrackerStatistics
 from torrentfs.discovery.websocket_left import LeftOffers
 from torrentfs.discovery.websocket_offers import OurOffers, TheirOffers
 from torrentfs.errors import TransportError
-from torrentfs.wire.announce import AnnounceRequest, SwarmCounts
+from torrentfs.wire.announce import AnnounceRequest, SwarmCounts, is_websocket
 from torrentfs.wire.ws_tracker import (
     Announce,
     Announced,
@@ -49,7 +49,6 @@ from torrentfs.wire.ws_tracker import (
     Scrape,
     Scraped,
     encode_request,
-    is_websocket,
 )
 
 if TYPE_CHECKING:

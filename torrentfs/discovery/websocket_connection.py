@@ -43,8 +43,8 @@ from torrentfs.transports.http import USER_AGENT, reason_of
 from torrentfs.transports.reach import Reach
 from torrentfs.transports.tcp import NotUsable, failure, root_cause
 from torrentfs.wire import limits
+from torrentfs.wire.announce import is_websocket
 from torrentfs.wire.text import printable
-from torrentfs.wire.ws_tracker import is_websocket
 
 if TYPE_CHECKING:
     import ssl

@@ -18,7 +18,6 @@ from torrentfs.engine.regulars import Regulars
 from torrentfs.engine.swarm import Swarm
 from torrentfs.engine.torrent import Torrent
 from torrentfs.scheduling.peerbook import FORMER
-from torrentfs.transports.webseed import WebSeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,13 +29,14 @@ if TYPE_CHECKING:
     from torrentfs.engine.dormant import Dormant
     from torrentfs.engine.limits import Limits
     from torrentfs.engine.meters import ReadMeters
-    from torrentfs.engine.rtc import Rtc
+    from torrentfs.engine.signalling import Signalling
     from torrentfs.engine.swarm import Address, Places
     from torrentfs.metainfo.torrent_file import Metainfo
     from torrentfs.storage.base import PieceStore
     from torrentfs.storage.originals import Originals
     from torrentfs.storage.tiered import Cache
     from torrentfs.transports.http import HttpClient
+    from torrentfs.transports.webseed import WebSeed
 
 
 class Owner(Protocol):
@@ -68,7 +68,7 @@ class Outfitter:
         self,
         session: Owner,
         *,
-        rtc: Rtc | None,
+        signalling: Signalling | None,
         rng: Random,
         peer_id: bytes,
         limits: Limits,
@@ -76,7 +76,7 @@ class Outfitter:
         client_version: str,
     ) -> None:
         self._session = session
-        self._rtc = rtc
+        self._signalling = signalling
         self._rng = rng
         self._peer_id = peer_id
         self._limits = limits
@@ -155,9 +155,11 @@ class Outfitter:
             swarm.add_peers(former, FORMER)
 
     def _web_seeds(self, metainfo: Metainfo, more: Sequence[str]) -> list[WebSeed]:
-        if not self._session.config.web_seeds:
-            return []
         getright = dict.fromkeys([*metainfo.web_seeds, *more])
+        if not self._session.config.web_seeds or not (getright or metainfo.http_seeds):
+            return []
+        from torrentfs.transports.webseed import WebSeed  # most torrents have none
+
         seeds = [WebSeed(url, metainfo, self._session.client) for url in getright]
         seeds += [
             WebSeed(url, metainfo, self._session.client, flavour="hoffman")
@@ -176,7 +178,7 @@ class Outfitter:
         """Who finds peers for `swarm`; browsers only at those of `beside`, if it is given."""
         if not any(tiers):
             return None
-        rtc = self._rtc
+        signalling = self._signalling
         trackers = TrackerTiers(
             tiers,
             swarm.hashes.wire,
@@ -186,7 +188,11 @@ class Outfitter:
             totals=totals,
             rng=self._rng,
             on_peers=swarm.on_tracker_peers,
-            beside=rtc.announcer(beside or tiers, swarm, totals) if rtc is not None else None,
+            beside=(
+                signalling.announcer(beside or tiers, swarm, totals)
+                if signalling is not None
+                else None
+            ),
         )
         trackers.announced_port = self._session.announced_port
         return trackers

@@ -23,31 +23,24 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from torrentfs.discovery.websocket import open_websocket_trackers
 from torrentfs.discovery.websocket_announcer import RtcAnnouncer
 from torrentfs.engine.succession import SUCCESSION
 from torrentfs.errors import TransportError
-from torrentfs.transports.binding import split
-from torrentfs.transports.webrtc.bridge import open_webrtc
 from torrentfs.wire.ws_tracker import Offer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from random import Random
 
     from torrentfs.discovery.trackers import Totals
     from torrentfs.discovery.websocket import WebSocketTrackers
-    from torrentfs.engine.config import SessionConfig
     from torrentfs.engine.swarm import Met, Swarm
     from torrentfs.transports.base import PeerStream
-    from torrentfs.transports.http import HttpClient
     from torrentfs.transports.webrtc.bridge import Answer
     from torrentfs.transports.webrtc.bridge import Offer as MadeOffer
     from torrentfs.wire.ws_tracker import PeerAnswer, PeerOffer
@@ -197,16 +190,21 @@ class RtcPeers:
 
 
 class Rtc:
-    """What the torrents of a session share. Made by `open_rtc`."""
+    """What the torrents of a session share. Made by `signalling`, when it is needed."""
 
     def __init__(
-        self, bridge: Bridge, sockets: WebSocketTrackers, nursery: trio.Nursery, rng: Random
+        self,
+        bridge: Bridge,
+        sockets: WebSocketTrackers,
+        nursery: trio.Nursery,
+        rng: Random,
+        swarms: Mapping[bytes, Swarm],
     ) -> None:
         self.bridge = bridge
         self.sockets = sockets
         self.nursery = nursery
         self.rng = rng
-        self.swarms: Mapping[bytes, Swarm] = {}
+        self.swarms = swarms
         """The running swarms by info-hash; the session's own table."""
 
     async def swarm_of(self, info_hash: bytes) -> Swarm | None:
@@ -232,23 +230,3 @@ class Rtc:
             totals=totals,
             rng=self.rng,
         )
-
-
-@asynccontextmanager
-async def open_rtc(
-    config: SessionConfig, client: HttpClient, rng: Random
-) -> AsyncIterator[Rtc | None]:
-    """WebRTC for a session, or None where the user wants none. It must outlive the torrents."""
-    if config.rtc is None:
-        yield None
-        return
-    # ICE holds to a device by its name, and gathers that one's addresses itself
-    bind = split(config.bind) if config.bind is not None else None
-    settings = replace(config.rtc, bind=(bind.device or bind.address) if bind else None)
-    async with (
-        open_webrtc(settings) as bridge,
-        open_websocket_trackers(client, rng=rng) as sockets,
-        trio.open_nursery() as nursery,
-    ):
-        yield Rtc(bridge, sockets, nursery, rng)
-        nursery.cancel_scope.cancel()

@@ -25,11 +25,10 @@ from torrentfs.engine.dialling import HANDSHAKE_TIMEOUT, Dialler, exchange_hello
 from torrentfs.engine.dormant import Dormant, Shelving, check_readable
 from torrentfs.engine.dormitory import Dormitory
 from torrentfs.engine.limits import Limits, RateLimit
-from torrentfs.engine.metadata import MetadataFetch
 from torrentfs.engine.meters import ReadMeters
 from torrentfs.engine.outfit import Outfitter, totals_of
 from torrentfs.engine.privacy import behind_proxy, proxy_words, ways
-from torrentfs.engine.rtc import open_rtc
+from torrentfs.engine.signalling import open_signalling
 from torrentfs.engine.stats import SessionStatistics
 from torrentfs.engine.succession import Succession, part
 from torrentfs.engine.swarm import Places, Swarm
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
 
     from torrentfs.discovery.port_mapping import PortMapping
     from torrentfs.engine.config import SessionConfig
-    from torrentfs.engine.rtc import Rtc
+    from torrentfs.engine.signalling import Signalling
     from torrentfs.engine.swarm import Address
     from torrentfs.engine.torrent import Torrent
     from torrentfs.metainfo.hashes import InfoHashes
@@ -76,6 +75,9 @@ MAX_RESOLVED = 1000
 MAX_HEARD = 200
 """Peers that a magnet's metadata search passes on to its torrent."""
 
+MAPPING_DELAY = 0.5
+"""Seconds after which the gateway is asked: nobody calls us earlier, and the mount starts first."""
+
 DHT_NODES = "dht-nodes"
 """The file in the cache's directory with nodes of the last time."""
 
@@ -91,7 +93,7 @@ class Session:
         cache: Cache,
         client: HttpClient,
         nursery: trio.Nursery,
-        rtc: Rtc | None = None,
+        signalling: Signalling | None = None,
     ) -> None:
         self.config = config
         self.cache = cache
@@ -113,14 +115,14 @@ class Session:
         self.limits = Limits(RateLimit(config.download_limit), RateLimit(config.upload_limit))
         self._places = Places(config.max_connections)
         self._swarms: dict[bytes, Swarm] = {}
-        if rtc is not None:
-            rtc.swarms = self._swarms
+        if signalling is not None:
+            signalling.swarms = self._swarms
         self._heard: dict[str, list[Address]] = {}
         self._succession = Succession(nursery)
         self._adding = trio.Lock()
         self._outfitter = Outfitter(
             self,
-            rtc=rtc,
+            signalling=signalling,
             rng=self._rng,
             peer_id=self._peer_id,
             limits=self.limits,
@@ -177,17 +179,15 @@ class Session:
         )
         await self._nursery.start(self.dht.run)
 
-    def start_port_mapping(self) -> None:
-        """Ask the gateway to let peers in to our ports; after these are open."""
-        # imported where it is used: start-up time counts
+    async def map_ports(self) -> None:
+        """Ask the gateway to let peers in to our ports, soon after these are open."""
+        await trio.sleep(MAPPING_DELAY)
         from torrentfs.discovery.port_mapping import Gateways, Port, PortMapping
 
-        ports = [Port("tcp", self.port)]
-        if self.udp is not None:
-            ports.append(Port("udp", self.udp.port))
+        udp = [Port("udp", self.udp.port)] if self.udp is not None else []
         ways = Gateways(self._rng, bind=self.config.bind)
-        self.mapping = PortMapping(ports, ways, self._on_port_mapped)
-        self._nursery.start_soon(self.mapping.run)
+        self.mapping = PortMapping([Port("tcp", self.port), *udp], ways, self._on_port_mapped)
+        await self.mapping.run()
 
     def _on_port_mapped(self, protocol: str, external: int) -> None:
         if protocol != "tcp":
@@ -221,6 +221,8 @@ class Session:
                 return parse_torrent(stored.torrent)
             except InvalidTorrent as error:
                 log.warning("the cached metadata of %s is damaged: %s", magnet.hashes, error)
+        from torrentfs.engine.metadata import MetadataFetch  # a mount of files needs none
+
         fetch = MetadataFetch(
             magnet.hashes,
             peer_id=self._peer_id,
@@ -480,10 +482,10 @@ async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIt
     async with (
         open_cache(cache_config) if cached else nullcontext(Cache(cache_config)) as cache,
         HttpClient(bind=config.bind, proxy=config.proxy, allow_local=config.allow_local) as client,
-        open_rtc(config, client, Random(os.urandom(16))) as rtc,
+        open_signalling(config, client, Random(os.urandom(16))) as signalling,
         trio.open_nursery() as nursery,
     ):
-        session = Session(config, cache, client, nursery, rtc)
+        session = Session(config, cache, client, nursery, signalling)
         if config.tcp and config.listen:
             await session.start_listening()
         if config.utp or (config.tcp and config.dht is not None):
@@ -495,7 +497,7 @@ async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIt
         if config.dht is not None and session.udp is not None:
             await session.start_dht(config.cache_dir / DHT_NODES if cached else None)
         if config.tcp and config.port_mapping:
-            session.start_port_mapping()
+            nursery.start_soon(session.map_ports)
         try:
             yield session
         finally:

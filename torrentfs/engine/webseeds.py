@@ -17,12 +17,11 @@ import trio
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
 from torrentfs.scheduling.rates import Rate
-from torrentfs.transports.webseed import WebSeedError
 
 if TYPE_CHECKING:
     from torrentfs.engine.torrent import Torrent
     from torrentfs.scheduling.picker import Request, SourceId
-    from torrentfs.transports.webseed import WebSeed
+    from torrentfs.transports.webseed import WebSeed, WebSeedError
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +96,8 @@ class WebSeedSource:
             lane.wakeup.set()
 
     async def _run_lane(self, lane: Lane) -> None:
+        from torrentfs.transports.webseed import WebSeedError  # most torrents have no web seed
+
         picker = self.torrent.picker
         while not self._dead:
             if trio.current_time() < self._not_before:

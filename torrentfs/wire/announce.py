@@ -142,3 +142,8 @@ def literal_address(raw: object) -> str | None:
     except ValueError:
         return None
     return None if address.is_unspecified or "%" in str(address) else str(address)
+
+
+def is_websocket(url: str) -> bool:
+    """Whether `url` is one of a WebSocket tracker."""
+    return url[:6].lower().startswith(("ws://", "wss://"))

@@ -144,11 +144,6 @@ class Scraped:
 Message = Announced | Refused | PeerOffer | PeerAnswer | Scraped
 
 
-def is_websocket(url: str) -> bool:
-    """Whether `url` is one of a WebSocket tracker."""
-    return url[:6].lower().startswith(("ws://", "wss://"))
-
-
 def encode_request(request: Request) -> str:
     """What to send. Wrong sizes of our own are a `LocalProtocolError`."""
     match request:
