@@ -1,7 +1,8 @@
 """`mount -f`: the service in this process, with a live status line on a terminal.
 
 On a terminal one line at the bottom is redrawn twice a second and log lines scroll above it.
-Into a pipe or file (systemd, docker logs) only log lines are written, one each.
+Into a pipe or file (systemd, docker logs) only log lines are written, one each. A service manager
+that asks for it is told when the mount is there, and that it lives (`daemon.readiness`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import trio
 from torrentfs.cli.output import complain, printable
 from torrentfs.daemon.outcome import DONE
 from torrentfs.daemon.quantities import format_rate, format_size
+from torrentfs.daemon.readiness import Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +48,8 @@ def run_in_foreground(config: MountConfig) -> int:
     else:
         handler = logging.StreamHandler(sys.stderr)
     start_logging(handler, config.verbosity, config.log_format)
-    report = TerminalReport(console, log_is_elsewhere=config.log_file is not None)
+    elsewhere = config.log_file is not None
+    report = TerminalReport(console, log_is_elsewhere=elsewhere, readiness=Readiness())
     serve_forever(config, report)
     return DONE
 
@@ -78,16 +81,25 @@ class TerminalReport:
     What is logged is not said again, unless `log_is_elsewhere`.
     """
 
-    def __init__(self, console: Console | None, *, log_is_elsewhere: bool = False) -> None:
+    def __init__(
+        self,
+        console: Console | None,
+        *,
+        log_is_elsewhere: bool = False,
+        readiness: Readiness | None = None,
+    ) -> None:
         self._console = console
         self._log_is_elsewhere = log_is_elsewhere
+        self._readiness = readiness or Readiness({})
 
     def on_progress(self, text: str) -> None:
         """Say what is being waited for."""
         logging.getLogger(__name__).info("%s", printable(text))
+        self._readiness.tell(f"STATUS={printable(text)}")
 
     def on_ready(self, mounted: Mounted) -> None:
         """Say how to end it; the service has logged that it is mounted."""
+        self._readiness.tell("READY=1", f"STATUS={printable(str(mounted))}")
         if mounted.warning and self._log_is_elsewhere:
             complain(f"mounted, but {mounted.warning}")
         if self._console is not None:
@@ -96,7 +108,15 @@ class TerminalReport:
             self._console.print(Text(f"Ctrl-C unmounts {mounted.mountpoint}", style="bold"))
 
     async def follow(self, status: Callable[[], MountStatus]) -> None:
-        """Redraw the line until cancelled."""
+        """Redraw the line, and tell the service manager that we live, until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._readiness.live)
+                await self._redraw(status)
+        finally:
+            self._readiness.tell("STOPPING=1")
+
+    async def _redraw(self, status: Callable[[], MountStatus]) -> None:
         if self._console is None:
             return
         from rich.live import Live

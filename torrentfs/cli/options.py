@@ -205,8 +205,13 @@ def _checked(ctx: click.Context, option: click.Option, value: Any, path: Path) -
     return value
 
 
+def is_accepted(name: str) -> bool:
+    """Whether a word of `-o` that is no option of ours is taken all the same."""
+    return name in ACCEPTED_WORDS or name.startswith(("x-", "comment"))
+
+
 def _check_accepted(ctx: click.Context, name: str) -> None:
-    if name in ACCEPTED_WORDS or name.startswith(("x-", "comment")):
+    if is_accepted(name):
         return
     if name == "rw":
         raise click.UsageError("-o rw: a torrent cannot be written to; leave it out", ctx)
