@@ -19,8 +19,10 @@ from typing import Any
 
 import trio
 
+from tests.scale.torrents import library
 from tests.vfs.fakes import FakeVolume, volume
 from torrentfs.errors import MountError
+from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.vfs.admission import Admission
 from torrentfs.vfs.mount import Mount, MountOptions, serve_mount
 from torrentfs.vfs.operations import OperationsOptions
@@ -36,6 +38,10 @@ def volumes_of(spec: dict[str, Any]) -> dict[str, FakeVolume]:
             else:
                 files = [(f"{n % 400:03}/{n:06}.bin", n) for n in range(files["many"])]
         found[name] = volume(name, files if isinstance(files, int) else [tuple(f) for f in files])
+    if "library" in spec:  # so many torrents of so many files each, as a .torrent says it
+        for number, data in enumerate(library(*spec["library"])):
+            metainfo = parse_torrent(data)
+            found[metainfo.name] = FakeVolume(metainfo, 1_700_000_000.0 + number)  # type: ignore[arg-type]
     return found
 
 

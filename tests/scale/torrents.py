@@ -63,6 +63,21 @@ def many_files_hybrid(count: int) -> bytes:
     return _torrent(info % (_tree(count), b"".join(files), V2_PIECE, pieces))
 
 
+def library(torrents: int, files: int) -> Iterator[bytes]:
+    """Torrents of `files` files each, a fifth of them in a directory."""
+    for number in range(torrents):
+        entries = []
+        for file in range(files):
+            name = _string(b"Show %04d - s01e%03d.mkv" % (number, file))
+            parents = _string(b"Extras") if file % 5 == 4 else b""
+            entries.append(b"d6:lengthi%de4:pathl%s%see" % (1000 + 37 * file, parents, name))
+        total = sum(1000 + 37 * file for file in range(files))
+        pieces = _string(random.Random(number).randbytes(20 * -(-total // MIB)))
+        info = b"d5:filesl%se4:name%s12:piece lengthi%de6:pieces%se"
+        name = _string(b"Show %04d" % number)
+        yield _torrent(info % (b"".join(entries), name, MIB, pieces))
+
+
 def length_of(number: int) -> int:
     """The length of file `number`: odd ones, and every tenth empty."""
     return 0 if number % 10 == 9 else 1000 + 37 * (number % 101)

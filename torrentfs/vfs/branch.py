@@ -160,7 +160,12 @@ class Branch:
         """The local numbers that lie in `folder`."""
         if not self.flat:
             return (self.root,)
-        return (number for number in range(len(self._files)) if self.exists(number))
+        visible = self._visible
+        return (
+            number
+            for number, file in enumerate(self._files)
+            if not file.pad and (visible is None or visible[number])
+        )
 
     def _hide_broken_links(self) -> None:
         """A flat branch shows no symlink to a directory, or to a file that is not shown."""

@@ -41,6 +41,7 @@ from torrentfs.vfs.views import View
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from torrentfs.metainfo.files import File
     from torrentfs.metainfo.torrent_file import Metainfo
 
 __all__ = [
@@ -460,15 +461,19 @@ class Tree:
         if number & DIRECTORY:
             nlink = 2 + branch.directory(number).subdirectories
             return Attributes(inode, self._directory_mode, nlink, 0, 0, time_ns, generation)
-        file = branch.file(number)
+        return self.describe_file(branch, number, branch.file(number))
+
+    def describe_file(self, branch: Branch, number: int, file: File) -> Attributes:
+        """Attributes of the torrent's `file` of that number."""
+        inode, time_ns, generation = branch.base | number, branch.time_ns, branch.generation
         if file.symlink is not None:
             target = branch.link_target(number)
             if target is not None:
                 size = len(_encode(target))
                 return Attributes(inode, stat.S_IFLNK | 0o777, 1, size, 0, time_ns, generation)
         mode = self._program_mode if file.executable else self._file_mode
-        blocks = -(-file.length // BLOCK_SIZE)
-        return Attributes(inode, mode, 1, file.length, blocks, time_ns, generation)
+        length = file.length
+        return Attributes(inode, mode, 1, length, -(-length // BLOCK_SIZE), time_ns, generation)
 
     def _free_prefix(self, key: str) -> int:
         salt = 0
@@ -518,11 +523,15 @@ class Listing:
                 if found is not None:
                     yield Entry(*found, place + 1)
             return
-        children, describe = self._children, tree.describe
+        children = self._children
         for place in range(first, 2 + len(children)):
             number = children[place - 2]
-            name = branch.name_of(number).encode("utf-8", "surrogateescape")
-            yield Entry(name, describe(branch, number), place + 1)
+            if number & DIRECTORY:
+                name, about = branch.name_of(number), tree.describe(branch, number)
+            else:  # made once: a torrent has its files in columns
+                file = branch.file(number)
+                name, about = file.path[-1], tree.describe_file(branch, number, file)
+            yield Entry(name.encode("utf-8", "surrogateescape"), about, place + 1)
 
 
 def in_order(placements: Iterable[Placement]) -> list[Placement]:
