@@ -54,6 +54,9 @@ def test_impossible_configurations() -> None:
     assert config(watch=(Path("/w"), Path("/w"), Path("/wa"))).watch
     with pytest.raises(ConfigError, match="allow-root"):
         config(allow_other=True, allow_root=True)
+    with pytest.raises(ConfigError, match="--umask 027 cannot forbid it"):
+        config(inotify=True, allow_root=True, umask=0o027)
+    assert config(inotify=True, umask=0o077).inotify
     with pytest.raises(ConfigError, match="timeout"):
         config(metadata_timeout=0.0)
     with pytest.raises(ConfigError, match="timeout"):

@@ -29,6 +29,7 @@ def seconds(tree: Tree, *path: str) -> float:
 
 
 def test_folders_come_with_their_first_torrent_and_go_with_their_last() -> None:
+    """docs/semantics.md: "Folders come with their first torrent and go with their last"."""
     tree = Tree()
     one, two = volume("one", [("f", 1)]), volume("two", 5)
     assert tree.add(one, folder=("films", "old")) == ("films", "old", "one")
@@ -80,6 +81,7 @@ def test_links_and_dots_of_folders() -> None:
 
 @pytest.mark.parametrize("torrent", ["films", "Films", "FILMS"])
 def test_a_torrent_called_like_a_folder_gets_its_hash(torrent: str) -> None:
+    """docs/semantics.md: "who is there keeps the name"."""
     tree = Tree()
     tree.add(volume("x"), folder=("films",))
     assert tree.add(volume(torrent, key=SECOND)) == (f"{torrent} [22222222]",)
@@ -133,6 +135,7 @@ def test_names_of_folders_are_made_safe(asked: str, made: str) -> None:
 
 
 def test_a_folder_with_a_long_name_and_folders_too_deep() -> None:
+    """docs/semantics.md: "Folders may be 100 deep"."""
     [name, _] = Tree().add(volume("x"), folder=("\u00e9" * 200,))
     assert len(name.encode()) <= 255
     with pytest.raises(ValueError, match="100 deep"):
@@ -155,6 +158,7 @@ def test_given_names_come_before_what_torrents_are_called() -> None:
 
 
 def test_inodes_of_folders_follow_from_their_paths() -> None:
+    """docs/semantics.md: "of a folder from its path"."""
     one, two = Tree(), Tree()
     for tree, order in ((one, "xy"), (two, "yx")):
         for name in order:
@@ -197,7 +201,10 @@ def test_times_move_when_an_entry_of_that_very_directory_comes_or_goes() -> None
 
 
 def test_times_move_forwards_when_the_clock_was_set_back() -> None:
-    """By a second: who looks at whole seconds must see it."""
+    """By a second: who looks at whole seconds must see it.
+
+    docs/semantics.md: "only forwards, even if the clock was set back".
+    """
     tree = Tree()
     tree.add(volume("x", added=1000.0), now=1000.0)
     tree.add(volume("y"), now=10.0)
@@ -253,6 +260,7 @@ def test_totals_of_a_folder() -> None:
 
 
 def test_the_layout_infohash_has_a_folder_per_torrent() -> None:
+    """docs/semantics.md: "in a directory called by its info-hash"."""
     tree = Tree(TreeOptions(layout="infohash"))
     assert tree.add(volume("x", key=FIRST), folder=("a",)) == ("a", FIRST, "x")
     assert tree.add(volume("x", [("f", 1)], key=SECOND)) == (SECOND, "x")
@@ -262,6 +270,7 @@ def test_the_layout_infohash_has_a_folder_per_torrent() -> None:
 
 
 def test_the_layout_flat_puts_all_files_side_by_side() -> None:
+    """docs/semantics.md: "its files lie side by side"."""
     tree = Tree(TreeOptions(layout="flat"))
     album = [("cd1/01.flac", 1), ("cd2/01.flac", 2), ("cover.jpg", 3), ("cd1/pad|p", 4)]
     assert tree.add(volume("album", album, key=FIRST), folder=("music",)) == ("music",)

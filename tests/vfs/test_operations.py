@@ -201,6 +201,7 @@ async def test_shutting_fails_who_is_in_line_and_who_comes(nursery: trio.Nursery
 
 
 async def test_statfs() -> None:
+    """docs/semantics.md: "total = sum of all files shown, free = 0, longest name 255 bytes"."""
     ops = operations(volume("s", 4097), volume("t", [("a", 4096), ("b|p", 9999)]))
     answer = await ops.statfs(CTX)
     assert (answer.f_bsize, answer.f_frsize, answer.f_blocks) == (4096, 4096, 3)
@@ -251,6 +252,7 @@ async def list_in_steps(
 async def test_readdir_resumes_where_the_kernel_stopped(
     step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """docs/semantics.md: "A directory that is being listed shows each entry once"."""
     ops = operations(volume("t", [(f"{n}", n) for n in range(7)]))
     inode = ops.tree.resolve(["t"])
     seen = await list_in_steps(ops, inode, step, monkeypatch)

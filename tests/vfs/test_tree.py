@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.vfs.fakes import FakeVolume, volume
+from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.vfs.tree import ROOT, Attributes, Listing, Tree, TreeOptions
 
 
@@ -20,6 +21,7 @@ def stat_of(tree: Tree, *path: str) -> Attributes:
 
 
 def test_a_single_file_torrent_is_a_file_and_others_are_directories() -> None:
+    """docs/semantics.md: "a file if it is a single-file torrent, else a directory"."""
     tree = Tree(volumes=[volume("film.mkv", 1000), volume("album", [("one.flac", 7)])])
     assert sorted(names(tree.listing(ROOT))) == [".", "..", "album", "film.mkv"]
     film = stat_of(tree, "film.mkv")
@@ -40,10 +42,12 @@ def test_a_torrent_of_one_file_in_a_directory_stays_a_directory() -> None:
     ("size", "blocks"), [(0, 0), (1, 1), (512, 1), (513, 2), (1 << 40, 1 << 31)]
 )
 def test_blocks_are_full_whatever_is_cached(size: int, blocks: int) -> None:
+    """docs/semantics.md: "of the whole file, whatever of it is in the cache"."""
     assert stat_of(Tree(volumes=[volume("x", size)]), "x").blocks == blocks
 
 
 def test_owner_modes_and_umask() -> None:
+    """docs/semantics.md: "less `--umask`"."""
     options = TreeOptions(uid=5, gid=6, umask=0o077)
     tree = Tree(options, [volume("t", [("run|x", 1), ("read", 1)])])
     assert stat_of(tree, "t").mode == stat.S_IFDIR | 0o500
@@ -52,6 +56,7 @@ def test_owner_modes_and_umask() -> None:
 
 
 def test_links_count_subdirectories() -> None:
+    """docs/semantics.md: "1 for files, 2 + subdirectories for directories"."""
     files = [("a/b/c", 1), ("a/x", 1), ("d/e", 1), ("f", 1)]
     tree = Tree(volumes=[volume("t", files), volume("single", 1)])
     assert stat_of(tree, "t").nlink == 4
@@ -61,6 +66,7 @@ def test_links_count_subdirectories() -> None:
 
 
 def test_padding_files_are_hidden_and_their_directories_too() -> None:
+    """docs/semantics.md: "Padding files (BEP 47) are not shown"."""
     tree = Tree(volumes=[volume("t", [("a", 1), (".pad/1|p", 5), ("b", 1)])])
     assert names(tree.listing(tree.resolve(["t"]))) == [".", "..", "a", "b"]
     with pytest.raises(FileNotFoundError):
@@ -100,6 +106,22 @@ def test_symlinks_point_inside_the_torrent_relative_to_their_place() -> None:
     assert about.size == len(b"../../c/file")
 
 
+def test_names_of_strangers_are_made_safe_before_they_get_here() -> None:
+    """docs/semantics.md: "made safe, unique and stable when the torrent is read"."""
+    paths = [[b"..", b"etc"], [b"a/b"], [b"a\0"], [b"x" * 300], [b"twice"], [b"TWICE"]]
+    entries = b"".join(
+        b"d6:lengthi1e4:pathl%see" % b"".join(b"%d:%s" % (len(part), part) for part in path)
+        for path in paths
+    )
+    info = b"d5:filesl%se4:name2:..12:piece lengthi16384e6:pieces20:%se" % (entries, b"h" * 20)
+    tree = Tree(volumes=[FakeVolume(parse_torrent(b"d4:info%se" % info))])  # type: ignore[arg-type]
+    assert names(tree.listing(ROOT))[2:] == ["_"]
+    found = names(tree.listing(tree.resolve(["_"])))[2:]
+    assert {"_", "a_b", "a_", "TWICE"} < set(found)
+    assert len({name.lower() for name in found}) == len(paths)
+    assert max(len(name) for name in found) == 255
+
+
 def test_select_shows_only_those_files_and_no_empty_directory() -> None:
     tree = Tree()
     tree.add(volume("t", [("a/x", 1), ("b/y", 2), ("b/z", 4), ("c", 8)]), select=(2, 3, 99))
@@ -110,6 +132,7 @@ def test_select_shows_only_those_files_and_no_empty_directory() -> None:
 
 
 def test_selection_does_not_change_inodes() -> None:
+    """docs/semantics.md: "inodes do not depend on the selection"."""
     files = [("a/x", 1), ("b/y", 2), ("b/z", 4), ("c", 8)]
     whole, part = Tree(volumes=[volume("t", files)]), Tree()
     part.add(volume("t", files), select=(2,))
@@ -125,6 +148,7 @@ FIRST, SECOND = "11" * 20, "22" * 20
     [("Name", "Name"), ("Name", "name"), ("caf\u00e9", "cafe\u0301"), ("stra\u00dfe", "STRASSE")],
 )
 def test_a_second_torrent_of_the_same_name_gets_its_hash(one: str, two: str) -> None:
+    """docs/semantics.md: "the one that was added first keeps it"."""
     first, second = volume(one, key=FIRST, added=1.0), volume(two, key=SECOND, added=2.0)
     for order in ([first, second], [second, first]):
         tree = Tree(volumes=order)

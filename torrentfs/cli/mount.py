@@ -105,6 +105,7 @@ def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
     show_default=True,
     help="A torrent that nobody reads or downloads goes to sleep after this (0: never).",
 )
+@_flag("--inotify", help="Let inotify report torrents that come and go.")
 @view_options
 @click.option(
     "--watch",
@@ -206,7 +207,7 @@ def make_config(options: dict[str, Any]) -> MountConfig:
     from torrentfs.daemon.sources import parse_source
 
     log_file = options["log_file"]
-    same = "foreground metadata_timeout allow_other allow_root uid gid umask xattrs mtime layout"
+    same = "foreground metadata_timeout allow_other allow_root uid gid umask xattrs mtime"
     return MountConfig(
         sources=tuple(parse_source(text) for text in options["sources"]),
         mountpoint=absolute(options["mountpoint"]),
@@ -215,6 +216,8 @@ def make_config(options: dict[str, Any]) -> MountConfig:
             max_active=options["max_active"],
             idle_timeout=options["idle_timeout"],
         ),
+        inotify=options["inotify"],
+        layout=options["layout"],
         view=view_of(options),
         peers=options["peer"],
         trackers=options["tracker"],

@@ -56,6 +56,7 @@ class MountConfig:
     umask: int = 0o022
     xattrs: bool = False
     mtime: Mtime = "added"
+    inotify: bool = False
     layout: Layout = "name"
     view: View = field(default_factory=View)
     peers: tuple[tuple[str, int], ...] = ()
@@ -79,6 +80,12 @@ class MountConfig:
     def __post_init__(self) -> None:
         if self.allow_other and self.allow_root:
             raise ConfigError("--allow-other already includes root: leave out --allow-root")
+        others = self.allow_other or self.allow_root
+        if self.inotify and others and self.umask & 0o555:
+            raise ConfigError(
+                "with --inotify everybody who may use the mount may read all of it: "
+                f"--umask {self.umask:03o} cannot forbid it"
+            )
         if self.metadata_timeout <= 0 or self.session.read_timeout <= 0:
             raise ConfigError("a timeout must be longer than 0s")
         if self.log_file is not None and self.log_file.is_relative_to(self.mountpoint):

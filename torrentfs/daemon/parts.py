@@ -55,6 +55,7 @@ def _mount_options(config: MountConfig) -> MountOptions:
         allow_other=config.allow_other,
         allow_root=config.allow_root,
         fsname=source_of(os.getpid()),
+        inotify=config.inotify,
         operations=OperationsOptions(
             xattrs=config.xattrs, line_timeout=config.session.read_timeout
         ),

@@ -153,11 +153,19 @@ class Folders:
             here = below
         return Reached(here, outermost)
 
-    def leave(self, folder: Folder) -> Folder | None:
-        """Remove `folder` and those above it in which nothing is left; return the outermost."""
+    def leaving(self, folder: Folder) -> Folder | None:
+        """The outermost folder that goes when `folder` loses a torrent; None if it stays."""
         outermost = None
+        members, folders = folder.members - 1, folder.folders
+        while folder.parent is not None and not members and not folders:
+            outermost, folder = folder, folder.parent
+            members, folders = folder.members, folder.folders - 1
+        return outermost
+
+    def leave(self, folder: Folder) -> None:
+        """Remove `folder` and those above it in which nothing is left."""
         while folder.parent is not None and not folder.members and not folder.folders:
-            outermost, parent = folder, folder.parent
+            parent = folder.parent
             parent.take(folder.name, directory=True)
             parent.folders -= 1
             del self.by_inode[folder.inode]
@@ -165,7 +173,6 @@ class Folders:
                 self._past.clear()
             self._past[folder.path] = folder.time_ns
             folder = parent
-        return outermost
 
     def _child(self, folder: Folder, name: str) -> Folder | None:
         """The folder in `folder` of that very name."""

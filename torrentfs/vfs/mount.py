@@ -60,6 +60,7 @@ from torrentfs.vfs.mountpoint import (
     unmount,
 )
 from torrentfs.vfs.operations import Operations, OperationsOptions
+from torrentfs.vfs.publication import Publication, Step
 from torrentfs.vfs.tree import Placement, in_order
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class MountOptions:
     allow_other: bool = False
     allow_root: bool = False
     fsname: str = "torrentfs"
+    inotify: bool = False
+    """Make changes through the mount, so that inotify reports them (publication.py)."""
     operations: OperationsOptions = field(default_factory=OperationsOptions)
 
     def for_fuse(self) -> set[str]:
@@ -105,17 +108,11 @@ class MountOptions:
         `ro` makes the kernel answer EROFS before it looks at modes, also to root. With
         `default_permissions` it checks modes itself. `max_read` is absent because libfuse wants
         it from its init callback too, which pyfuse3 keeps; without it the kernel asks for up to
-        1 MiB at a time.
+        1 MiB at a time. With `inotify` we say EROFS ourselves, to everybody but us.
         """
-        options = {
-            f"fsname={self.fsname}",
-            "subtype=torrentfs",
-            "default_permissions",
-            "ro",
-            "nosuid",
-            "nodev",
-            "noatime",
-        }
+        options = {f"fsname={self.fsname}", "subtype=torrentfs", "nosuid", "nodev", "noatime"}
+        if not self.inotify:
+            options |= {"default_permissions", "ro"}
         if self.allow_other:
             options.add("allow_other")
         if self.allow_root:
@@ -166,8 +163,12 @@ class Mount:
             self.tree.check_new(keys)
             changes = []
             for placement in in_order(wanted):
-                changes.append(self.tree.insert(placement, stamp))
+                change = self.tree.insert(placement, stamp)
+                changes.append(change)
+                if self.operations.publication is not None:
+                    self.tree.hidden.update(inode for _, inode in change.entries)
                 await trio.lowlevel.checkpoint()  # a flat torrent may have 100,000 entries
+            await self._publish(changes, went=False)
             await self._tell(changes, went=False)
         return [self.tree.path_of_key(key) for key in keys]
 
@@ -189,10 +190,33 @@ class Mount:
             found = [(key, self.tree.volume_of_key(key)) for key in dict.fromkeys(keys)]
             changes = []
             for key, volume in found:
+                await self._publish([self.tree.leaving(key)], went=True)
                 changes.append(self.tree.remove(key, stamp))
                 self.operations.expel(volume)
             await self._tell(changes, went=True)
         return [change.path for change in changes]
+
+    async def _publish(self, changes: list[Change], *, went: bool) -> None:
+        """Make them through the mount, if we do so; then hidden is what went and nothing else."""
+        publication = self.operations.publication
+        if publication is None:
+            return
+        steps = [step for change in changes for step in self._steps(change)]
+        act = publication.remove if went else publication.make
+        if self._open:
+            with trio.CancelScope(shield=True):
+                error = await trio.to_thread.run_sync(_act, act, steps)
+            if error is not None:
+                log.info("inotify did not report all that changed: %s", error)
+        self.tree.hidden.clear()
+
+    def _steps(self, change: Change) -> Iterator[Step]:
+        tree = self.tree
+        above = tuple(map(os.fsencode, tree.path_of(change.parent)))
+        for name, inode in change.entries:
+            target = tree.link_target(inode) or b""
+            mode = tree.attributes(inode).mode
+            yield Step(change.parent, inode, (*above, name), mode, target)
 
     async def _tell(self, changes: list[Change], *, went: bool) -> None:
         """Make the kernel forget what these changes made wrong. With the lock held."""
@@ -206,6 +230,17 @@ class Mount:
         self._open = False
         async with self._notifying:
             pass
+
+
+def _act(act: Callable[[Step], None], steps: list[Step]) -> OSError | None:
+    """In a thread: make all these steps; the first error of any."""
+    first = None
+    for step in steps:
+        try:
+            act(step)
+        except OSError as error:
+            first = first or error
+    return first
 
 
 def _drop(changes: list[Change], went: bool) -> None:
@@ -229,6 +264,11 @@ def _invalidate(notify: Callable[..., None], *arguments: object) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EBUSY):  # not cached, in use
             raise
+
+
+def hides(umask: int) -> bool:
+    """Whether somebody may not read with this umask. The kernel does not check it for `inotify`."""
+    return bool(umask & 0o555)
 
 
 def preflight(mountpoint: str | os.PathLike[str], options: MountOptions | None = None) -> None:
@@ -261,6 +301,12 @@ async def serve_mount(
     is mounted any more.
     """
     options = options or MountOptions()
+    if (
+        options.inotify
+        and (options.allow_other or options.allow_root)
+        and hides(tree.options.umask)
+    ):
+        raise MountError("with inotify, others may read all or nothing: no umask can forbid it")
     path = await _preflight_in_time(mountpoint, options)
     operations = Operations(tree, options.operations, admission)
     _init(operations, path, options)
@@ -270,13 +316,15 @@ async def serve_mount(
         device = _fuse_device()
         if place is not None:
             raise_limits(place)
-        await _serve(mount, device, task_status)
+        await _serve(mount, device, task_status, inotify=options.inotify)
     finally:
         _close(path)
         operations.handles.release_all()
 
 
-async def _serve(mount: Mount, device: int | None, task_status: trio.TaskStatus[Mount]) -> None:
+async def _serve(
+    mount: Mount, device: int | None, task_status: trio.TaskStatus[Mount], *, inotify: bool
+) -> None:
     """Run the session until it ends by itself or this task is cancelled."""
     ended = trio.Event()
     # Cancelling the owner must not take the session along before it has answered what it must.
@@ -298,7 +346,9 @@ async def _serve(mount: Mount, device: int | None, task_status: trio.TaskStatus[
         if device is not None:
             nursery.start_soon(_watch, device, mount.operations, life)
         try:
-            await _until_answered(mount.path, ended)
+            device_number = await _until_answered(mount.path, ended)
+            if inotify:
+                mount.operations.publication = Publication(mount.path, device_number)
             task_status.started(mount)
             await ended.wait()
         except MountError as error:
@@ -317,19 +367,21 @@ async def _serve(mount: Mount, device: int | None, task_status: trio.TaskStatus[
         raise failures[0]
 
 
-async def _until_answered(path: str, ended: trio.Event) -> None:
+async def _until_answered(path: str, ended: trio.Event) -> int:
     """Wait for the kernel's first request to come through; `MountError` if it cannot.
+
+    Returns the mount's device number (`st_dev`).
 
     The kernel and libfuse agree on a protocol only after mounting, and libfuse ends the session
     if they do not.
     """
     with trio.move_on_after(ANSWER_TIMEOUT):
         try:
-            await trio.to_thread.run_sync(os.stat, path, abandon_on_cancel=True)
+            found = await trio.to_thread.run_sync(os.stat, path, abandon_on_cancel=True)
         except OSError as error:
             raise MountError(f"the mount on {path} does not work: {error.strerror}") from None
         if not ended.is_set():
-            return
+            return found.st_dev
         raise MountError(f"the mount on {path} ended at once: see the lines of libfuse above")
     raise MountError(f"the mount on {path} does not answer")
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from pyfuse3 import ReaddirToken, RequestContext
 
+    from torrentfs.vfs.publication import Publication
     from torrentfs.vfs.tree import Attributes, Tree, Volume
 
 log = logging.getLogger(__name__)
@@ -84,6 +86,7 @@ class Operations(pyfuse3.Operations):
         """How long the first read of each opening of a file took, when it was answered."""
         self._unread: set[int] = set()
         """Handles that nothing was read from yet."""
+        self.publication: Publication | None = None
         self._complaints: dict[tuple[str, str], tuple[float, int]] = {}
 
     def __repr__(self) -> str:
@@ -239,6 +242,34 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENOSYS)
         return list(xattrs_of(self.tree, inode))
 
+    # -- changes: ours are made through the mount (publication.py), all others are refused
+
+    @answered
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._come(parent_inode, name, stat.S_IFDIR, ctx)
+
+    @answered
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._come(parent_inode, name, stat.S_IFREG, ctx)
+
+    @answered
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        return self._come(parent_inode, name, stat.S_IFLNK, ctx)
+
+    @answered
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        self._go(parent_inode, name, (stat.S_IFDIR,), ctx)
+
+    @answered
+    async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
+        self._go(parent_inode, name, (stat.S_IFREG, stat.S_IFLNK), ctx)
+
     # -- inside
 
     def _stat(self, about: Attributes) -> EntryAttributes:
@@ -256,6 +287,26 @@ class Operations(pyfuse3.Operations):
         answer.st_mtime_ns = answer.st_atime_ns = answer.st_ctime_ns = about.time_ns
         answer.generation = about.generation
         return answer
+
+    def _come(self, parent: int, name: bytes, kind: int, ctx: RequestContext) -> EntryAttributes:
+        """Show what was hidden until somebody made it; EROFS if that is not us."""
+        inode = self._expected(parent, name, (kind,), ctx)
+        self.tree.hidden.discard(inode)
+        return self._stat(self.tree.attributes(inode))
+
+    def _go(self, parent: int, name: bytes, kinds: tuple[int, ...], ctx: RequestContext) -> None:
+        """Hide what is about to be removed; EROFS if somebody else removes it."""
+        self.tree.hidden.add(self._expected(parent, name, kinds, ctx))
+
+    def _expected(
+        self, parent: int, name: bytes, kinds: tuple[int, ...], ctx: RequestContext
+    ) -> int:
+        if self.publication is not None:
+            for kind in kinds:
+                inode = self.publication.expects(parent, name, kind, ctx.pid)
+                if inode is not None:
+                    return inode
+        raise FUSEError(errno.EROFS)
 
     async def _wait_in_line(self, handle: FileHandle) -> None:
         """Get a slot, or fail: nobody waits longer than `line_timeout` for it."""
@@ -295,11 +346,8 @@ def _refuse(name: str) -> Any:
     return refuse
 
 
-WRITES = (
-    "setattr", "mknod", "mkdir", "unlink", "rmdir", "symlink", "rename", "link", "create",
-    "write", "setxattr", "removexattr",
-)  # fmt: skip
-"""Handlers that would change something. `flush`, `fsync`, `fsyncdir` and `poll` stay pyfuse3's
-ENOSYS, after which the kernel does without them."""
+WRITES = ("setattr", "rename", "link", "create", "write", "setxattr", "removexattr")
+"""Handlers that only refuse. `flush`, `fsync`, `fsyncdir` and `poll` stay pyfuse3's ENOSYS, after
+which the kernel does without them."""
 for _name in WRITES:
     setattr(Operations, _name, _refuse(_name))

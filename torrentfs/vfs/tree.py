@@ -139,6 +139,8 @@ class Tree:
         self._branches: dict[int, Branch] = {}  # prefix -> branch
         self._by_key: dict[str, Branch] = {}  # by info-hash key
         self._removed = 0
+        self.hidden: set[int] = set()
+        """Inodes of entries of folders that are there, but not shown yet or any more."""
         keep = ~self.options.umask
         self._file_mode = stat.S_IFREG | (0o444 & keep)
         self._program_mode = stat.S_IFREG | (0o555 & keep)
@@ -205,29 +207,35 @@ class Tree:
             parent.come(volume.added, now)
         return Change(self._path(branch), parent.inode, entries)
 
+    def leaving(self, key: str) -> Change:
+        """What goes when the torrent of info-hash `key` is removed. Raises `KeyError`."""
+        branch = self._by_key[key]
+        path, folder = self._path(branch), branch.folder
+        gone = self._folders.leaving(folder)
+        if gone is not None:
+            above = gone.parent or self._folders.root
+            return Change(path, above.inode, [(_encode(gone.name), gone.inode)])
+        names = ((branch.name_of(number), branch.base | number) for number in branch.tops())
+        return Change(path, folder.inode, [(_encode(name), inode) for name, inode in names])
+
     def remove(self, key: str, now: float) -> Change:
         """Stop showing the torrent of info-hash `key` at Unix time `now`; return what went.
 
         Raises `KeyError`.
         """
+        change = self.leaving(key)
         branch = self._by_key.pop(key)
-        path, folder = self._path(branch), branch.folder
-        entries = []
+        folder = branch.folder
         for number in branch.tops():
-            name = branch.name_of(number)
-            folder.take(name, directory=branch.is_directory)
-            entries.append((_encode(name), branch.base | number))
+            folder.take(branch.name_of(number), directory=branch.is_directory)
         folder.members -= 1
         del self._branches[branch.base >> LOCAL_BITS]
         self._removed += 1
-        if entries:
+        if change.entries:
             folder.touch(to_ns(now))
-        gone = self._folders.leave(folder)
-        if gone is not None:
-            folder = gone.parent or self._folders.root
-            folder.touch(to_ns(now))
-            entries = [(_encode(gone.name), gone.inode)]
-        return Change(path, folder.inode, entries)
+            self._folders.by_inode[change.parent].touch(to_ns(now))
+        self._folders.leave(folder)
+        return change
 
     def check_new(self, keys: Sequence[str]) -> None:
         """Raise `ValueError` if one of these is shown already, or is in `keys` twice."""
@@ -306,7 +314,7 @@ class Tree:
         folder = self._folders.by_inode.get(parent)
         if folder is not None:
             inode = folder.children.get(collision_key(text))
-            if inode is None or self._name_in_folder(inode) != text:
+            if inode is None or inode in self.hidden or self._name_in_folder(inode) != text:
                 raise FileNotFoundError(text)
             return inode
         branch, number = self._directory(parent)
@@ -431,7 +439,9 @@ class Tree:
         return Attributes(folder.inode, mode, nlink, 0, 0, folder.time_ns, folder.generation)
 
     def entry(self, inode: int) -> tuple[bytes, Attributes] | None:
-        """Name and attributes of what lies in a folder; None if it went."""
+        """Name and attributes of what lies in a folder; None if it went or is hidden."""
+        if inode in self.hidden:
+            return None
         folder = self._folders.by_inode.get(inode)
         if folder is not None:
             return _encode(folder.name), self._describe_folder(folder)
