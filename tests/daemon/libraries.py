@@ -14,6 +14,7 @@ from tests.storage.torrents import make
 from torrentfs.daemon.library import Library, open_library
 from torrentfs.errors import MetadataTimeout
 from torrentfs.storage.base import StoredMetadata
+from torrentfs.storage.records import Pin
 from torrentfs.vfs.tree import Placement, Tree
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class FakeVolume:
     select: tuple[range, ...] = ()
     state: str = "asleep"
     events: list[str] = field(default_factory=list)
+    pins: tuple[Pin, ...] = ()
 
     def fail_reads(self, reason: str) -> None:
         self.events.append("fail_reads")
@@ -51,6 +53,22 @@ class FakeVolume:
 
     def resume(self) -> None:
         self.state = "asleep"
+
+    async def pin(
+        self, file: int | None = None, offset: int = 0, length: int | None = None
+    ) -> None:
+        self.pins = (*self.pins, Pin(file, offset, length))
+
+    async def unpin(
+        self, file: int | None = None, offset: int = 0, length: int | None = None
+    ) -> None:
+        self.pins = tuple(pin for pin in self.pins if pin != (file, offset, length))
+
+    async def evict(self, file: int | None = None, *, pinned: bool = False) -> int:
+        self.events.append(f"evict {file}")
+        if pinned:
+            self.pins = ()
+        return 1000
 
 
 class FakeSession:

@@ -30,7 +30,7 @@ from torrentfs.engine.torrent import Torrent
 from torrentfs.errors import TransportError
 from torrentfs.metainfo.bitfield import Bitfield
 from torrentfs.metainfo.torrent_file import Metainfo
-from torrentfs.storage.base import PieceLost
+from torrentfs.storage.base import PieceLost, StoreStatistics
 from torrentfs.wire import messages as m
 from torrentfs.wire.connection import Connection
 from torrentfs.wire.extension import OUR_EXTENSIONS
@@ -57,6 +57,7 @@ class FakeStore:
         """Pieces found to be damaged when `read`."""
         self.gate: trio.Event | None = None
         """While set, `put` waits for it: a slow disk."""
+        self.trouble: str | None = None
 
     def read_nowait(self, piece: int, begin: int, length: int) -> memoryview | None:
         if piece in self.slow or piece in self.damaged or piece not in self.pieces:
@@ -78,6 +79,10 @@ class FakeStore:
             self.evict(next(iter(self.pieces)))
         if self.gate is not None:
             await self.gate.wait()
+
+    def statistics(self) -> StoreStatistics:
+        have = self.have.count
+        return StoreStatistics(have, have, 0, 0, 0, 0, 0, 0, self.trouble)
 
     def evict(self, piece: int) -> None:
         self.pieces.pop(piece, None)

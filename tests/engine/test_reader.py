@@ -222,7 +222,10 @@ async def test_what_waits_is_told_with_its_age(autojump_clock: object) -> None:
         await trio.sleep(2)
         nursery.start_soon(bench.reader.read, 0, 3 * PIECE, 10)
         await trio.sleep(1)
-        assert bench.reader.waits() == [(0, 100, 50, began), (3, 0, 10, began + 2)]
+        assert bench.reader.waits() == [
+            (0, 100, 50, began, began + 20),
+            (3, 0, 10, began + 2, began + 22),
+        ]
         bench.deliver(0)
         bench.deliver(3)
     assert bench.reader.waits() == []

@@ -215,7 +215,7 @@ class Library:
                 f"{shorten(item.name)} is here because of {there}: remove that file instead"
             )
         if evict and item.volume is not None:
-            await _evict(item.volume)
+            await item.volume.evict(pinned=True)
         item.kept = item.given = False
         for path in paths:
             self.claims.unclaim_file(path)
@@ -241,10 +241,39 @@ class Library:
         await self.settle([item])
         self.listeners.tell_of("changed", item)
 
-    async def set_pins(self, key: str, pins: Iterable[Pin]) -> None:
-        """Remember which bytes of a torrent are pinned."""
+    async def pin(self, key: str, pin: Pin) -> None:
+        """Fetch bytes of a torrent in the background and keep them, for good.
+
+        `ConfigError` when the cache has not the room, or the torrent has no metadata yet.
+        """
+        volume = self._volume(key)
+        await volume.pin(*pin)
+        await self._note_pins(key, volume.pins)
+
+    async def unpin(self, key: str, pin: Pin) -> None:
+        """The end of `pin` for these bytes."""
+        volume = self._volume(key)
+        await volume.unpin(*pin)
+        await self._note_pins(key, volume.pins)
+
+    async def evict(self, key: str, file: int | None = None, *, pinned: bool = False) -> int:
+        """Drop what is cached of a file, or of all; the bytes freed. See `Dormant.evict`."""
+        volume = self._volume(key)
+        freed = await volume.evict(file, pinned=pinned)
+        await self._note_pins(key, volume.pins)
+        return freed
+
+    def _volume(self, key: str) -> Dormant:
         item = self._item(key)
-        item.pins = tuple(pins)
+        if item.volume is None:
+            raise LibraryError(f"the metadata of {shorten(item.name)} is not known yet")
+        return item.volume
+
+    async def _note_pins(self, key: str, pins: tuple[Pin, ...]) -> None:
+        item = self._item(key)
+        if item.pins == pins:
+            return
+        item.pins = pins
         await self.settle([item])
         self.listeners.tell_of("changed", item)
 
@@ -405,6 +434,7 @@ class Library:
             web_seeds=hints.web_seeds,
             peers=hints.peers,
             select=hints.select,
+            pins=item.pins,
             eager=item.key in self.eager and not item.paused,
         )
 
@@ -468,13 +498,6 @@ class Library:
 
     def __repr__(self) -> str:
         return f"<Library of {len(self.items)} torrents>"
-
-
-async def _evict(volume: Dormant) -> None:
-    evict = getattr(volume, "evict", None)
-    if evict is None:
-        raise LibraryError("its pieces cannot be taken out of the cache one torrent at a time")
-    await evict()
 
 
 def _existing(paths: Iterable[str]) -> str:

@@ -36,6 +36,10 @@ class Breaker:
         """Whether reads of missing bytes fail fast now."""
         return self._retry_at is not None
 
+    def retry_in(self, now: float) -> float:
+        """Seconds until a read may wait in full again."""
+        return 0.0 if self._retry_at is None else max(0.0, self._retry_at - now)
+
     def allowance(self, now: float) -> float:
         """How long a read that starts waiting now may wait without progress, in seconds."""
         if self._retry_at is None:

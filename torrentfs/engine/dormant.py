@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from torrentfs.engine.errands import Prefetch
     from torrentfs.engine.swarm import Address, Swarm
     from torrentfs.engine.torrent import Torrent
+    from torrentfs.engine.why import Why
     from torrentfs.metainfo.torrent_file import Metainfo
     from torrentfs.transports.webseed import WebSeed
 
@@ -471,6 +472,25 @@ class Dormant:
         async with self.awake() as torrent:
             have = torrent.store.have
             return await self._keeper.evict(torrent, [p for p in each_of(gone) if p in have])
+
+    async def why(self, file: int, offset: int) -> Why:
+        """Why a byte is not here, or that it is. Opens the torrent, but asks nobody for anything.
+
+        `ConfigError` for a byte that there is not.
+        """
+        # imported where it is used: start-up time counts
+        from torrentfs.engine.why import why
+
+        found = why(self, file, offset, trio.current_time())
+        if self.torrent is None:
+            try:
+                await self.wake()
+            except DataUnavailable as error:
+                return replace(found, words=f"{found.words}; {error}")
+            found = why(self, file, offset, trio.current_time())
+        if self.errands.trouble and found.state != "here":
+            found = replace(found, words=f"{found.words}; pins: {self.errands.trouble}")
+        return found
 
     @property
     def _piece_length(self) -> int:

@@ -8,13 +8,14 @@ stay with the `Dormant` through naps; the torrent has them (`Background`) while 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import trio
 
 from torrentfs.errors import ConfigError
 from torrentfs.metainfo.intervals import groups, joined, total, without
 from torrentfs.scheduling.background import missing
+from torrentfs.storage.record_file import Pin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torrentfs.engine.torrent import Torrent
     from torrentfs.metainfo.bitfield import Bitfield
     from torrentfs.metainfo.geometry import Geometry
+
+__all__ = ["Errands", "Pin", "Prefetch", "bytes_of", "pins_of", "range_of"]
 
 MOST_PREFETCHES = 1000
 """Of one torrent at a time."""
@@ -31,14 +34,6 @@ PINS = "pins"
 
 _RANK_PREFETCH = 1
 _RANK_PINS = 2
-
-
-class Pin(NamedTuple):
-    """Bytes to keep: of a file (None: of all), from `offset`, `length` or up to the end."""
-
-    file: int | None = None
-    offset: int = 0
-    length: int | None = None
 
 
 def range_of(geometry: Geometry, pin: Pin) -> range:

@@ -87,18 +87,20 @@ class Wait(NamedTuple):
     begin: int
     length: int
     since: float
+    deadline: float
+    """When the reads of the piece give up unless something of it comes."""
 
 
 class Waiter:
     """The reads that wait for one piece; `data` is the piece once it came."""
 
-    __slots__ = ("data", "event", "giver", "readers", "since", "spans")
+    __slots__ = ("data", "deadline", "event", "giver", "readers", "since", "spans")
 
     def __init__(self) -> None:
         self.event = trio.Event()
         self.data: memoryview | None = None
         self.giver = ""
-        self.since = trio.current_time()
+        self.since = self.deadline = trio.current_time()
         self.readers = 0
         self.spans: list[Span] = []
         """What they wait for."""
@@ -274,6 +276,7 @@ class Reader:
                     why = self._supply.why_missing(piece)
                     words = f"no byte of it came in {now - progress:.0f} s: {why}"
                     raise self._failure(piece, words, now)
+                waiter.deadline = max(waiter.deadline, deadline)
                 with trio.move_on_at(min(deadline, now + RECHECK)):
                     await waiter.event.wait()
             if waiter.data is None and self._stopped is not None:
@@ -318,7 +321,9 @@ class Reader:
     def waits(self) -> list[Wait]:
         """What is waited for now; reads of one piece have waited since the first of them."""
         return [
-            Wait(*span, waiter.since) for waiter in self._waiters.values() for span in waiter.spans
+            Wait(*span, waiter.since, waiter.deadline)
+            for waiter in self._waiters.values()
+            for span in waiter.spans
         ]
 
     def fail_all(self, reason: str) -> None:

@@ -169,6 +169,16 @@ class Picker(Roster):
         found = self.ledger.open.get(piece)
         return found.received if found is not None else 0
 
+    def asked_of(self, piece: int) -> dict[SourceId, list[float]]:
+        """When blocks of a piece that have not come were asked for, by source."""
+        first = piece * self.ledger.per_piece
+        ids = range(first, first + self.ledger.per_piece)
+        found = {
+            name: [when for number, when in source.in_flight.items() if number in ids]
+            for name, source in self.ledger.sources.items()
+        }
+        return {name: times for name, times in found.items() if times}
+
     def origins(self, piece: int) -> list[SourceId | None]:
         """Per block, the source that gave it (or was asked for it); None: neither."""
         found = self.ledger.open.get(piece)
