@@ -166,6 +166,7 @@ def test_seizing_takes_a_free_place_only() -> None:
     turns.decide(0)
     assert turns.active == ("a", "b")
     assert not turns.seize("c", 0)
+    assert len(turns) == 2  # c is as asleep as before
 
 
 def test_unused_it_sleeps() -> None:

@@ -170,11 +170,11 @@ class Turns:
 
     def seize(self, key: str, now: float) -> bool:
         """Be active at once, without a need, if a place is free and nobody queues for it."""
-        self.on_used(key, now)
-        torrent = self._torrents[key]
-        if not torrent.active and (self._queue or len(self._active) >= self.places):
+        taken = self._queue or len(self._active) >= max(1, self.places)
+        if taken and key not in self._active:
             return False
-        self._start(torrent, now)
+        self.on_used(key, now)
+        self._start(self._torrents[key], now)
         return True
 
     def release(self, key: str, now: float) -> None:
