@@ -18,7 +18,7 @@ from torrentfs.storage.records import Pin
 from torrentfs.vfs.tree import Placement, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
     from torrentfs.engine.dormant import Shelving
@@ -54,15 +54,11 @@ class FakeVolume:
     def resume(self) -> None:
         self.state = "asleep"
 
-    async def pin(
-        self, file: int | None = None, offset: int = 0, length: int | None = None
-    ) -> None:
-        self.pins = (*self.pins, Pin(file, offset, length))
+    async def pin_all(self, pins: Sequence[Pin]) -> None:
+        self.pins = (*self.pins, *pins)
 
-    async def unpin(
-        self, file: int | None = None, offset: int = 0, length: int | None = None
-    ) -> None:
-        self.pins = tuple(pin for pin in self.pins if pin != (file, offset, length))
+    async def unpin_all(self, pins: Sequence[Pin]) -> None:
+        self.pins = tuple(pin for pin in self.pins if pin not in pins)
 
     async def evict(self, file: int | None = None, *, pinned: bool = False) -> int:
         self.events.append(f"evict {file}")

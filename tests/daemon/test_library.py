@@ -186,9 +186,9 @@ async def test_pauses_and_pins_are_written_down(tmp_path: Path, autojump_clock: 
         item = await library.add(torrent_file(tmp_path, FILM))
         await library.pause(item.key)
         assert item.state == "paused"
-        await library.pin(item.key, Pin(1))
-        await library.pin(item.key, Pin(0, 5, 6))
-        await library.unpin(item.key, Pin(0, 5, 6))
+        await library.pin(item.key, [Pin(1)])
+        await library.pin(item.key, [Pin(0, 5, 6)])
+        await library.unpin(item.key, [Pin(0, 5, 6)])
         record = library.records.records[item.key]
         assert (record.paused, record.pins, item.pins) == (True, (Pin(1),), (Pin(1),))
         assert await library.evict(item.key, 1, pinned=True) == 1000

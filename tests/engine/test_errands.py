@@ -59,10 +59,10 @@ def test_all_of_a_torrent_is_one_pin() -> None:
 
 def test_pins_are_taken_from_pins() -> None:
     errands = Errands(PLAIN, [Pin()])
-    errands.keep(errands.without_pin(Pin(2)))
+    errands.keep(errands.without_pins([Pin(2)]))
     assert errands.pins == (Pin(0), Pin(3), Pin(4))
     assert list(each_of(errands.kept_pieces)) == [0, 1, 2, 3, 10, 11, 12]
-    errands.keep(errands.with_pin(Pin(2, 0, 250)))
+    errands.keep(errands.with_pins([Pin(2, 0, 250)]))
     assert errands.pins == (Pin(),)
 
 

@@ -234,6 +234,16 @@ def torrent_of(text: str, mountpoint: Path | None) -> Iterator[tuple[Client, Any
         yield client, client.torrent(text)
 
 
+@contextmanager
+def client_at(path: str) -> Iterator[tuple[Client, str]]:
+    """A client of the mount that `path` is in, and the path in it; not the mount as a whole."""
+    place = place_or_fail(path)
+    if not place.path:
+        raise ConfigError(f"{path} is the whole mount: name a torrent or a file of it")
+    with connect(place.mount) as client:
+        yield client, place.text
+
+
 def in_url(text: str) -> str:
     """`text` as one part of an address."""
     return quote(text, safe="")

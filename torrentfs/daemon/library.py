@@ -241,19 +241,19 @@ class Library:
         await self.settle([item])
         self.listeners.tell_of("changed", item)
 
-    async def pin(self, key: str, pin: Pin) -> None:
+    async def pin(self, key: str, pins: Sequence[Pin]) -> None:
         """Fetch bytes of a torrent in the background and keep them, for good.
 
         `ConfigError` when the cache has not the room, or the torrent has no metadata yet.
         """
         volume = self._volume(key)
-        await volume.pin(*pin)
+        await volume.pin_all(pins)
         await self._note_pins(key, volume.pins)
 
-    async def unpin(self, key: str, pin: Pin) -> None:
+    async def unpin(self, key: str, pins: Sequence[Pin]) -> None:
         """The end of `pin` for these bytes."""
         volume = self._volume(key)
-        await volume.unpin(*pin)
+        await volume.unpin_all(pins)
         await self._note_pins(key, volume.pins)
 
     async def evict(self, key: str, file: int | None = None, *, pinned: bool = False) -> int:

@@ -432,7 +432,11 @@ class Dormant:
 
         `ConfigError` when the cache has not the room, or there is no such file.
         """
-        kept = self.errands.with_pin(Pin(file, offset, length))
+        await self.pin_all([Pin(file, offset, length)])
+
+    async def pin_all(self, pins: Sequence[Pin]) -> None:
+        """`pin` for several, all or none."""
+        kept = self.errands.with_pins(pins)
         self._keeper.check_room(self, kept)
         self.errands.keep(kept)
         await self._keeper.keep_pins(self)
@@ -442,12 +446,18 @@ class Dormant:
         self, file: int | None = None, offset: int = 0, length: int | None = None
     ) -> None:
         """The end of `pin` for these bytes: they stay until their room is needed."""
-        kept = self.errands.without_pin(Pin(file, offset, length))
+        await self.unpin_all([Pin(file, offset, length)])
+
+    async def unpin_all(self, pins: Sequence[Pin]) -> None:
+        """`unpin` for several."""
+        kept = self.errands.without_pins(pins)
         if kept != self.errands.kept:
             self.errands.keep(kept)
             await self._keeper.keep_pins(self)
 
-    def prefetch(self, file: int, offset: int = 0, length: int | None = None) -> Prefetch:
+    def prefetch(
+        self, file: int | None = None, offset: int = 0, length: int | None = None
+    ) -> Prefetch:
         """Fetch these bytes in the background, below all that is read. They are not kept for good.
 
         `ConfigError` when they are more than the cache has room for, or there is no such file.

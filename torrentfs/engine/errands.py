@@ -141,9 +141,9 @@ class Errands:
         prefetched = [part for each in self.prefetches.values() for part in each.pieces]
         return joined([*self.kept_pieces, *prefetched])
 
-    def with_pin(self, pin: Pin) -> tuple[range, ...]:
-        """What would be kept with one pin more."""
-        return joined([*self.kept, range_of(self._geometry, pin)])
+    def with_pins(self, pins: Iterable[Pin]) -> tuple[range, ...]:
+        """What would be kept with these pins as well."""
+        return joined([*self.kept, *(range_of(self._geometry, pin) for pin in pins)])
 
     def keep(self, kept: tuple[range, ...]) -> None:
         """Pin these bytes of piece space, and no others."""
@@ -152,9 +152,9 @@ class Errands:
             self._begin_pins(self._torrent)
             self._torrent.schedule(trio.current_time())
 
-    def without_pin(self, pin: Pin) -> tuple[range, ...]:
+    def without_pins(self, pins: Iterable[Pin]) -> tuple[range, ...]:
         """What would be kept without these bytes."""
-        return without(self.kept, [range_of(self._geometry, pin)])
+        return without(self.kept, [range_of(self._geometry, pin) for pin in pins])
 
     def size(self, pin: Pin) -> int:
         """Bytes of the pieces under these bytes."""

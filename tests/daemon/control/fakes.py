@@ -17,9 +17,11 @@ from torrentfs.daemon.control.access import Endpoint
 from torrentfs.daemon.control.app import make_app
 from torrentfs.daemon.control.contract import Subject
 from torrentfs.daemon.sources import MagnetSource, shorten
+from torrentfs.engine.errands import Errands, Pin, Prefetch
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.meters import Histogram, ReadMeters
 from torrentfs.engine.stats import PeerStatistics, SessionStatistics, TorrentStatistics
+from torrentfs.engine.why import Holder, Why
 from torrentfs.errors import ConfigError, DataUnavailable
 from torrentfs.metainfo.torrent_file import Metainfo, parse_torrent
 from torrentfs.storage.base import CacheConfig, CacheStatistics
@@ -45,6 +47,7 @@ class FakeVolume:
         self.fails_from: int | None = None
         self.peers: tuple[PeerStatistics, ...] = ()
         self.downloaded = 0
+        self.errands = Errands(sample.metainfo.geometry)
         self._space = b"".join(
             piece.ljust(sample.metainfo.geometry.piece_length, b"\0") for piece in sample.pieces
         )
@@ -83,6 +86,28 @@ class FakeVolume:
 
     def fail_reads(self, reason: str) -> None:
         raise NotImplementedError
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        return self.errands.pins
+
+    def prefetch(
+        self, file: int | None = None, offset: int = 0, length: int | None = None
+    ) -> Prefetch:
+        return self.errands.prefetch(Pin(file, offset, length))
+
+    async def why(self, file: int, offset: int) -> Why:
+        await trio.lowlevel.checkpoint()
+        if offset >= self.metainfo.files[file].length:
+            raise ConfigError("the file is not that long")
+        holder = Holder(
+            name="10.0.0.1:7", kind="tcp", client="x", choked=False, interested=True,
+            asked=3, since=4.2, rate=5000.0, failure="",
+        )  # fmt: skip
+        return Why(
+            file=file, offset=offset, piece=2, block=1, state="asked", words="asked in vain",
+            size=32768, received=16384, waits=4.5, deadline=115.5, peers=2, holders=(holder,),
+        )  # fmt: skip
 
     def xattrs(self) -> dict[str, str]:
         return {}
@@ -176,6 +201,23 @@ class FakeLibrary:
         await trio.lowlevel.checkpoint()
         self.calls.append(("remove", key, evict))
         del self.items[key]
+
+    async def pin(self, key: str, pins: Sequence[Pin]) -> None:
+        volume = self.items[key].volume
+        assert volume is not None
+        kept = volume.errands.with_pins(pins)
+        if sum(map(len, kept)) > 200_000:
+            raise ConfigError("no room to pin 1.0 MiB")
+        volume.errands.keep(kept)
+
+    async def unpin(self, key: str, pins: Sequence[Pin]) -> None:
+        volume = self.items[key].volume
+        assert volume is not None
+        volume.errands.keep(volume.errands.without_pins(pins))
+
+    async def evict(self, key: str, file: int | None = None, *, pinned: bool = False) -> int:
+        self.calls.append(("evict", key, file, pinned))
+        return 1024
 
     async def pause(self, key: str) -> None:
         self.items[key].state = "paused"

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from torrentfs import __version__
 from torrentfs.daemon.control import (
     cache,
+    demand,
     errors,
     events,
     files,
@@ -44,7 +45,7 @@ def make_app(subject: Subject) -> Any:
             "auto_configure": False,  # whatever a variable says
         },
     )
-    for module in (settings, torrents, cache, events):
+    for module in (settings, torrents, cache, demand, events):
         app.include_router(module.make_router(subject), prefix=API)
     app.include_router(files.make_router(subject))
     app.include_router(metrics.make_router(subject))

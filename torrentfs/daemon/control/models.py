@@ -314,3 +314,81 @@ class Problem(BaseModel):
 
 
 EventName = Literal["snapshot", "change", "detail"]
+
+
+class Demand(Given):
+    """Bytes of files of the mount."""
+
+    path: Path = Field(description="A file, a directory of a torrent, or a torrent")
+    offset: Bytes = Field(0, description="In each file")
+    length: Bytes | None = Field(None, description="Of each file; null: up to its end")
+
+
+class Evict(Given):
+    """What is to go from the cache."""
+
+    path: Path
+    pinned: bool = Field(False, description="Pinned pieces too; they are not pinned any more")
+
+
+class PinnedRange(BaseModel):
+    """Bytes that are kept; `pieces` and `missing` are those of all pins of the torrent."""
+
+    key: str
+    path: str = Field(description="Torrent and file; the torrent alone: all of it")
+    offset: int
+    length: int | None = Field(description="null: up to the end")
+    pieces: int
+    missing: int = Field(description="Pieces that are not here, as far as is known")
+    trouble: str = Field(description="Why it does not go on, in words; else empty")
+
+
+class PinList(BaseModel):
+    """What is pinned."""
+
+    pins: list[PinnedRange]
+
+
+class PrefetchState(PinnedRange):
+    """A prefetch that is under way; `number` is what it is cancelled by."""
+
+    number: int
+
+
+class PrefetchList(BaseModel):
+    """Prefetches."""
+
+    prefetches: list[PrefetchState]
+
+
+class SourceOfPiece(BaseModel):
+    """A peer or web seed that has a piece."""
+
+    name: str
+    kind: str
+    client: str
+    choked: bool
+    asked: int = Field(description="Blocks of the piece that it was asked for and has not given")
+    since: float | None = Field(description="Seconds since it was asked for the first of them")
+    rate: float
+    failure: str
+
+
+class WhyReport(BaseModel):
+    """All that is known about one byte; times are seconds from now, or before now."""
+
+    piece: int
+    block: int
+    state: str = Field(
+        description="here, asleep, paused, queued, waking, hopeless, no peers, unheld, choked, "
+        "asked, next, idle"
+    )
+    words: str = Field(description="The reason, in one line for a person")
+    size: int = Field(description="Bytes of the piece")
+    received: int = Field(description="How many of them have come")
+    progress: float | None = Field(description="Seconds since the last of them came")
+    waits: float | None = Field(description="Seconds that a read has waited; null: none waits")
+    deadline: float | None = Field(description="Seconds until that read gives up")
+    retry: float | None = Field(description="Seconds until a read may wait in full again")
+    peers: int
+    sources: list[SourceOfPiece]

@@ -1,0 +1,81 @@
+"""Pins, prefetches, evicting and `why` over the API."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.daemon.control.fakes import client_of, fake_mount
+
+
+async def test_why_says_all_that_is_known() -> None:
+    mount = fake_mount()
+    async with client_of(mount.app) as client:
+        reply = await client.get("/api/v1/why", params={"path": "sample/two.bin", "offset": 9})
+        found = reply.json()
+        assert (found["state"], found["piece"], found["received"]) == ("asked", 2, 16384)
+        assert found["sources"][0]["asked"] == 3
+        for path, offset, status in (
+            ("sample", 0, 400),
+            ("sample/nothing", 0, 404),
+            ("sample/two.bin", 99_999_999, 400),
+            ("sample/two.bin", -1, 422),
+        ):
+            query = {"path": path, "offset": offset}
+            assert (await client.get("/api/v1/why", params=query)).status_code == status
+
+
+async def test_pins_come_and_go() -> None:
+    mount = fake_mount()
+    async with client_of(mount.app) as client:
+        reply = await client.post("/api/v1/pins", json={"path": "sample/two.bin"})
+        assert reply.status_code == 200
+        (pin,) = reply.json()["pins"]
+        assert (pin["path"], pin["offset"], pin["length"]) == ("sample/two.bin", 0, None)
+        assert 0 < pin["missing"] == pin["pieces"]
+        reply = await client.post("/api/v1/pins", json={"path": "sample"})
+        assert reply.status_code == 400
+        assert "no room" in reply.json()["error"]
+        await client.post("/api/v1/pins", json={"path": "sample/a", "offset": 5, "length": 10})
+        found = (await client.get("/api/v1/pins")).json()["pins"]
+        assert [(each["path"], each["length"]) for each in found] == [
+            ("sample/a/one.bin", 10),
+            ("sample/two.bin", None),
+        ]
+        await client.post("/api/v1/pins/remove", json={"path": "sample"})
+        assert (await client.get("/api/v1/pins")).json() == {"pins": []}
+
+
+async def test_prefetches_are_listed_and_cancelled() -> None:
+    mount = fake_mount()
+    async with client_of(mount.app) as client:
+        reply = await client.post("/api/v1/prefetches", json={"path": "sample"})
+        assert reply.status_code == 201
+        assert [each["path"] for each in reply.json()["prefetches"]] == ["sample"]
+        body = {"path": "sample/two.bin", "offset": 0, "length": 5}
+        (second,) = (await client.post("/api/v1/prefetches", json=body)).json()["prefetches"]
+        assert (second["pieces"], second["missing"]) == (1, 1)
+        place = f"/api/v1/prefetches/{second['key']}/{second['number']}"
+        assert (await client.delete(place)).status_code == 204
+        assert (await client.delete(place)).status_code == 404
+        left = (await client.get("/api/v1/prefetches")).json()["prefetches"]
+        assert [each["path"] for each in left] == ["sample"]
+
+
+@pytest.mark.parametrize(
+    ("path", "files"), [("sample", [None]), ("sample/two.bin", [2]), ("sample/a", [0, 1])]
+)
+async def test_what_is_evicted(path: str, files: list[int | None]) -> None:
+    mount = fake_mount()
+    async with client_of(mount.app) as client:
+        reply = await client.post("/api/v1/evict", json={"path": path, "pinned": True})
+    assert reply.json() == {"freed": 1024 * len(files)}
+    assert mount.library.calls == [("evict", mount.item.key, file, True) for file in files]
+
+
+async def test_of_a_torrent_without_metadata_there_is_nothing_to_pin() -> None:
+    mount = fake_mount()
+    mount.item.volume = None
+    async with client_of(mount.app) as client:
+        reply = await client.post("/api/v1/pins", json={"path": "sample"})
+        assert reply.status_code == 409
+        assert (await client.get("/api/v1/pins")).json() == {"pins": []}

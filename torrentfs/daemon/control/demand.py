@@ -1,0 +1,214 @@
+"""`/api/v1/why`, `pins`, `prefetches`, `evict`: what is to be here of a torrent, and why it is not.
+
+All of them take a path of the mount: a file, a directory of a torrent, or a torrent.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from starlette.exceptions import HTTPException
+
+from torrentfs.daemon.control.contract import Item, Subject
+from torrentfs.daemon.control.describe import clean
+from torrentfs.daemon.control.errors import find, locate, responses
+from torrentfs.daemon.control.models import (
+    MAX_PATH,
+    Demand,
+    Evict,
+    Freed,
+    PinList,
+    PinnedRange,
+    PrefetchList,
+    PrefetchState,
+    SourceOfPiece,
+    WhyReport,
+)
+from torrentfs.storage.records import Pin
+
+MOST_FILES = 1000
+"""Of a directory that is named at once; a whole torrent may have more."""
+
+
+def make_router(subject: Subject) -> APIRouter:
+    """The routes, for one mount."""
+    router = APIRouter(tags=["demand"])
+    library = subject.library
+
+    def what(path: str, whole: bool = True) -> tuple[Item, Any, list[int | None]]:
+        """The torrent at a path, its volume, and the files there; [None]: all of it.
+
+        Without `whole` the files of a torrent are told one by one.
+        """
+        item, file = locate(library, path)
+        if item.volume is None:
+            raise HTTPException(409, f"the metadata of {item.name} is not known yet")
+        parts = tuple(part for part in path.split("/") if part)
+        if file is not None or (whole and parts == item.path):
+            return item, item.volume, [file]
+        under = parts[len(item.path or ()) :]
+        files = item.volume.metainfo.files
+        found = [
+            n for n, each in enumerate(files) if each.path[: len(under)] == under and not each.pad
+        ]
+        if not found:
+            raise HTTPException(404, f"{path} is no directory of the torrent itself")
+        if len(found) > MOST_FILES:
+            raise HTTPException(400, f"{path} has more than {MOST_FILES} files: name the torrent")
+        return item, item.volume, list(found)
+
+    def meant(demand: Demand) -> tuple[Item, Any, list[Pin]]:
+        """The torrent, its volume, and the bytes."""
+        offset, length = demand.offset, demand.length
+        item, volume, files = what(demand.path, whole=not offset and length is None)
+        return item, volume, [Pin(file, offset, length) for file in files]
+
+    @router.get("/why", responses=responses(400, 404, 409, 503))
+    async def explain(
+        path: Annotated[str, Query(max_length=MAX_PATH, description="A file of the mount")],
+        offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    ) -> WhyReport:
+        """Which piece a byte of a file needs, who has it, who was asked, and why it is not here.
+
+        A torrent that sleeps is opened for that; nobody is asked for anything."""
+        _, volume, files = what(path)
+        if len(files) != 1 or files[0] is None:
+            raise HTTPException(400, f"{path} is not a file")
+        return report_of(await volume.why(files[0], offset))
+
+    @router.get("/pins", responses=responses())
+    async def list_pins() -> PinList:
+        """What is pinned."""
+        return PinList(pins=[pin for item in library.items.values() for pin in pins_of(item)])
+
+    @router.post("/pins", responses=responses(400, 404, 409, 503))
+    async def pin(demand: Demand) -> PinList:
+        """Fetch it in the background, below all that is read, and never evict it.
+
+        400 with how much room there is, when it is more than the cache has for pins."""
+        item, _, pins = meant(demand)
+        await library.pin(item.key, pins)
+        return PinList(pins=pins_of(find(library, item.key)))
+
+    @router.post("/pins/remove", responses=responses(400, 404, 409, 503))
+    async def unpin(demand: Demand) -> PinList:
+        """Do not keep it any longer; it goes when its room is needed."""
+        item, _, pins = meant(demand)
+        await library.unpin(item.key, pins)
+        return PinList(pins=pins_of(find(library, item.key)))
+
+    @router.get("/prefetches", responses=responses())
+    async def list_prefetches() -> PrefetchList:
+        """The prefetches that are under way."""
+        found = [
+            state_of(item, each)
+            for item in library.items.values()
+            if item.volume is not None
+            for each in item.volume.errands.prefetches.values()
+        ]
+        return PrefetchList(prefetches=found)
+
+    @router.post("/prefetches", status_code=201, responses=responses(400, 404, 409, 503))
+    async def prefetch(demand: Demand) -> PrefetchList:
+        """Fetch it in the background, once; one prefetch for each file."""
+        item, volume, pins = meant(demand)
+        found = [volume.prefetch(*pin) for pin in pins]
+        return PrefetchList(prefetches=[state_of(item, each) for each in found])
+
+    @router.delete(
+        "/prefetches/{torrent}/{number}",
+        status_code=204,
+        response_class=Response,
+        responses=responses(404),
+    )
+    async def cancel(torrent: str, number: int) -> None:
+        """Give one up."""
+        volume = find(library, torrent).volume
+        each = volume.errands.prefetches.get(number) if volume is not None else None
+        if each is None:
+            raise HTTPException(404, f"there is no prefetch {number} under way")
+        each.cancel()
+
+    @router.post("/evict", responses=responses(400, 404, 409, 503))
+    async def evict(wanted: Evict) -> Freed:
+        """Drop what is cached of it; the disk is free at once. Pinned pieces stay, unless asked."""
+        item, _, files = what(wanted.path)
+        freed = 0
+        for file in files:
+            freed += await library.evict(item.key, file, pinned=wanted.pinned)
+        return Freed(freed=freed)
+
+    return router
+
+
+def pins_of(item: Item) -> list[PinnedRange]:
+    """The pins of a torrent, and how far they are."""
+    volume = item.volume
+    if volume is None or not volume.pins:
+        return []
+    errands = volume.errands
+    pieces = errands.kept_pieces
+    total = sum(map(len, pieces))
+    return [
+        PinnedRange(
+            key=item.key,
+            path=_path_of(item, pin.file),
+            offset=pin.offset,
+            length=pin.length,
+            pieces=total,
+            missing=errands.missing(pieces),
+            trouble=clean(errands.trouble),
+        )
+        for pin in volume.pins
+    ]
+
+
+def state_of(item: Item, each: Any) -> PrefetchState:
+    """One prefetch."""
+    return PrefetchState(
+        key=item.key,
+        number=each.number,
+        path=_path_of(item, each.file),
+        offset=each.offset,
+        length=each.length,
+        pieces=each.total,
+        missing=each.missing,
+        trouble=clean(each.trouble),
+    )
+
+
+def _path_of(item: Item, file: int | None) -> str:
+    """A file as a person knows it, below its torrent."""
+    names = [item.name]
+    if file is not None and item.metainfo is not None:
+        names += item.metainfo.files[file].path
+    return clean("/".join(names))
+
+
+def report_of(found: Any) -> WhyReport:
+    """An engine.why.Why."""
+    return WhyReport(
+        piece=found.piece,
+        block=found.block,
+        state=found.state,
+        words=clean(found.words),
+        size=found.size,
+        received=found.received,
+        progress=found.progress,
+        waits=found.waits,
+        deadline=found.deadline,
+        retry=found.retry,
+        peers=found.peers,
+        sources=[
+            SourceOfPiece(
+                name=clean(each.name),
+                kind=each.kind,
+                client=clean(each.client),
+                choked=each.choked,
+                asked=each.asked,
+                since=each.since,
+                rate=each.rate,
+                failure=clean(each.failure),
+            )
+            for each in found.holders
+        ],
+    )
