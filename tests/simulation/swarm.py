@@ -17,6 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from torrentfs.metainfo.geometry import BLOCK_LENGTH, Geometry, Span
+from torrentfs.scheduling.background import Background
 from torrentfs.scheduling.picker import Picker, PickerConfig, Request, SourceKind
 from torrentfs.scheduling.readheads import ReadAheadConfig, ReadHeads
 
@@ -134,6 +135,7 @@ class Swarm:
         self.by_block = by_block
         self.heads = ReadHeads(self.geometry, readahead, (lambda piece: True) if by_block else None)
         self.picker = Picker(self.geometry, config)
+        self.background = Background(self.geometry)
         self.rng = rng
         self.now = 0.0
         self.sources: dict[int, SimSource] = {}
@@ -147,7 +149,7 @@ class Swarm:
         self.running = 0
         self._events: list = []
         self._order = count()
-        self._version = -1
+        self._versions = (-1, -1)
         self._waiting: list = []
         self._timer: float | None = None
 
@@ -257,6 +259,7 @@ class Swarm:
             else:
                 self.picker.on_stored(request.piece)
                 self.stored.add(request.piece)
+                self.background.on_stored(request.piece)
         for span in list(source.spans):
             if not self.picker.wants_span(name, *span):
                 self.picker.on_span_done(name, *span, self.now)
@@ -283,9 +286,9 @@ class Swarm:
 
     def _pump(self) -> None:
         self._advance_readers()
-        if self.heads.version != self._version:
-            agenda = self.heads.agenda(self.now)
-            self._version = self.heads.version
+        if (self.heads.version, self.background.version) != self._versions:
+            self._versions = self.heads.version, self.background.version
+            agenda = self.background.below(self.heads.agenda(self.now), self.picker.ledger.stored)
             self.picker.set_agenda(agenda, self.now)
         for name, request in self.picker.take_cancels():
             source = self.sources[name]
@@ -307,7 +310,7 @@ class Swarm:
             self.at(self._timer, lambda: None)
         change = self.heads.next_change(self.now)
         if change is not None and change <= self.now:
-            self._version = -1
+            self._versions = (-1, -1)
 
     def _ask(self, name: int) -> None:
         if not self.sources[name].alive:

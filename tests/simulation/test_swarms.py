@@ -31,12 +31,19 @@ def home(**more: object) -> SimSource:
 
 
 def run(
-    steps: Generator, *sources: SimSource, opens: int = 1, until: float = 600.0, **more: object
+    steps: Generator,
+    *sources: SimSource,
+    opens: int = 1,
+    until: float = 600.0,
+    prefetch: bool = False,
+    **more: object,
 ) -> Swarm:
-    """One reader of file 0 over these sources."""
+    """One reader of file 0 over these sources; `prefetch`: while all of it is prefetched."""
     swarm = Swarm(rng=Random(1), **more)  # type: ignore[arg-type]
     for source in sources:
         swarm.add(source)
+    if prefetch:
+        swarm.background.begin("all", [range(swarm.geometry.num_pieces)])
     for _ in range(opens):
         swarm.heads.on_open(0, 0.0)
     swarm.read_with("reader", steps)
@@ -96,6 +103,23 @@ def test_a_seek_right_after_the_window_opened_meets_only_the_first_blocks_of_it(
     swarm = run(iter(steps), home(eager=True))
     first = sorted(wait for _, wait in swarm.latencies["reader"][16::8])
     assert first[len(first) // 2] < 1.15 * PIECE_TIME
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_seek_beside_a_prefetch_waits_for_no_more_than_is_on_its_way(eager: bool) -> None:
+    swarm = run(seeks(24, 128 * KIB, 0.3), home(eager=eager), prefetch=True)
+    first = waits(swarm)
+    assert first[len(first) // 2] < 1.12 * PIECE_TIME
+    assert first[int(len(first) * 0.95)] < 1.15 * PIECE_TIME
+    assert swarm.picker.received > 0.95 * LINE * (swarm.now - PIECE_TIME)  # all that was free
+
+
+def test_a_prefetch_takes_nothing_from_a_copy_and_stalls_no_player() -> None:
+    copied = run(copy(100 * MIB), home(), prefetch=True)
+    assert len(copied.stored) == 100
+    played = run(play(6.25e6, 12.0), home(), prefetch=True)
+    assert not [wait for since, wait in played.latencies["reader"] if since > 0.5 and wait > 0.0]
+    assert len(played.stored) > 130
 
 
 def test_the_path_is_full_within_three_round_trips() -> None:
