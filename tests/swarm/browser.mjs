@@ -1,10 +1,10 @@
-// Chromium, headless, with pages of WebTorrent: asked by one JSON line, answers with one.
+// Chromium, headless, with pages of WebTorrent and of others: asked by one JSON line, answers with one.
 //
 // An http server on loopback serves the page, WebTorrent's bundle and the files that pages seed.
 // Each tab has a context (an origin's storage) of its own: WebTorrent wipes its chunks when another
 // tab of the same storage opens. Ends, and Chromium with it, when stdin closes.
 import { createServer } from 'node:http'
-import { createReadStream, rmSync } from 'node:fs'
+import { createReadStream, readFileSync, rmSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { chromium } from 'playwright-core'
@@ -81,14 +81,65 @@ const doing = {
     await page.waitForSelector('html[data-ready]', { state: 'attached' })
     return {}
   },
+  // A tab at any URL; what its console and its policies (CSP) complain of is kept.
+  async visit ({ tab, url, width, height, dark, still }) {
+    const context = await browser.newContext({
+      viewport: { width, height },
+      colorScheme: dark ? 'dark' : 'light',
+      reducedMotion: still ? 'reduce' : 'no-preference',
+      permissions: ['clipboard-read', 'clipboard-write']
+    })
+    const page = await context.newPage()
+    page.setDefaultTimeout(15000)
+    page.said = []
+    page.on('console', message => {
+      if (['error', 'warning'].includes(message.type())) page.said.push(message.text())
+    })
+    page.on('pageerror', error => page.said.push(String(error.stack ?? error)))
+    pages.set(tab, page)
+    const answer = await page.goto(url)
+    return { status: answer?.status() ?? 0 }
+  },
+  // A method of one of playwright's locators: click, fill, press, textContent, setInputFiles, ...
+  async locate ({ tab, selector, method, given }) {
+    const value = await pages.get(tab).locator(selector)[method](...given)
+    return { value: value ?? null }
+  },
+  async press ({ tab, keys }) {
+    await pages.get(tab).keyboard.press(keys)
+    return {}
+  },
+  async evaluate ({ tab, script, given }) {
+    const value = await pages.get(tab).evaluate(`(${script})(${JSON.stringify(given)})`)
+    return { value: value ?? null }
+  },
+  async look ({ tab, width, height, dark }) {
+    const page = pages.get(tab)
+    await page.setViewportSize({ width, height })
+    await page.emulateMedia({ colorScheme: dark ? 'dark' : 'light' })
+    return {}
+  },
+  async said ({ tab }) {
+    return { said: pages.get(tab).said }
+  },
+  // What axe-core finds: [{id, impact, help, nodes: [html]}].
+  async audit ({ tab }) {
+    const page = pages.get(tab)
+    await page.evaluate(readFileSync(here('../node_modules/axe-core/axe.min.js'), 'utf8'))
+    const { violations } = await page.evaluate(() => window.axe.run())
+    const found = violations.map(({ id, impact, help, nodes }) => ({
+      id, impact, help, nodes: nodes.map(node => `${node.html} ${node.failureSummary}`)
+    }))
+    return { found }
+  },
   async close ({ tab }) {
     const page = pages.get(tab)
     pages.delete(tab)
     await page?.context().close()
     return {}
   },
-  async screenshot ({ tab, path }) {
-    await pages.get(tab).screenshot({ path })
+  async screenshot ({ tab, path, whole }) {
+    await pages.get(tab).screenshot({ path, fullPage: whole ?? false })
     return {}
   },
   // A function of the page's `kit`; paths of files to serve are given as URLs.

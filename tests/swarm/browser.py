@@ -1,5 +1,7 @@
 """Chromium, headless, with pages of WebTorrent: the peers that a mount meets on the web.
 
+`Browser.visit` is for any other page (see `tests.swarm.tab`).
+
 WebTorrent's own bundle (npm) runs in Debian's Chromium, driven by playwright-core from a Node
 process (``browser.mjs``) that takes one JSON line per request. Only loopback is used: no DHT, no
 STUN server, no tracker but those that are named. ``scripts/setup test`` installs all three.
@@ -25,6 +27,7 @@ from typing import Any
 
 from tests.swarm.child import ROOT, ChildFailed, JsonChild
 from tests.swarm.payload import files_below
+from tests.swarm.tab import Tab
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "chromium"
 
@@ -146,6 +149,27 @@ class Browser:
         page = Page(self.child, next(self._tabs))
         self.child.ask({"do": "open", "tab": page._tab})
         return page
+
+    @contextmanager
+    def visit(
+        self,
+        url: str,
+        *,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+        still: bool = False,
+    ) -> Iterator[Tab]:
+        """A tab at `url`, closed at the end; `still` for a user who wants reduced motion."""
+        tab = Tab(self.child, next(self._tabs))
+        look = {"width": width, "height": height, "dark": dark, "still": still}
+        tab.status = self.child.ask({"do": "visit", "tab": tab.number, "url": url, **look})[
+            "status"
+        ]
+        try:
+            yield tab
+        finally:
+            tab.close()
 
     @contextmanager
     def page(self) -> Iterator[Page]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -43,7 +44,27 @@ def test_no_page_no_files(tmp_path: Path) -> None:
     assert load_assets(tmp_path / "nothing") == {}
 
 
-async def test_without_a_page_the_document_is_named() -> None:
+async def test_the_real_page_asks_for_nothing_that_is_not_there() -> None:
+    """Each file that a file of the page names is served, and none is of another site."""
     async with client_of(fake_mount().app) as client:
-        reply = await client.get("/")
-    assert reply.status_code in (200, 404)
+        waiting, seen = ["/"], set[str]()
+        while waiting:
+            path = waiting.pop()
+            reply = await client.get(path)
+            assert reply.status_code == 200, path
+            seen.add(path)
+            named = re.findall(r"""(?:href|src)="(/page/[^"]+)"|from '\./([^']+)'""", reply.text)
+            found = {one or f"/page/{other}" for one, other in named}
+            waiting += sorted(found - seen - set(waiting))
+            assert not re.search(r"""(src|href)=["']?(https?:)?//""", reply.text)
+    assert seen >= {"/", "/page/main.js", "/page/style.css", "/page/player.js", "/page/icon.svg"}
+    assert seen == {"/"} | {f"/page/{name}" for name in load_assets() if name != "index.html"}
+
+
+def test_the_real_page_keeps_its_policy() -> None:
+    """No script or style in the document, and no text of a stranger as anything but text."""
+    for name, asset in load_assets().items():
+        text = asset.data.decode()
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
+        if name.endswith(".html"):
+            assert not re.search(r"<script(?![^>]* src=)|<style| style=| on\w+=", text)
