@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,7 +16,7 @@ from torrentfs.daemon.sources import parse_source
 from torrentfs.errors import MetadataTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 MAGNET = "magnet:?xt=urn:btih:" + "a" * 40 + "&dn=film&tr=udp://t:1&x.pe=10.0.0.1:1&so=1"
 STATUS = MountStatus(1, 100, 0, 0, 0, 0, 0)
@@ -99,6 +99,20 @@ class FakeSession:
         self._events.append("forget")
 
 
+class FakeControl:
+    """Answers nobody."""
+
+    def __init__(self, events: list[str]) -> None:
+        self._events = events
+
+    async def serve_mount(self, library: Any, session: Any, mount: Any) -> None:
+        self._events.append("answer")
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._events.append("answer no more")
+
+
 class Fakes:
     """All parts, and what happened to them."""
 
@@ -110,8 +124,11 @@ class Fakes:
         unmount: trio.Event | None = None,
         mount_error: Exception | None = None,
         place_error: Exception | None = None,
+        control_error: Exception | None = None,
     ) -> None:
         self.events: list[str] = []
+        self.control: list[str] = []
+        self._control_error = control_error
         self.session = FakeSession(self.events, delay)
         self._closing = closing
         self._unmount = unmount if unmount is not None else trio.Event()
@@ -122,6 +139,7 @@ class Fakes:
         return Parts(
             open_session=self._open_session,
             check_mountpoint=self._check_mountpoint,
+            open_control=self._open_control,
             serve_mount=self._serve_mount,
             detach=lambda path: self.events.append(f"detach {path}"),
             status=lambda _session: STATUS,
@@ -138,10 +156,21 @@ class Fakes:
                 await trio.sleep(self._closing)
             self.events.append("close session")
 
-    async def _check_mountpoint(self, config: MountConfig) -> None:
+    @contextmanager
+    def _open_control(self, config: MountConfig, place: str) -> Iterator[FakeControl]:
+        if self._control_error:
+            raise self._control_error
+        self.control.append(f"listen for {place}")
+        try:
+            yield FakeControl(self.control)
+        finally:
+            self.control.append("listen no more")
+
+    async def _check_mountpoint(self, config: MountConfig) -> str:
         await trio.lowlevel.checkpoint()
         if self._place_error:
             raise self._place_error
+        return str(config.mountpoint)
 
     async def _serve_mount(
         self,

@@ -184,3 +184,23 @@ async def test_what_is_wrong_with_the_cache_is_told(autojump_clock: object) -> N
     await run_mount(config(), notes, fakes.parts())
     assert notes.mounted is not None
     assert notes.mounted.warning == "nothing is kept"
+
+
+async def test_commands_are_answered_while_there_is_a_mount(autojump_clock: object) -> None:
+    unmount = trio.Event()
+    fakes, notes = Fakes(unmount=unmount), Notes()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_mount, config(), notes, fakes.parts())
+        await trio.sleep(5)
+        assert fakes.control == ["listen for /m", "answer"]
+        unmount.set()
+    assert fakes.control[2:] == ["answer no more", "listen no more"]
+
+
+async def test_an_address_that_is_taken_is_told_before_anything_is_done(
+    autojump_clock: object,
+) -> None:
+    fakes = Fakes(control_error=ConfigError("cannot listen: it is in use"))
+    with pytest.raises(ConfigError, match="in use"):
+        await run_mount(config(), Notes(), fakes.parts())
+    assert fakes.events == []

@@ -148,6 +148,8 @@ def mounted(
     argv += [*options, *map(str, sources), str(mountpoint)]
     kept = quiet_environment()
     kept["XDG_CONFIG_HOME"] = str(work / "config")
+    kept["XDG_RUNTIME_DIR"] = str(work / "run")
+    (work / "run").mkdir(mode=0o700, exist_ok=True)
     kept["XDG_STATE_HOME"] = str(work / "state")
     with output.open("ab") as terminal:
         process = subprocess.Popen(

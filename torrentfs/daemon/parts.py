@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from torrentfs.daemon.allocation import keep_freed_memory
+from torrentfs.daemon.control.start import Control
 from torrentfs.daemon.report import MountStatus
 from torrentfs.daemon.service import Parts
 from torrentfs.engine.session import open_session
@@ -23,7 +24,7 @@ from torrentfs.vfs.tree import Placement, Tree, TreeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
     from torrentfs.daemon.config import MountConfig
@@ -38,6 +39,7 @@ def real_parts() -> Parts:
     return Parts(
         open_session=_open_session,
         check_mountpoint=_check_mountpoint,
+        open_control=_open_control,
         serve_mount=_serve_mount,
         detach=_detach,
         status=_status,
@@ -48,6 +50,10 @@ def real_parts() -> Parts:
 def _open_session(config: MountConfig) -> AbstractAsyncContextManager[Session]:
     keep_freed_memory()
     return cast("AbstractAsyncContextManager[Session]", open_session(config.session))
+
+
+def _open_control(config: MountConfig, place: str) -> AbstractContextManager[Any]:
+    return Control(config.control, place, config.state_dir)
 
 
 def _mount_options(config: MountConfig) -> MountOptions:
@@ -62,11 +68,13 @@ def _mount_options(config: MountConfig) -> MountOptions:
     )
 
 
-async def _check_mountpoint(config: MountConfig) -> None:
+async def _check_mountpoint(config: MountConfig) -> str:
+    def check() -> str:
+        preflight(config.mountpoint, _mount_options(config))
+        return os.path.realpath(config.mountpoint)
+
     # a hung file system at the mount point must not hold up Ctrl-C
-    await trio.to_thread.run_sync(
-        preflight, config.mountpoint, _mount_options(config), abandon_on_cancel=True
-    )
+    return await trio.to_thread.run_sync(check, abandon_on_cancel=True)
 
 
 async def _serve_mount(

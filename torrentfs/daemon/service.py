@@ -1,8 +1,8 @@
 """One mount from start to end: session, sources, FUSE, signals.
 
-Lifetimes, outermost first: signals > session > library > mount > status. Everything that is known
-is in the library before FUSE starts (`gathering`), so a mount that appears is complete; whatever
-fails before that leaves nothing mounted.
+Lifetimes, outermost first: signals > control's sockets > session > library > mount > control,
+status. Everything that is known is in the library before FUSE starts (`gathering`), so a mount
+that appears is complete; whatever fails before that leaves nothing mounted.
 
 Shutdown has one order (SIGTERM, SIGINT; SIGHUP too in the foreground, where it means that the
 terminal is gone): reads that wait are failed, so that nobody holds the mount busy; then FUSE
@@ -21,7 +21,6 @@ Engine and FUSE are reached through `Parts` only; `parts.py` makes the real ones
 from __future__ import annotations
 
 import logging
-import os
 import signal
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +41,7 @@ from torrentfs.vfs.mountpoint import LET_GO, LET_GO_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
     from torrentfs.daemon.config import MountConfig
@@ -73,13 +72,22 @@ class Session(library.Session, opening.Session, Protocol):
     def client(self) -> HttpClient: ...
 
 
+class Control(Protocol):
+    """Who answers commands (daemon.control.start.Control)."""
+
+    async def serve_mount(self, library: Library, session: Session, mount: Mount) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The parts a service is put together from."""
 
     open_session: Callable[[MountConfig], AbstractAsyncContextManager[Session]]
-    check_mountpoint: Callable[[MountConfig], Awaitable[None]]
-    """Fails early (MountError) when mounting is bound to fail: nobody waits a minute for that."""
+    check_mountpoint: Callable[[MountConfig], Awaitable[str]]
+    """Fails early (MountError) when mounting is bound to fail: nobody waits a minute for that.
+    Returns the real path, by which library and socket are found, however the user spells it."""
+    open_control: Callable[[MountConfig, str], AbstractContextManager[Control]]
+    """`(config, real path of the mount point)`: listens, until it is left; ConfigError."""
     serve_mount: Callable[..., Awaitable[None]]
     """`(config, shown, folder_times, *, task_status)`: mounts that, calls `started(mount)`, serves
     until cancelled or unmounted from outside; unmounted when it returns."""
@@ -117,22 +125,27 @@ class _MountService:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._handle_signals, nursery)
             with self._scope:
-                await self._parts.check_mountpoint(self._config)
+                place = await self._parts.check_mountpoint(self._config)
                 self._check_directories()
-                path = await self._records_path()
-                async with (
-                    self._parts.open_session(self._config) as session,
-                    open_library(session, path) as library,
-                ):
-                    self._library = library
-                    watching = Watching(self._config.watch, library.records)
-                    files, held = await watching.first_look()
-                    told = self._report.on_progress
-                    await gather(library, session, self._config, told, files, held)
-                    await self._serve(session, library, watching)
+                with self._parts.open_control(self._config, place) as control:
+                    await self._run_at(place, control)
             nursery.cancel_scope.cancel()
         if self._stopped_by is not None and not self._mounted:
             raise Interrupted(self._stopped_by)
+
+    async def _run_at(self, place: str, control: Control) -> None:
+        state = self._config.state_dir
+        path = library_file(state, place) if state is not None else None
+        async with (
+            self._parts.open_session(self._config) as session,
+            open_library(session, path) as library,
+        ):
+            self._library = library
+            watching = Watching(self._config.watch, library.records)
+            files, held = await watching.first_look()
+            told = self._report.on_progress
+            await gather(library, session, self._config, told, files, held)
+            await self._serve(session, library, watching, control)
 
     def _check_directories(self) -> None:
         """Not before the mount point is known to be empty, which says more to the user."""
@@ -142,16 +155,6 @@ class _MountService:
         state = self._config.state_dir
         if state is not None and state.is_relative_to(self._config.mountpoint):
             raise ConfigError(f"the library must not be in the mount point: {state} (--state-dir)")
-
-    async def _records_path(self) -> Path | None:
-        """Where the library is written down: by the real path, however the user spells it."""
-        state, mountpoint = self._config.state_dir, self._config.mountpoint
-        if state is None:
-            return None
-        real = await trio.to_thread.run_sync(
-            os.path.realpath, os.fspath(mountpoint), abandon_on_cancel=True
-        )
-        return library_file(state, real)
 
     async def _handle_signals(
         self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None]
@@ -194,7 +197,9 @@ class _MountService:
             self._parts.detach(self._config.mountpoint)
         self._parts.exit(128 + signum)
 
-    async def _serve(self, session: Session, library: Library, watching: Watching) -> None:
+    async def _serve(
+        self, session: Session, library: Library, watching: Watching, control: Control
+    ) -> None:
         async with trio.open_nursery() as nursery:
             shown = library.places.shown()
             times = library.places.folder_times()
@@ -212,6 +217,7 @@ class _MountService:
                 nursery.start_soon(hook)
             await library.on_mounted(mount)
             nursery.start_soon(watching.run, library)
+            nursery.start_soon(control.serve_mount, library, session, mount)
             mounted = self._describe(session, library, watching)
             log.info("%s", mounted)
             self._report.on_ready(mounted)

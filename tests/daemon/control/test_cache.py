@@ -14,6 +14,7 @@ from tests.daemon.control.fakes import FakeMount, client_of, fake_mount
 from tests.daemon.control.test_guard import Request
 from tests.storage.caches import MIB, config, ignore, put_all, tree_of
 from tests.storage.torrents import make
+from torrentfs.errors import DataUnavailable
 from torrentfs.storage import Cache, TorrentStore, open_cache
 
 
@@ -91,6 +92,19 @@ async def test_one_verifies_at_a_time_and_no_longer_than_it_is_wanted(tmp_path: 
         del store.verify  # type: ignore[method-assign]
         async with client_of(mount.app) as client:
             assert (await client.post(path, json={})).status_code == 200
+
+
+async def test_a_torrent_that_cannot_be_opened_is_told() -> None:
+    mount = fake_mount()
+
+    async def wake() -> None:
+        raise DataUnavailable("the cache did not open it in 120 s")
+
+    mount.volume.wake = wake  # type: ignore[method-assign]
+    async with client_of(mount.app) as client:
+        reply = await client.post("/api/v1/cache/verify", json={})
+    assert reply.status_code == 503
+    assert "did not open" in reply.json()["error"]
 
 
 async def test_a_cache_without_a_disk_is_told(tmp_path: Path) -> None:

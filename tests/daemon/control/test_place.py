@@ -70,6 +70,17 @@ def test_the_socket_of_a_mount_that_crashed_is_replaced(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.real
+def test_sockets_of_other_mounts_that_crashed_are_swept(tmp_path: Path) -> None:
+    crashed, alive = UnixSocket(tmp_path / "a.sock"), UnixSocket(tmp_path / "b.sock")
+    crashed.listener.close()
+    (tmp_path / "c.sock").write_text("precious")
+    made = UnixSocket(tmp_path / "d.sock")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.sock", "c.sock", "d.sock"]
+    made.close()
+    alive.close()
+
+
 def test_nothing_but_a_socket_is_taken_away(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     path.write_text("precious")

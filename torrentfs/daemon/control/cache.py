@@ -23,6 +23,7 @@ from torrentfs.daemon.control.models import (
     Verified,
     Verify,
 )
+from torrentfs.daemon.outcome import cause_of
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.torrent_file import parse_torrent
 
@@ -84,6 +85,8 @@ def make_router(subject: Subject) -> APIRouter:
                 for item in items:
                     await verify_item(item, total)
                 nursery.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            raise cause_of(group) from group
         finally:
             verifying.release()
         return total

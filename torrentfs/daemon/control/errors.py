@@ -45,7 +45,7 @@ WORDS = {
     503: "Not now: too busy, or what is asked for cannot be had",
     504: "It did not come in time",
 }
-EVERYWHERE = (401, 403, 405, 408, 413, 421, 422, 500)
+EVERYWHERE = (400, 401, 403, 405, 408, 413, 421, 422, 500)
 
 
 def responses(*more: int) -> dict[int | str, dict[str, Any]]:

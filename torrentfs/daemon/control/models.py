@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from torrentfs.metainfo.limits import MAX_MAGNET_BYTES
 
-MAX_PATH = 8192
+MAX_PATH = 4096
+"""Characters of a path, PATH_MAX: in an address each may be 12 bytes, and the head of a request
+has its limit too."""
 Path = Annotated[str, Field(max_length=MAX_PATH)]
 Bytes = Annotated[int, Field(ge=0, le=2**62)]
 

@@ -18,6 +18,7 @@ import pwd
 import socket
 import stat
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 BACKLOG = 64
+MOST_SWEPT = 1000
 _LONGEST = 107
 """Bytes of a path that fit into a `sockaddr_un`."""
 
@@ -107,16 +109,24 @@ class UnixSocket:
         """Make directory and socket. `ConfigError` when somebody else's things are in the way."""
         self.path = path
         _own_directory(path.parent)
-        _clear(path)
+        _check_replaceable(path)
+        _sweep(path.parent)
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with address_of(path) as address:
+            with suppress(FileNotFoundError):
+                made.unlink()
+            with address_of(made) as address:
                 self.listener.bind(address)
-            os.chmod(path, 0o600)
-            self._identity = _identity(path)
+            os.chmod(made, 0o600)
             self.listener.listen(BACKLOG)
+            # Under its name it is listened to from the start, or `_sweep` of another mount would
+            # take it away. Whoever had the name has lost the mount point.
+            made.rename(path)
+            self._identity = _identity(path)
         except OSError as error:
             self.listener.close()
+            made.unlink(missing_ok=True)
             raise ConfigError(f"cannot make the socket {path}: {error.strerror}") from error
 
     def close(self) -> None:
@@ -145,19 +155,29 @@ def _own_directory(path: Path) -> None:
         raise ConfigError(f"cannot use {path} for the control socket: {reason}") from error
 
 
-def _clear(path: Path) -> None:
-    """Take away the socket that a mount of before left at `path`; nothing but a socket."""
+def _check_replaceable(path: Path) -> None:
+    """`ConfigError` when something other than a socket has the name."""
     try:
-        about = os.lstat(path)
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise ConfigError(f"{path} is not a socket: it is in the way of the control socket")
     except FileNotFoundError:
         return
     except OSError as error:
         raise ConfigError(f"cannot look at {path}: {error.strerror}") from error
-    if not stat.S_ISSOCK(about.st_mode):
-        raise ConfigError(f"{path} is not a socket: it is in the way of the control socket")
-    # Also one that somebody listens on: that is a mount that was detached, and is ending.
-    with suppress(FileNotFoundError):
-        path.unlink()
+
+
+def _sweep(directory: Path) -> None:
+    """Take away the sockets of mounts that crashed: nobody listens to them."""
+    for path in islice(directory.glob("*.sock"), MOST_SWEPT):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                continue
+            probe.setblocking(False)
+            try:
+                with address_of(path) as address:
+                    probe.connect(address)
+            except ConnectionRefusedError:
+                path.unlink()
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:

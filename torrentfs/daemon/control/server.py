@@ -34,7 +34,7 @@ MAX_CONNECTIONS = 64
 """Open connections of all endpoints: a browser takes six, a player two."""
 HEAD_TIMEOUT = 20.0
 """Seconds for the head of a request, and between two requests of a connection."""
-MAX_HEAD = 32 * 1024
+MAX_HEAD = 64 * 1024
 SEND_TIMEOUT = 600.0
 """Seconds that a client may take nothing of an answer: a paused player takes nothing."""
 RESTART_AFTER = 1.0

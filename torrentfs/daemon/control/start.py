@@ -10,9 +10,11 @@ The application is made at the first connection (see `server`).
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torrentfs.daemon.control.access import Endpoint
+from torrentfs.daemon.control.contract import Subject
 from torrentfs.daemon.control.place import (
     UnixSocket,
     listen_tcp,
@@ -26,12 +28,9 @@ from torrentfs.daemon.quantities import format_host_port
 from torrentfs.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import trio
 
     from torrentfs.daemon.control.config import ControlConfig
-    from torrentfs.daemon.control.contract import Subject
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +67,21 @@ class Control:
         self.listening.append(Listening(listener, Endpoint(token, port, host, config.names)))
         self.http = f"http://{format_host_port(host, port)}/ (its token is in {token_file})"
         log.info("listening on %s", self.http)
+
+    async def serve_mount(self, library: Any, session: Any, mount: Any) -> None:
+        """Answer for a mount (daemon.library, engine.session, vfs.mount) until cancelled."""
+        operations = mount.operations
+        subject = Subject(
+            mountpoint=Path(mount.path),
+            library=library,
+            session=session,
+            tree=mount.tree,
+            admission=operations.admission,
+            first_bytes=operations.first_bytes,
+            http=self.http,
+            line_timeout=operations.options.line_timeout,
+        )
+        await self.serve(subject)
 
     async def serve(
         self, subject: Subject, task_status: trio.TaskStatus[None] | None = None

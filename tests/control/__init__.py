@@ -1,0 +1,1 @@
+"""A running mount, controlled by commands, programs and a browser's rules: all of it real."""
