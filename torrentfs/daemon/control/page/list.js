@@ -75,8 +75,8 @@ class Row {
     this.remove = h('button', { type: 'button', onclick: () => confirmRemove(this.torrent) }, 'Remove')
     this.element = h('li.torrent', {},
       h('h2', {}, this.link), this.state.element,
-      this.progress.element, this.rates, this.mix.element, this.trouble,
-      h('div.row.tight', {}, this.pause.element, this.remove))
+      this.progress.element, this.rates, h('div.row.tight', {}, this.pause.element, this.remove),
+      this.mix.element, this.trouble)
   }
 
   update (torrent) {
