@@ -17,11 +17,11 @@ import pytest
 
 from tests.fuse.conftest import ROOT, Mounted, Mounter, wait_until
 from tests.fuse.inotify import Watcher
-from tests.fuse.test_mounting import AS_ROOT, NOBODY, for_nobody
+from tests.fuse.test_mounting import AS_ROOT, NOBODY, as_nobody, for_nobody
 from tests.fuse.test_reading import WRITES
 from tests.vfs.fakes import content_of
 
-__all__ = ["for_nobody"]
+__all__ = ["as_nobody", "for_nobody"]
 
 pytestmark = pytest.mark.real
 
@@ -274,6 +274,31 @@ def test_a_umask_that_forbids_others_to_read_is_refused(mount: Mounter, tmp_path
     (tmp_path / "own").mkdir()
     own = mount({"s": 9}, tmp_path / "own", mount=INOTIFY, tree={"umask": 0o077})
     assert own.end() == 0
+
+
+@AS_ROOT
+def test_an_ordinary_user_can_have_it_too(
+    mount: Mounter, for_nobody: Path, as_nobody: tuple[str, ...]
+) -> None:
+    mounted = mount({"one": 5}, for_nobody, prefix=as_nobody, mount=INOTIFY)
+    mounted.tell("add x dir:1 films")
+    mounted.tell("add film 5")
+    inside = ("nsenter", f"--target={mounted.process.pid}", "--mount", *NOBODY)
+    listed = subprocess.run(
+        [*inside, "ls", for_nobody], capture_output=True, text=True, timeout=5, check=True
+    )
+    assert listed.stdout.split() == ["film", "films", "one"]
+    refused = subprocess.run(
+        [*inside, "mkdir", for_nobody / "new"],
+        capture_output=True,
+        text=True,
+        timeout=5,
+        check=False,
+    )
+    assert "Read-only file system" in refused.stderr
+    mounted.tell("remove x")
+    told(mounted)
+    assert mounted.end(3) == 0
 
 
 def test_reads_and_listings_are_what_they_are_without(mount: Mounter) -> None:
