@@ -107,7 +107,7 @@ def test_while_a_magnet_is_looked_for(
     assert stderr == f"torrentfs: interrupted by {signum.name}; nothing is mounted\n"
 
 
-@pytest.mark.parametrize("after", [0.06, 0.12, 0.18, 0.24, 0.3])
+@pytest.mark.parametrize("after", [0.06, 0.12, 0.18, 0.24, 0.3, 0.33, 0.36])
 def test_while_mounting(tmp_path: Path, mountpoint: Path, after: float) -> None:
     """Wherever the signal meets it: never a mount behind the user's back, never a traceback."""
     with started(tmp_path, tmp_path / "good.torrent", mountpoint) as process:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -151,5 +152,10 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """The console script."""
-    cli.main(prog_name="torrentfs")
+    try:
+        cli.main(prog_name="torrentfs")
+    finally:
+        # What is done is done: a Ctrl-C during the interpreter's end would tell the shell that a
+        # mount which is there was not made. (An ignored signal stays so until the very end.)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise AssertionError("click's main does not return")
