@@ -181,6 +181,7 @@ def from_start(net: Swarm, number: int) -> float:
         *(str(TORRENTFS), "mount", "-f", "--peer", f"127.0.0.1:{net.ports[0]}"),
         *("--cache-dir", str(net.work / f"start-cache-{number}"), "--bind-interface", "lo"),
         *("--min-free-space", "0", "--log-file", str(net.work / "start.log")),
+        *("--state-dir", str(net.work / "start-state")),
         *(str(net.made.torrent), str(point)),
     ]
     environment = quiet_environment()
