@@ -137,7 +137,7 @@ def test_a_page_downloads_what_the_mount_has(tmp_path: Path, chromium: Browser) 
 def test_three_kinds_of_source_and_two_die(
     tmp_path: Path, chromium: Browser, survivor: str
 ) -> None:
-    """One `cp` from a page and a peer of 1 MB/s each and nginx of 2; then one of them is alone.
+    """One `cp` from a page and a peer of 1 MB/s each and nginx of 3; then one of them is alone.
 
     On a busy machine one of them may pause for seconds: the film is long enough for that.
     """
@@ -150,7 +150,7 @@ def test_three_kinds_of_source_and_two_die(
         page.seed_torrent(made.torrent, made.path, trackers=[server.websocket])
         page.wait("ready")
         web = stack.enter_context(web_seed(made.path.parent, tmp_path))
-        port = stack.enter_context(proxy(("127.0.0.1", web.port), tmp_path, rate=2 * rate))
+        port = stack.enter_context(proxy(("127.0.0.1", web.port), tmp_path, rate=3 * rate))
         peer = stack.enter_context(seed(made.torrent, made.path, tmp_path, upload_limit=rate))
         options = ["--tracker", server.websocket, "--peer", peer.address]
         options += ["--web-seed", f"http://127.0.0.1:{port}/"]
