@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import subprocess
 import sys
@@ -45,11 +46,14 @@ async def serving(tmp_path: Path, make_app: Any = None) -> AsyncIterator[tuple[P
 async def ask(path: Path, request: bytes = GET) -> bytes:
     """All that is answered until the server closes; it is asked to."""
     async with await trio.open_unix_socket(str(path)) as stream:
-        await stream.send_all(request.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))
         answer = b""
-        with trio.fail_after(10), suppress(trio.BrokenResourceError):
-            while part := await stream.receive_some(65536):
-                answer += part
+        with trio.fail_after(10):
+            with suppress(trio.BrokenResourceError):  # it may refuse before it has read all
+                last = request.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1)
+                await stream.send_all(last)
+            with suppress(trio.BrokenResourceError):
+                while part := await stream.receive_some(65536):
+                    answer += part
         return answer
 
 
@@ -129,7 +133,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(
 
 async def test_a_head_too_long_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path) as (path, _):
-        answer = await ask(path, b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 100_000 + b"\r\n\r\n")
+        answer = await ask(path, b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 300_000 + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 4")
 
 
@@ -189,6 +193,26 @@ async def test_an_application_that_cannot_be_made_costs_connections_only(tmp_pat
     async with serving(tmp_path, fail) as (path, _):
         for _ in range(2):
             assert await ask(path) == b""
+
+
+@pytest.mark.expect_log("it begins anew")
+async def test_a_server_that_fails_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "RESTART_AFTER", 0.05)
+    broken = [True]
+
+    async def accept(listener: trio.SocketListener) -> trio.SocketStream:
+        if broken:
+            broken.clear()
+            raise OSError(errno.EINVAL, "broken")
+        return await real(listener)
+
+    real = trio.SocketListener.accept
+    monkeypatch.setattr(trio.SocketListener, "accept", accept)
+    async with serving(tmp_path) as (path, _):
+        await until_answered(path)
+    assert not broken
 
 
 def test_nothing_of_framework_and_server_is_imported_before_a_connection() -> None:
