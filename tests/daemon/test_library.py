@@ -9,6 +9,7 @@ import trio
 
 from tests.daemon.libraries import Clock, FakeSession, begin, metainfo, opened
 from tests.storage.torrents import make
+from torrentfs.daemon.config import Beside
 from torrentfs.daemon.items import MAX_CHANGES, LibraryError, NotFound, WatchedFile
 from torrentfs.daemon.library import Library
 from torrentfs.daemon.sources import FileSource, MagnetSource
@@ -66,6 +67,27 @@ async def test_a_file_is_listed_at_once_and_for_good(tmp_path: Path) -> None:
         assert mount.list() == before
         assert set(session.volumes) == {FILM.hashes.key, SONG.hashes.key}
         assert not session.resolved
+
+
+async def test_what_the_user_told_for_all_is_used_for_all(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    peers = (("192.0.2.1", 1), ("192.0.2.2", 2))
+    async with opened(session=FakeSession([SONG])) as (library, session):
+        library.beside = Beside(("http://own/",), ("http://seed/",), peers[:1])
+        await begin(library)
+        await library.add(torrent_file(tmp_path, FILM))
+        await library.add(magnet(SONG, trackers=("http://t/",), peers=peers[1:]))
+        await trio.sleep(5)
+        film, song = session.asked[FILM.hashes.key], session.asked[SONG.hashes.key]
+        assert (film.trackers, film.web_seeds, film.peers) == (
+            ("http://own/",),
+            ("http://seed/",),
+            peers[:1],
+        )
+        assert (song.trackers, song.peers) == (("http://t/", "http://own/"), peers)
+        [resolved] = session.resolved
+        assert (resolved.trackers, resolved.peers) == (song.trackers, peers)
 
 
 async def test_a_magnet_is_absent_until_it_is_known(autojump_clock: object) -> None:

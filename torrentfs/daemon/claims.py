@@ -24,6 +24,7 @@ from torrentfs.storage.records import Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from torrentfs.daemon.config import Beside
     from torrentfs.daemon.items import Listeners, WatchedFile
     from torrentfs.metainfo.hashes import InfoHashes
     from torrentfs.metainfo.torrent_file import Metainfo
@@ -214,3 +215,15 @@ def joined(known: Magnet | None, told: Magnet) -> Magnet:
         peers=both("peers", limits.MAX_MAGNET_PEERS),
         select=known.select or told.select,
     )
+
+
+def extended(magnet: Magnet, beside: Beside) -> Magnet:
+    """`magnet` with what the user told for all torrents of the mount, whose peers come first."""
+    own = Magnet(
+        magnet.hashes,
+        trackers=beside.trackers,
+        web_seeds=beside.web_seeds,
+        peers=beside.peers,
+    )
+    peers = joined(own, magnet).peers
+    return dataclasses.replace(joined(magnet, own), peers=peers)

@@ -51,6 +51,7 @@ async def gather(
     looked at but were there.
     """
     library.private = config.session.private
+    library.beside = Beside(config.trackers, config.web_seeds, config.peers)
     damage = library.records.damage
     if damage:
         log.warning("%s", damage)
@@ -140,7 +141,7 @@ async def _take_sources(
     on_progress: Callable[[str], None],
 ) -> list[Item]:
     """Enter the sources of the command line, in their order; they are found at the same time."""
-    beside = Beside(config.trackers, config.web_seeds, config.peers)
+    beside = library.beside
     found: list[tuple[Metainfo, Magnet] | None] = [None] * len(config.sources)
 
     async def look(index: int, source: Source) -> None:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from torrentfs.daemon.claims import Claims
+from torrentfs.daemon.claims import Claims, extended
+from torrentfs.daemon.config import Beside
 from torrentfs.daemon.following import follow
 from torrentfs.daemon.items import (
     Change,
@@ -124,10 +125,13 @@ class Library:
         self.records = records
         self.private = False
         """Magnets count as private until their metadata is known."""
+        self.beside = Beside()
+        """Where to ask for every torrent, beside what it says itself."""
         self.eager: set[str] = set()
         """Keys of torrents that connect before the first read."""
         self.listeners = Listeners()
         self._searches = Searches(session, nursery, self._on_metadata, self._on_no_torrent)
+        self._searches.extend = lambda magnet: extended(magnet, self.beside)
         self.claims = Claims(records, self.listeners, self._searches.end)
         self.items: Mapping[str, Item] = self.claims.items
         """All torrents, by key."""
@@ -426,7 +430,7 @@ class Library:
                 await volume.pause()
 
     def _shelving(self, item: Item, metainfo: Metainfo) -> Shelving:
-        hints = item.hints or Magnet(metainfo.hashes)
+        hints = extended(item.hints or Magnet(metainfo.hashes), self.beside)
         return Shelving(
             metainfo=metainfo,
             added=item.added,

@@ -61,6 +61,8 @@ class Searches:
         self._running: dict[str, trio.CancelScope] = {}
         self._first = trio.Semaphore(FIRST_AT_ONCE)
         self._later = trio.Semaphore(LATER_AT_ONCE)
+        self.extend: Callable[[Magnet], Magnet] = lambda magnet: magnet
+        """Adds to a magnet what the user told for all."""
 
     def begin(self, item: Item) -> None:
         """Look for the metadata of `item`, unless that goes on already or makes no sense."""
@@ -82,7 +84,7 @@ class Searches:
 
         with scope:
             try:
-                metainfo = await self.find(magnet, on_words)
+                metainfo = await self.find(self.extend(magnet), on_words)
             except InvalidTorrent as error:
                 item.trouble = str(error)
                 item.hints = None

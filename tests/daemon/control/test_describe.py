@@ -30,6 +30,7 @@ def test_padding_is_not_shown() -> None:
     item = mount.library.put(make((("a", 5), ("b", 5)), name="padded", version="hybrid"))
     found = describe.files(mount.subject, item, 0, 100)
     assert [file.path for file in found.files] == ["padded/a", "padded/b"]
+    assert describe.of_item(item).files == 2
 
 
 def test_the_place_of_a_piece_is_a_file_and_an_offset() -> None:

@@ -73,8 +73,7 @@ def of_item(item: Item) -> models.Torrent:
 def _file_count(item: Item) -> int:
     if item.metainfo is None:
         return 0
-    geometry = item.metainfo.geometry
-    return len(geometry.file_lengths)
+    return sum(not file.pad for file in item.metainfo.files)
 
 
 def torrents(subject: Subject) -> list[models.Torrent]:
