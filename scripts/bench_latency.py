@@ -13,6 +13,7 @@ the ratios to the bare socket are the ones to read. ``--json FILE`` writes all r
     eight       8 seeders capped at 4 MB/s each
     readers     4 and 16 readers of one file, against one
     sources     a web seed alone, and with a peer
+    blocks      random reads and seeks of a v2 torrent, beside the same of v1
     clients     what recorded programs read, replayed: time, and bytes fetched per byte needed
 """
 
@@ -32,6 +33,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from scripts.bench_blocks import bench_blocks
 from scripts.bench_clients import bench_clients
 from scripts.bench_network import (
     FILM,
@@ -348,6 +350,7 @@ SCENARIOS: dict[str, Callable[[Path, int], dict[str, Row]]] = {
     "eight": bench_eight,
     "readers": bench_readers,
     "sources": bench_sources,
+    "blocks": bench_blocks,
     "clients": bench_clients,
 }
 
@@ -357,21 +360,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
     parser.add_argument("--count", type=int, default=24, help="seeks of a row (default 24)")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="of all scenarios; the median of each value at last"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows there, too")
     arguments = parser.parse_args()
     if unknown := set(arguments.scenario) - set(SCENARIOS):
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    rows: dict[str, Row] = {}
+    rows: dict[str, list[Row]] = {}
     work = Path(tempfile.mkdtemp(prefix="torrentfs-latency-"))
     try:
-        for name in arguments.scenario or SCENARIOS:
+        for name in list(arguments.scenario or SCENARIOS) * arguments.rounds:
             (work / name).mkdir()
             measured = SCENARIOS[name](work / name, arguments.count)
             for title, row in measured.items():
                 cells = "  ".join(f"{key} {value:.2f}" for key, value in row.items())
                 print(f"{title:<38} {cells}", flush=True)
-            rows |= measured
+                rows.setdefault(title, []).append(row)
             shutil.rmtree(work / name)
     except WrongBytes as error:
         print(f"bench_latency: WRONG BYTES: {error}", file=sys.stderr)
@@ -381,9 +387,24 @@ def main() -> int:
         return 1
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if arguments.rounds > 1:
+        print(f"\nmedians of {arguments.rounds} rounds, the least and the most")
+        for title, measured_rows in rows.items():
+            print(f"{title:<38} {of_rounds(measured_rows)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0
+
+
+def of_rounds(rows: list[Row]) -> str:
+    """Each value of a row: its median, least and most."""
+    cells = []
+    for key in rows[0]:
+        values = [row[key] for row in rows if key in row]
+        cells.append(
+            f"{key} {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+        )
+    return "  ".join(cells)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from tests.swarm.mounted import Mounted, mounted
 from tests.swarm.payload import write_file
 from tests.swarm.proxy import proxy
 from tests.swarm.seeder import LibtorrentPeer, seed
-from tests.swarm.torrents import MadeTorrent, make_torrent
+from tests.swarm.torrents import MadeTorrent, Version, make_torrent
 
 KIB, MIB = 1 << 10, 1 << 20
 BLOCK = 16 * KIB
@@ -86,10 +86,17 @@ def swarm(
     line: Line = HOME,
     seeders: int = 1,
     upload_limit: int = 0,
+    version: Version = "v1",
+    check: bool = False,
 ) -> Iterator[Swarm]:
-    """Seeders of one file, each behind a proxy of its own where `line` is not loopback."""
+    """Seeders of one file, each behind a proxy of its own where `line` is not loopback.
+
+    With `check` they hash the file first; only then do they give block hashes of a v2 torrent.
+    """
     payload = write_file(work / "payload" / FILM, 1, size)
-    made = make_torrent(payload, work / "film.torrent", piece_length=piece_length, private=True)
+    made = make_torrent(
+        payload, work / "film.torrent", version=version, piece_length=piece_length, private=True
+    )
     with ExitStack() as stack:
         running: list[LibtorrentPeer] = []
         ports: list[int] = []
@@ -97,7 +104,7 @@ def swarm(
             place = work / f"seeder-{number}"
             place.mkdir()
             peer = stack.enter_context(
-                seed(made.torrent, payload, place, upload_limit=upload_limit)
+                seed(made.torrent, payload, place, upload_limit=upload_limit, check=check)
             )
             running.append(peer)
             ports.append(peer.port)
