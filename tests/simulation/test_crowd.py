@@ -128,6 +128,7 @@ class Crowd:
         self.most["connected"] = max(self.most["connected"], len(self.r.swarm.connected))
 
 
+@pytest.mark.timeout(180)  # some 17 seconds of pure computation, on a machine that does more
 async def test_a_thousand_peers(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = Random(1)
     async with rig(64 * PIECE, tcp=True, capacity=4, read_timeout=60.0) as r:
