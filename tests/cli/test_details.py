@@ -47,7 +47,8 @@ def test_trackers(controlled: FakeMount, run: Run) -> None:
     row = _tracker_row(
         {
             "tier": 0, "url": "http://t/announce", "peers": 5, "seeders": None, "leechers": 2,
-            "next_announce": 12.4, "error": "", "warning": "slow down",
+            "next_announce": 12.4, "error": "", "warning": "slow down", "downloaded": 7,
+            "counted": 3.0, "scrape_error": "",
         }
     )  # fmt: skip
-    assert row == ["0", "http://t/announce", "5", "", "2", "12s", "slow down"]
+    assert row == ["0", "http://t/announce", "5", "", "2", "7", "12s", "slow down"]

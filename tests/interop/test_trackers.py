@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import pytest
 import trio
 
 from tests.interop.copying import MIB, VERSIONS, copy_equals
-from tests.swarm.mounted import MountFailed, mounted
+from tests.swarm.mounted import TORRENTFS, MountFailed, mounted
 from tests.swarm.payload import write_file
+from tests.swarm.quiet import quiet_environment
 from tests.swarm.seeder import download, seed
 from tests.swarm.torrents import MadeTorrent, Version, make_torrent
 from tests.swarm.tracker import Tracker, tracker
@@ -168,3 +171,31 @@ async def test_the_tracker_tells_how_many_there_are(
                 assert of_film.scrape_error is of_book.scrape_error is None
                 await film_.scrape()  # too early: it is not asked again
                 assert film_.statistics().trackers[0].counted > 0
+
+
+@pytest.mark.parametrize("way", ["http", "udp"])
+def test_the_command_tells_how_many_have_finished(tmp_path: Path, way: str) -> None:
+    with tracker(tmp_path) as server:
+        url = url_of(server, way)
+        made = film(tmp_path, trackers=[[url]])
+        with (
+            seed(made.torrent, made.path, tmp_path),
+            download(made.torrent, tmp_path / "got", tmp_path) as peer,
+        ):
+            peer.wait_done(30)
+            server.wait_announce("complete")
+            with mounted(made.torrent, tmp_path) as mount:
+                copy_equals(mount / made.path.name, made.path, tmp_path)
+                told = subprocess.run(
+                    [TORRENTFS, "trackers", made.path.name, "--mount", mount.path, "--json"],
+                    env={**quiet_environment(), "XDG_RUNTIME_DIR": str(tmp_path / "run")},
+                    capture_output=True,
+                    text=True,
+                    timeout=30,
+                    check=True,
+                )
+    [row] = json.loads(told.stdout)["trackers"]
+    assert row["url"] == url
+    # those who seed now: the two others for sure, and we once that was told
+    assert row["downloaded"] >= 2
+    assert row["scrape_error"] == ""

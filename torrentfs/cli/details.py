@@ -86,13 +86,16 @@ def _peer_row(peer: Any) -> list[str]:
 @mount_option
 @json_option
 def trackers(torrent: str, mountpoint: Path | None, as_json: bool) -> None:
-    """List the trackers of TORRENT and what they said; none are asked while it sleeps."""
+    """List the trackers of TORRENT, what they said, and how many peers they know.
+
+    They are asked for these counts, every five minutes at most; none is while TORRENT sleeps.
+    """
     with torrent_of(torrent, mountpoint) as (client, about):
-        found = client.get(f"/torrents/{in_url(about['key'])}/trackers")
+        found = client.get(f"/torrents/{in_url(about['key'])}/trackers", scrape="true")
     if as_json:
         print_json(found)
         return
-    columns = (">Tier", "URL", ">Peers", ">Seeders", ">Leechers", ">Next", "Said")
+    columns = (">Tier", "URL", ">Peers", ">Seeders", ">Leechers", ">Finished", ">Next", "Said")
     print_table(columns, map(_tracker_row, found["trackers"]), "no tracker is asked now")
 
 
@@ -107,6 +110,7 @@ def _tracker_row(tracker: Any) -> list[str]:
         str(tracker["peers"]),
         number(tracker["seeders"]),
         number(tracker["leechers"]),
+        number(tracker["downloaded"]),
         "" if waits is None else f"{waits:.0f}s",
-        tracker["error"] or tracker["warning"],
+        tracker["error"] or tracker["warning"] or tracker["scrape_error"],
     ]

@@ -7,6 +7,7 @@ import pytest
 from tests.daemon.control.fakes import MAGNET, client_of, fake_mount
 from tests.metainfo.torrents import build
 from tests.storage.torrents import make
+from torrentfs.discovery.tracker import TrackerStatistics
 
 TORRENTS = "/api/v1/torrents"
 
@@ -138,6 +139,43 @@ async def test_a_torrent_that_sleeps_has_no_peers_and_no_trackers() -> None:
         assert (await client.get(f"{TORRENTS}/sample/peers")).json() == {"peers": []}
         assert (await client.get(f"{TORRENTS}/sample/trackers")).json() == {"trackers": []}
         assert (await client.get("/api/v1/reads")).json() == {"reads": []}
+
+
+class Tracked:
+    """A torrent that is opened, and one tracker of it."""
+
+    def __init__(self) -> None:
+        self.inactive: str | None = "it is not active yet"
+        self.scraped = 0
+        self.swarm = self
+        self.trackers = self
+
+    async def scrape(self) -> None:
+        self.scraped += 1
+
+    def statistics(self) -> list[TrackerStatistics]:
+        return [
+            TrackerStatistics(
+                "http://t/announce", 0, 1, 0, None, None, 5, 4, 1, 60.0, self.scraped * 7, 0.5
+            )
+        ]
+
+
+async def test_trackers_are_asked_for_their_counts_only_of_who_is_active() -> None:
+    mount = fake_mount()
+    mount.volume.torrent = tracked = Tracked()
+    async with client_of(mount.app) as client:
+
+        async def finished(query: str) -> int:
+            reply = await client.get(f"{TORRENTS}/sample/trackers{query}")
+            assert reply.status_code == 200
+            [tracker] = reply.json()["trackers"]
+            return int(tracker["downloaded"])
+
+        assert await finished("?scrape=true") == 0
+        tracked.inactive = None
+        assert await finished("") == 0
+        assert await finished("?scrape=true") == 7
 
 
 async def test_the_pieces_of_a_link_are_not_known_yet() -> None:

@@ -184,6 +184,9 @@ def trackers(volume: Volume) -> list[models.Tracker]:
             peers=tracker.peers,
             seeders=tracker.seeders,
             leechers=tracker.leechers,
+            downloaded=tracker.downloaded,
+            counted=tracker.counted,
+            scrape_error=clean(tracker.scrape_error or ""),
             next_announce=tracker.next_announce,
         )
         for tracker in swarm.trackers.statistics()

@@ -136,6 +136,9 @@ class Tracker(BaseModel):
     peers: int
     seeders: int | None
     leechers: int | None
+    downloaded: int | None = Field(description="Times that somebody has finished the torrent")
+    counted: float | None = Field(description="So many seconds ago these numbers were told")
+    scrape_error: str = Field(description="Why the tracker told no numbers when asked for them")
     next_announce: float | None = Field(description="In so many seconds")
 
 

@@ -169,9 +169,15 @@ def make_router(subject: Subject) -> APIRouter:
         return PeerList.model_construct(peers=found)
 
     @router.get("/torrents/{torrent}/trackers", responses=responses(404))
-    async def list_trackers(torrent: Key) -> TrackerList:
-        """The trackers that are asked, and what they said; none while the torrent sleeps."""
+    async def list_trackers(torrent: Key, scrape: bool = False) -> TrackerList:
+        """The trackers that are asked, and what they said; none while the torrent sleeps.
+
+        With `scrape` they are asked for their counts of peers first, unless they told them lately.
+        """
         volume = find(library, torrent).volume
+        living = volume.torrent if volume is not None else None
+        if scrape and living is not None and living.inactive is None:
+            await living.scrape()
         found = describe.trackers(volume) if volume is not None else []
         return TrackerList.model_construct(trackers=found)
 
