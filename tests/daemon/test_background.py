@@ -228,3 +228,45 @@ report.on_ready(Mounted(Path("/m"), ("film",), 0))
     os.close(reader)
     os.close(writer)
     assert done.stdout.splitlines()[0] == "1", done.stderr  # the pipe to the parent alone
+
+
+def test_a_signal_that_comes_with_the_fork_leaves_no_child_behind(runs: Runs) -> None:
+    fork = """
+import os, signal
+fork = os.fork
+def forked():
+    child = fork()
+    if child:
+        os.kill(os.getpid(), signal.SIGINT)
+    return child
+os.fork = forked
+"""
+    program = fork + PROGRAM.format(body="time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(runs.state)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    stdout, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stderr) == (130, "")
+    assert stdout == "interrupted by SIGINT; nothing is mounted\n"
+    if (runs.state / "child").exists():  # it got as far as that
+        assert not is_alive(runs.child())
+
+
+def test_a_signal_after_the_end_is_too_late(runs: Runs) -> None:
+    ready = 'report.on_ready(Mounted(Path("/m"), ("x",), 0)); time.sleep(60)'
+    late = "\nos.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM)\n"
+    program = PROGRAM.format(body=ready).replace("\nprint(ended.text)", late + "print(ended.text)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(runs.state)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    stdout, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stdout, stderr) == (0, "mounted x on /m\n", "")
+    assert is_alive(runs.child())

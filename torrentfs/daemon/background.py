@@ -20,7 +20,7 @@ import os
 import select
 import signal
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -28,7 +28,7 @@ from torrentfs.daemon.outcome import BAD_INPUT, CANNOT_MOUNT, DONE, Interrupted,
 from torrentfs.daemon.service import GRACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torrentfs.daemon.report import Ready
 
@@ -106,7 +106,9 @@ def run_in_background(
 
     `left` is what a user who interrupts it is told of what is left behind.
     `open_log()` runs in the child and starts its logging; it returns the open log file,
-    for stderr. The child never returns from here.
+    for stderr. The child never returns from here. For the process that does, there is no way back
+    once the child is ready: it is about to end, and signals that would end it are ignored, lest
+    it tell the shell that what is mounted was interrupted.
     """
     reader, writer = os.pipe()
     # a signal between the fork and setsid would reach both with the parent's handlers
@@ -116,14 +118,19 @@ def run_in_background(
         os.close(reader)
         _be_the_child(serve, open_log, PipeReport(writer), blocked)
     os.close(writer)
-    with _passing_on(blocked, left):
-        try:
-            return _wait(reader, child, on_progress)
-        except Interrupted as exc:
-            _end_child(child)
-            return Ended(str(exc), exit_code(exc))
-        finally:
-            os.close(reader)
+    before = _interrupt_on_signals(left)
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)  # what came meanwhile is raised here
+        ended = _wait(reader, child, on_progress)
+        for signum in _PASSED_ON:
+            signal.signal(signum, signal.SIG_IGN)
+    except Interrupted as exc:
+        _end_child(child)
+        for signum in _PASSED_ON:
+            signal.signal(signum, before[signum])
+        ended = Ended(str(exc), exit_code(exc))
+    os.close(reader)
+    return ended
 
 
 def _be_the_child(
@@ -167,20 +174,13 @@ def _redirect(log_fd: int) -> None:
         os.close(null)
 
 
-@contextmanager
-def _passing_on(mask: set[int | signal.Signals], left: str) -> Iterator[None]:
-    """Turn the signals that end a program into `Interrupted`, and back afterwards."""
+def _interrupt_on_signals(left: str) -> dict[signal.Signals, Any]:
+    """Turn the signals that end a program into `Interrupted`; the handlers that were there."""
 
     def interrupt(signum: int, _frame: object) -> None:
         raise Interrupted(signum, left)
 
-    before = {signum: signal.signal(signum, interrupt) for signum in _PASSED_ON}
-    try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    return {signum: signal.signal(signum, interrupt) for signum in _PASSED_ON}
 
 
 def _wait(reader: int, child: int, on_progress: Callable[[str], None]) -> Ended:
