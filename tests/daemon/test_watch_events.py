@@ -100,3 +100,16 @@ def test_network_file_systems_are_not_listened_to(
     events.open(str(tmp_path))
     assert "not told of" in events.reason
     assert not events.watch([str(tmp_path)])
+
+
+@pytest.mark.real
+async def test_what_went_before_it_was_watched_is_news_once(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    events = Events()
+    events.open(str(tmp_path))
+    assert events.watch([str(tmp_path)])
+    assert events.watch([str(tmp_path), gone])
+    assert not events.watch([str(tmp_path), gone])
+    assert not events.watch([str(tmp_path)])
+    assert events.watch([str(tmp_path), gone])
+    events.close()

@@ -53,6 +53,7 @@ class Events:
     def __init__(self) -> None:
         self._inotify: INotify | None = None
         self._numbers: set[int] = set()
+        self._missed: set[str] = set()
         self.reason = ""
         """Why there are no events, in words; empty when there are."""
 
@@ -70,25 +71,28 @@ class Events:
             self._give_up(error)
 
     def watch(self, directories: Iterable[str]) -> bool:
-        """Hear of changes in exactly these; True if some were not watched yet, so that what
-        happened in them before is not known. Blocks: for a thread.
+        """Hear of changes in exactly these; True if some were not watched yet, or went before they
+        could be, so that what happened in them before is not known. Blocks: for a thread.
         """
         inotify = self._inotify
         if inotify is None:
             return False
         mask = _mask()
         before, now = self._numbers, set()
+        missed = set()
         for path in directories:
             try:
                 now.add(inotify.add_watch(path, mask))
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.ENOMEM):
                     return self._give_up(error)
+                missed.add(path)
+        is_new = bool(now - before or missed - self._missed)
         for number in before - now:
             with contextlib.suppress(OSError):  # it went with its directory
                 inotify.rm_watch(number)
-        self._numbers = now
-        return bool(now - before)
+        self._numbers, self._missed = now, missed
+        return is_new
 
     def _give_up(self, error: OSError) -> bool:
         self.close()
