@@ -13,7 +13,6 @@ pass.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -65,29 +64,26 @@ def arguments(words: Sequence[str]) -> list[str] | None:
     source, mountpoint = places
     made = ["mount"]
     for text in options:
-        made += ["-o", _known(text) if sloppy else _without_rw(text)]
+        made += ["-o", _kept(text, sloppy=sloppy)]
     if verbose:
         made.append("-v")
     sources = [] if source == NO_SOURCE else list(filter(None, source.split(SEPARATOR)))
     return [*made, "--", *sources, mountpoint]
 
 
-def _without_rw(text: str) -> str:
-    """`text` without the word that mount(8) gives where nobody said `ro`."""
-    return ",".join(word for word in re.findall(r"(?:\\.|[^,\\]|\\$)+", text) if word != "rw")
-
-
-def _known(text: str) -> str:
-    """The options of `text` that we have, for mount's `-s`."""
+def _kept(text: str, *, sloppy: bool) -> str:
+    """`text` without `rw`, which mount(8) says where nobody said `ro`; and, if `sloppy`, without
+    the options that we do not have."""
     from torrentfs.cli.mount import mount
-    from torrentfs.cli.options import is_accepted, split_mount_options
+    from torrentfs.cli.options import is_accepted, parts_of
 
-    names = {name[2:].replace("-", "_") for param in mount.params for name in param.opts}
+    ours = {name[2:].replace("-", "_") for param in mount.params for name in param.opts}
     kept = []
-    for name, value in split_mount_options([text]):
-        if name.replace("-", "_") in names or is_accepted(name):
-            escaped = None if value is None else re.sub(r"([\\\\,])", r"\\\1", value)
-            kept.append(name if escaped is None else f"{name}={escaped}")
+    for part in parts_of(text):
+        name = part.partition("=")[0].strip()
+        known = not sloppy or name.replace("-", "_") in ours or is_accepted(name)
+        if known and name != "rw":
+            kept.append(part)
     return ",".join(kept)
 
 

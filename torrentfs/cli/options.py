@@ -224,8 +224,13 @@ def split_mount_options(values: tuple[str, ...] | list[str]) -> list[tuple[str, 
     return [word for value in values for word in _words(value)]
 
 
+def parts_of(text: str) -> list[str]:
+    """`"a=1,b\\,c"` to `["a=1", "b\\,c"]`: the words of one `-o` as they are written."""
+    return re.findall(r"(?:\\.|[^,\\]|\\$)+", text)
+
+
 def _words(text: str) -> Iterator[tuple[str, str | None]]:
-    for part in re.findall(r"(?:\\.|[^,\\]|\\$)+", text):
+    for part in parts_of(text):
         name, equals, value = part.partition("=")
         if equals and not name.strip():
             raise click.UsageError(f"-o {part}: a name is missing before the =")
