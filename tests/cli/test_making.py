@@ -1,9 +1,8 @@
-"""What `create` and `share` have in common: trackers in tiers, the place of a .torrent, signals."""
+"""What `create` and `share` have in common: trackers in tiers, the place of a .torrent."""
 
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,10 @@ import pytest
 from torrentfs.cli.making import (
     check_writable,
     hashing_bar,
-    interruptible,
     parse_tier,
     place_of,
     write_torrent,
 )
-from torrentfs.daemon.outcome import Interrupted, exit_code
 from torrentfs.errors import ConfigError
 from torrentfs.storage.payload import list_payload
 
@@ -114,16 +111,6 @@ def _umask() -> int:
     now = os.umask(0)
     os.umask(now)
     return now
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_says_what_is_left(signum: signal.Signals) -> None:
-    before = signal.getsignal(signum)
-    words = f"{signum.name}; nothing is x"
-    with pytest.raises(Interrupted, match=words) as caught, interruptible("nothing is x"):
-        os.kill(os.getpid(), signum)
-    assert exit_code(caught.value) == 128 + signum
-    assert signal.getsignal(signum) is before
 
 
 def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

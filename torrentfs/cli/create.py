@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torrentfs.cli.interrupting import interruptible
 from torrentfs.cli.making import (
     Making,
     check_writable,
     describe,
-    interruptible,
     place_of,
     tell,
     torrent_options,

@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import secrets
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from torrentfs import __version__
+from torrentfs.cli.interrupting import held
 from torrentfs.cli.options import SIZE, WEB_SEED, Parsed
 from torrentfs.cli.output import complain, printable
-from torrentfs.daemon.outcome import Interrupted
 from torrentfs.daemon.quantities import format_rate, format_size, parse_url
 from torrentfs.errors import ConfigError
 from torrentfs.metainfo.limits import MAX_NAME_BYTES
@@ -192,24 +191,22 @@ def _is_odd(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def interruptible(left: str) -> Iterator[None]:
-    """Turn the signals that end a program into `Interrupted`, which says what is `left` then."""
+def hashing_bar(name: str, size: int) -> Iterator[Callable[[int], None]]:
+    """A bar of `size` bytes on a terminal, nothing elsewhere; yields what takes the bytes done.
 
-    def interrupt(signum: int, _frame: object) -> None:
-        raise Interrupted(signum, left)
+    A signal that ends the program is held meanwhile (`held`), and raised by what is yielded.
+    """
+    with held() as look, _bar(name, size) as show:
 
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {signum: signal.signal(signum, interrupt) for signum in signals}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        def on_progress(done: int) -> None:
+            look()
+            show(done)
+
+        yield on_progress
 
 
 @contextlib.contextmanager
-def hashing_bar(name: str, size: int) -> Iterator[Callable[[int], None]]:
-    """A bar of `size` bytes on a terminal, nothing elsewhere; yields what takes the bytes done."""
+def _bar(name: str, size: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda done: None
         return

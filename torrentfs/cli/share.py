@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from torrentfs.cli.dht import PUBLIC
+from torrentfs.cli.interrupting import interruptible
 from torrentfs.cli.making import (
     Making,
     check_against,
     check_writable,
     describe,
-    interruptible,
     place_of,
     tell,
     torrent_options,
