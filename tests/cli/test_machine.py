@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from torrentfs.cli import machine
 from torrentfs.cli.machine import distribution_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
@@ -22,6 +19,7 @@ def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
     assert facts.cache.free > 0
     assert facts.wanted_free == 7
     assert facts.missing == {}
+    assert (Path(facts.origin) / "pyproject.toml").exists()  # this checkout
     assert facts.root == (os.geteuid() == 0)
     assert list(tmp_path.iterdir()) == []
 

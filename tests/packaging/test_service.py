@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.swarm.mounted import mounted
 from tests.swarm.payload import write_file
+from tests.swarm.seeder import seed
 from tests.swarm.torrents import make_torrent
 
 pytestmark = pytest.mark.real
@@ -31,3 +33,28 @@ def test_the_manager_hears_of_readiness_life_and_end(tmp_path: Path) -> None:
             mount.end()
             while heard != "STOPPING=1":
                 heard = manager.recv(4096).decode()
+
+
+UNIT = Path(__file__).parents[2] / "contrib/systemd/torrentfs@.service"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+def test_the_rights_that_the_unit_leaves_are_enough(tmp_path: Path) -> None:
+    [kept] = re.findall("^CapabilityBoundingSet=(.+)$", UNIT.read_text(), re.MULTILINE)
+    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in kept.split())
+    confined = ("setpriv", "--no-new-privs", f"--bounding-set=-all,{names}")
+    film = write_file(tmp_path / "film.bin", 1, 300_000)
+    made = make_torrent(film, tmp_path / "t.torrent")
+    made.torrent.chmod(0o600)
+    os.chown(made.torrent, 1000, 1000)  # a user's, in a watch directory
+    watch = tmp_path / "watch"
+    watch.mkdir()
+    made.torrent.rename(watch / "film.torrent")
+    options = ("--watch", str(watch), "--allow-other", "--bind-interface", "lo")
+    with (
+        seed(watch / "film.torrent", film, tmp_path / "seed") as peer,
+        mounted([], tmp_path, *options, "--peer", peer.address, before=confined) as mount,
+    ):
+        assert (mount / "film.bin").read_bytes() == film.read_bytes()
+        status = Path(f"/proc/{mount.pid}/status").read_text()
+        assert "NoNewPrivs:\t1" in status

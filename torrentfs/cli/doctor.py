@@ -8,6 +8,7 @@ is the distribution's own. Exit code 0 unless a check fails, then 1.
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -105,14 +106,17 @@ def _packages(facts: Facts) -> Verdict:
     if not facts.missing:
         return Verdict(name, "ok", "all there")
     text = "; ".join(f"{module} ({reason})" for module, reason in facts.missing.items())
-    mend = "pip install --force-reinstall torrentfs"
+    # by name only what was installed by name: the name may be a stranger's on an index
+    mend = "install torrentfs again, the way it was installed"
+    if facts.origin:
+        mend = f"pip install --force-reinstall {shlex.quote(facts.origin)}"
     if "pyfuse3" in facts.missing:
         build = {"debian": "libfuse3-dev pkg-config gcc python3-dev"}
         build |= {"fedora": "fuse3-devel pkgconf gcc python3-devel", "arch": "fuse3 pkgconf gcc"}
         build |= {"suse": "fuse3-devel pkgconf gcc python3-devel"}
         build |= {"alpine": "fuse3-dev pkgconf gcc musl-dev python3-dev"}
         packages = build.get(facts.distribution, "libfuse3 (development files) pkg-config gcc")
-        mend = f"{install(facts, packages)} && {mend}"
+        mend = f"{install(facts, packages)} {'&&' if facts.origin else '; then'} {mend}"
     return Verdict(name, "FAIL", text, mend)
 
 

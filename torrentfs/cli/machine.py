@@ -7,6 +7,7 @@ Nothing here changes anything, but for a probe file in the cache directory that 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import resource
 import shutil
@@ -17,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from torrentfs.storage.kernel import punch_hole
 from torrentfs.vfs.mountpoint import FUSE_CONTROL, FUSE_DEVICE, mount_table, others_allowed
@@ -70,6 +72,8 @@ class Facts:
     """Hard limit of open files."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Python modules that do not import, and why."""
+    origin: str = "/src/torrentfs"
+    """What pip installed torrentfs from: a directory, a wheel, a URL; empty: unknown."""
     ipv6: bool = True
     port: int = 0
     port_error: str = ""
@@ -94,6 +98,7 @@ def gather(cache_dir: Path, wanted_free: int, port: int) -> Facts:
         wanted_free=wanted_free,
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         missing=_missing_packages(),
+        origin=_origin(),
         ipv6=not _bind_error(socket.AF_INET6, "::1", 0),
         port=port,
         port_error=_bind_error(socket.AF_INET, "0.0.0.0", port),
@@ -119,6 +124,18 @@ def distribution_of(os_release: str) -> str:
         "alpine": "alpine",
     }
     return next((families[word] for word in words if word in families), "")
+
+
+def _origin() -> str:
+    """As pip has noted it (PEP 610); empty for what came from an index, or by other means."""
+    from importlib import metadata
+
+    try:
+        noted = metadata.distribution("torrentfs").read_text("direct_url.json")
+        url = str(json.loads(noted or "{}").get("url", ""))
+    except (metadata.PackageNotFoundError, ValueError, AttributeError):
+        return ""
+    return unquote(url.removeprefix("file://"))
 
 
 def _read(path: str) -> str:
