@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
-from tests.engine.kit import KIB, PIECE, rig
+from tests.engine.kit import KIB, PIECE, FakeStore, rig
 from tests.transports.torrents import sample
 from torrentfs.engine import assembly as assembly_module
+from torrentfs.engine.assembly import Assembly
 from torrentfs.errors import DataUnavailable
+from torrentfs.metainfo.torrent_file import Metainfo
+from torrentfs.scheduling.blame import Blame
+from torrentfs.scheduling.picker import Level, Picker, SourceKind, Want
 from torrentfs.wire import messages as m
 
 BLOCK = 16384
@@ -141,3 +147,97 @@ async def test_complete_is_told_once(autojump_clock: MockClock) -> None:
         r.store.evict(0)
         await r.read(0, 4 * PIECE)
         assert len(told) == 1
+
+
+class Pieces:
+    """An assembly with a real picker, to which one source has given whole pieces of 128 KiB."""
+
+    def __init__(self, count: int) -> None:
+        self.sample = sample(count * 128 * KIB, piece_length=128 * KIB)
+        self.picker = Picker(self.sample.metainfo.geometry)
+        self.store = FakeStore(count)
+        self.verified: list[int] = []
+        self.guilty: list[int] = []
+        self.assembly = Assembly(
+            self.sample.metainfo,
+            self.picker,
+            Blame(),
+            self.store,  # type: ignore[arg-type]
+            on_verified=lambda piece, data: self.verified.append(piece),
+            on_proved=lambda piece: None,
+            on_stored=lambda piece: None,
+            on_guilty=lambda source, why: self.guilty.append(source),
+        )
+        self.picker.set_agenda([Want(n, Level.URGENT, 9.0) for n in range(count)], 0.0)
+
+    def give(self, *, wrong: int | None = None) -> None:
+        """A source gives all that is wanted; a block of piece `wrong` is not what it should be."""
+        self.picker.add_source(1, SourceKind.PEER, 0.0, max_queue=1000)
+        self.picker.on_have_all(1)
+        self.picker.on_unchoke(1, 0.0)
+        while requests := self.picker.pick(1, 0.0):
+            for piece, begin, length in requests:
+                start = piece * 128 * KIB + begin
+                data = self.sample.space[start : start + length]
+                if piece == wrong and not begin:
+                    data = bytes(length)
+                self.assembly.on_block(1, piece, begin, data, 0.0)
+
+
+async def test_what_is_being_hashed_when_a_torrent_is_paused_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goes_on = threading.Event()
+    hashed: list[int] = []
+    check = assembly_module.check_piece
+
+    def slowly(metainfo: Metainfo, piece: int, data: bytearray) -> bool:
+        hashed.append(piece)
+        assert goes_on.wait(20)
+        return check(metainfo, piece, data)
+
+    monkeypatch.setattr(assembly_module, "check_piece", slowly)
+    pieces = Pieces(6)
+    pieces.give()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pieces.assembly.run)
+            while len(hashed) < 2:
+                await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+            goes_on.set()
+        assert len(pieces.verified) < 6
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pieces.assembly.run)
+            while pieces.store.have.count < 6:
+                await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+    assert sorted(pieces.verified) == list(range(6))
+    assert not pieces.picker.ledger.open
+
+
+async def test_a_bad_piece_is_asked_again_although_its_torrent_was_paused_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digests = assembly_module._digests_of
+    scope = trio.CancelScope()
+
+    async def after_the_pause(data: bytearray) -> list[bytes]:
+        scope.cancel()
+        return await digests(data)
+
+    monkeypatch.setattr(assembly_module, "_digests_of", after_the_pause)
+    pieces = Pieces(1)
+    pieces.give(wrong=0)
+    with trio.fail_after(30):
+        with scope:
+            await pieces.assembly.run()
+        assert not pieces.picker.ledger.urgent.free
+        monkeypatch.setattr(assembly_module, "_digests_of", digests)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pieces.assembly.run)
+            while not pieces.guilty:
+                await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+    assert pieces.assembly.failures == 1
+    assert pieces.picker.ledger.urgent.free

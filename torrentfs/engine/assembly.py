@@ -187,14 +187,13 @@ class Assembly:
             self.leaves.forget(piece)
 
     async def run(self) -> None:
-        """Verify complete pieces until cancelled."""
+        """Verify complete pieces until cancelled; those left then, when it is called again."""
         async with trio.open_nursery() as nursery:
             for wakeup in self._wakeups:
                 nursery.start_soon(self._work, wakeup)
 
     async def _work(self, wakeup: Wakeup) -> None:
         while True:
-            await wakeup.wait()
             while self._complete:
                 piece = self._complete.popleft()
                 try:
@@ -205,21 +204,24 @@ class Assembly:
                     self._picker.on_failed(piece)
                     if piece not in self._store.have:
                         self._picker.on_lost(piece)
+            await wakeup.wait()
 
     async def _finish(self, piece: int) -> None:
         partial = self._partial.pop(piece)
         data = partial.whole()
-        if partial.proved == (1 << -(-len(data) // BLOCK_LENGTH)) - 1 and self._is_covered(piece):
-            good = True  # each of its blocks matched its leaf
-        elif len(data) <= INLINE_HASH:
-            good = check_piece(self._metainfo, piece, data)
-        else:
-            good = await trio.to_thread.run_sync(check_piece, self._metainfo, piece, data)
+        digests: list[bytes] = []
+        try:
+            good = await self._is_good(piece, partial, data)
+            if not good or self._blame.needs_digests(piece):
+                digests = await _digests_of(data)
+        except trio.Cancelled:  # no verdict: it is asked of nobody, so the next `run` looks at it
+            self._partial[piece] = partial
+            self._complete.appendleft(piece)
+            raise
         if not good:
-            await self._on_bad(piece, data)
+            self._on_bad(piece, digests)
             return
-        if self._blame.needs_digests(piece):
-            digests = await _digests_of(data)
+        if digests:
             guilty = self._blame.on_verified(piece, self._picker.origins(piece), digests)
             self._accuse(guilty, piece)
         self._progress.pop(piece, None)
@@ -233,14 +235,21 @@ class Assembly:
         finally:  # also when the torrent stops being active while the disk is behind
             self._on_stored(piece)
 
+    async def _is_good(self, piece: int, partial: PartialPiece, data: bytearray) -> bool:
+        """Whether a whole piece is what it should be; large ones are hashed in a thread."""
+        if partial.proved == (1 << -(-len(data) // BLOCK_LENGTH)) - 1 and self._is_covered(piece):
+            return True  # each of its blocks matched its leaf
+        if len(data) <= INLINE_HASH:
+            return check_piece(self._metainfo, piece, data)
+        return await trio.to_thread.run_sync(check_piece, self._metainfo, piece, data)
+
     def _is_covered(self, piece: int) -> bool:
         """Whether leaves cover all of a piece: a hybrid torrent may end it with padding."""
         size = self._geometry.piece_size(piece)
         return self.leaves is not None and self.leaves.covered(piece, 0, size) == size
 
-    async def _on_bad(self, piece: int, data: bytearray) -> None:
+    def _on_bad(self, piece: int, digests: list[bytes]) -> None:
         self.failures += 1
-        digests = await _digests_of(data)
         guilty = self._blame.on_failed(piece, self._picker.origins(piece), digests)
         log.info("%s: piece %d failed its hash check", self._name, piece)
         self._picker.on_failed(piece)
