@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from torrentfs.engine.breaker import RETRY
 from torrentfs.engine.reader import HURRY, RECHECK, Reader
 from torrentfs.errors import DataUnavailable
 from torrentfs.metainfo.geometry import Geometry
@@ -128,6 +129,31 @@ async def test_the_deadline_is_without_progress(autojump_clock: object) -> None:
     bench.supply.progress[0] = trio.current_time() + 15
     assert await bench.fails(0, "no byte of it came in 20 s: nobody has it") == pytest.approx(35)
     assert await bench.fails(PIECE, "in 1 s") == pytest.approx(1)  # the breaker is open
+
+
+async def test_a_scanner_gets_through_a_dead_torrent(autojump_clock: object) -> None:
+    """24 files, 16 reads of each, one after the other, as a media server does."""
+    bench = Bench(pieces=24 * 16)
+    bench.reader.breaker.timeout = 120.0
+    took = [await bench.fails(piece * PIECE, "no byte of it came in 1") for piece in range(24 * 16)]
+    assert took[0] == pytest.approx(120)
+    assert took.count(pytest.approx(1)) == 24 * 16 - 4
+    assert sum(took) < 15 * 60
+    in_ten_minutes = next(n for n in range(len(took)) if sum(took[:n]) >= 600)
+    assert in_ten_minutes > 200
+
+
+async def test_a_trial_that_is_killed_does_not_leave_the_breaker_without_one(
+    autojump_clock: object,
+) -> None:
+    bench = Bench()
+    await bench.fails(0, "in 20 s")
+    await trio.sleep(RETRY)
+    with trio.move_on_after(5):
+        await bench.reader.read(0, PIECE, 100)
+    assert await bench.fails(2 * PIECE, "in 1 s") == pytest.approx(1)
+    await trio.sleep(2 * RETRY)
+    assert await bench.fails(3 * PIECE, "in 20 s") == pytest.approx(20)
 
 
 async def test_despair_ends_a_wait_early(autojump_clock: object) -> None:

@@ -183,6 +183,7 @@ class Reader:
     ) -> bytes | memoryview:
         """The rest of a read that memory alone cannot answer."""
         allowance = 0.0
+        is_trial = False
         token: int | None = None
         who, began = DISK, now
         if all(span.piece in self._store.have for span in spans[len(parts) :]):
@@ -201,7 +202,8 @@ class Reader:
                         break
                     place = offset + sum(map(len, parts))
                     if token is None:
-                        allowance = self.breaker.allowance(now)
+                        is_trial = self.breaker.begin_trial(now)
+                        allowance = self.breaker.timeout if is_trial else self.breaker.allowance
                     else:
                         self._heads.unpark(token, now)
                     # anew at each wait: what we hold is not wanted any more, and what was
@@ -220,6 +222,8 @@ class Reader:
                 self.meters.failed.add(trio.current_time() - began)
             raise
         finally:
+            if is_trial:
+                self.breaker.end_trial(trio.current_time())
             if token is not None:
                 now = trio.current_time()
                 self._heads.unpark(token, now)

@@ -155,10 +155,11 @@ def _of_torrent(torrent: Torrent, place: _Place, state: str, now: float) -> Why:
     if received and progress is not None:
         words += f"; the last byte of its piece came {now - progress:.1f} s ago"
     if breaker.is_open:
-        words += (
-            "; reads fail after a second since one waited in vain, "
-            f"the next full try may be in {breaker.retry_in(now):.0f} s"
-        )
+        words += "; reads fail after a second since one waited in vain, "
+        if breaker.is_trying:
+            words += "but one waits in full now"
+        else:
+            words += f"the next full try may be in {breaker.retry_in(now):.0f} s"
     trouble = torrent.store.statistics().disk_trouble
     if trouble:
         words += f"; the cache: {trouble}"
