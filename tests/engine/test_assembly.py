@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -184,6 +185,11 @@ class Pieces:
                 self.assembly.on_block(1, piece, begin, data, 0.0)
 
 
+async def until(fact: Callable[[], object]) -> None:
+    while not fact():  # noqa: ASYNC110 - what threads have done has no event
+        await trio.sleep(0.001)
+
+
 async def test_what_is_being_hashed_when_a_torrent_is_paused_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -202,15 +208,13 @@ async def test_what_is_being_hashed_when_a_torrent_is_paused_is_not_lost(
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pieces.assembly.run)
-            while len(hashed) < 2:
-                await trio.sleep(0.001)
+            await until(lambda: len(hashed) == 2)
             nursery.cancel_scope.cancel()
             goes_on.set()
         assert len(pieces.verified) < 6
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pieces.assembly.run)
-            while pieces.store.have.count < 6:
-                await trio.sleep(0.001)
+            await until(lambda: pieces.store.have.count == 6)
             nursery.cancel_scope.cancel()
     assert sorted(pieces.verified) == list(range(6))
     assert not pieces.picker.ledger.open
@@ -236,8 +240,7 @@ async def test_a_bad_piece_is_asked_again_although_its_torrent_was_paused_meanwh
         monkeypatch.setattr(assembly_module, "_digests_of", digests)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pieces.assembly.run)
-            while not pieces.guilty:
-                await trio.sleep(0.001)
+            await until(lambda: pieces.guilty)
             nursery.cancel_scope.cancel()
     assert pieces.assembly.failures == 1
     assert pieces.picker.ledger.urgent.free
