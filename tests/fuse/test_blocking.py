@@ -122,6 +122,9 @@ def test_a_second_open_and_read_of_a_stuck_file_can_be_killed(mount: Mounter) ->
 
 
 def test_a_failed_read_is_eio_and_logged_once(mount: Mounter) -> None:
+    """docs/semantics.md: "fails with `EIO`, and the log says why, once for each reason in ten
+    seconds".
+    """
     mounted = mount({"dead": 1 << 20})
     mounted.tell("hold dead")
     reader = mount.reader("cat", str(mounted.path / "dead"))
@@ -132,6 +135,17 @@ def test_a_failed_read_is_eio_and_logged_once(mount: Mounter) -> None:
         (mounted.path / "dead").read_bytes()
     assert "cannot read dead at 0: told to fail" in mounted.log()
     assert mounted.log().count("cannot read dead") == 1
+
+
+def test_a_fault_whose_read_fails_is_sigbus(mount: Mounter) -> None:
+    """docs/semantics.md: "A fault on a mapped page whose read fails is `SIGBUS`"."""
+    mounted = mount({"dead": 1 << 20})
+    mounted.tell("hold dead")
+    touch = "import mmap, sys; f = open(sys.argv[1], 'rb'); mmap.mmap(f.fileno(), 0, prot=1)[0]"
+    reader = mount.reader(sys.executable, "-c", touch, str(mounted.path / "dead"))
+    mounted.wait_blocked(1)
+    mounted.tell("fail dead")
+    assert reader.wait(5) == -signal.SIGBUS
 
 
 def test_who_was_killed_in_a_read_does_not_hold_the_mount(mount: Mounter) -> None:

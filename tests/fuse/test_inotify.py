@@ -63,6 +63,17 @@ def test_watchers_are_told_of_what_comes_and_goes(mount: Mounter, watcher: Watch
     assert mounted.end() == 0
 
 
+def test_without_it_watchers_are_told_nothing(mount: Mounter, watcher: Watcher) -> None:
+    """docs/semantics.md: "`inotify` reports torrents that come or go only with `--inotify`"."""
+    mounted = mount({"one": 5})
+    watcher.watch(mounted.path)
+    mounted.tell("add show dir:2")
+    assert sorted(os.listdir(mounted.path)) == ["one", "show"]
+    mounted.tell("remove one")
+    assert watcher.events(timeout=0.2) == []
+    assert os.listdir(mounted.path) == ["show"]
+
+
 def test_a_folder_is_told_of_once_with_what_is_in_it(mount: Mounter, watcher: Watcher) -> None:
     mounted = mount({"one": 5}, mount=INOTIFY, operations=LONG)
     root = mounted.path

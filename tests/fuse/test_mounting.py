@@ -45,6 +45,7 @@ def test_the_mount_table_names_us(mount: Mounter) -> None:
 
 
 def test_the_kernels_limits_are_raised(mount: Mounter) -> None:
+    """docs/semantics.md: "We raise this to 16384 as root"."""
     from torrentfs.vfs.mount import fuse_control
 
     mounted = mount({"s": 9})
@@ -54,12 +55,17 @@ def test_the_kernels_limits_are_raised(mount: Mounter) -> None:
         connection = control / place.connection
         if not connection.is_dir():
             pytest.skip("fusectl cannot be used here")
-        assert int((connection / "max_background").read_text()) >= 512
+        assert int((connection / "max_background").read_text()) >= (
+            16384 if os.geteuid() == 0 else 512
+        )
         assert int((connection / "congestion_threshold").read_text()) >= 384
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_signals_unmount(how: signal.Signals, mount: Mounter) -> None:
+    """docs/semantics.md: "SIGTERM, Ctrl-C, `torrentfs umount`, `fusermount3 -u` and `umount`
+    all end the mount cleanly".
+    """
     mounted = mount({"s": 9})
     held = os.open(mounted.path / "s", os.O_RDONLY)
     os.read(held, 10)
@@ -84,6 +90,9 @@ def test_unmounting_from_outside_ends_the_daemon(command: list[str], mount: Moun
 
 
 def test_unmount_says_who_is_in_the_way(mount: Mounter) -> None:
+    """docs/semantics.md: "The last three refuse while files are in use (`torrentfs umount`
+    says by whom) unless asked to be lazy".
+    """
     mounted = mount({"t": [["a/b", 5]]})
     with (mounted.path / "t/a/b").open("rb"):
         with pytest.raises(MountError, match=rf"in use by .*\({os.getpid()}\)") as caught:
@@ -115,6 +124,9 @@ def test_a_mount_through_a_symlink(mount: Mounter, tmp_path: Path) -> None:
 
 
 def test_mount_points_that_are_refused(mount: Mounter, tmp_path: Path) -> None:
+    """docs/semantics.md: "The mount point must be an existing, empty directory with nothing
+    mounted on it".
+    """
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
     assert refusal(mount, tmp_path / "full") == (
@@ -192,6 +204,7 @@ def for_nobody() -> Iterator[Path]:
 
 @AS_ROOT
 def test_others_see_it_only_if_allowed(mount: Mounter, for_nobody: Path) -> None:
+    """docs/semantics.md: "have no access unless `--allow-other`"."""
     for name, options, code in (("closed", {}, 1), ("open", {"allow_other": True}, 0)):
         (for_nobody / name).mkdir()
         mounted = mount({"s": 9}, for_nobody / name, mount=options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import subprocess
@@ -102,6 +103,9 @@ def test_cp_takes_a_tree_as_it_is(mount: Mounter, tmp_path: Path) -> None:
 
 
 def test_reads_at_and_behind_the_end(mount: Mounter) -> None:
+    """docs/semantics.md: "`lseek` with `SEEK_DATA` and `SEEK_HOLE` sees one extent of data.
+    Reads at and behind the end of a file give 0 bytes".
+    """
     mounted = mount({"file": 10_000})
     with (mounted.path / "file").open("rb") as file:
         number = file.fileno()
@@ -110,6 +114,20 @@ def test_reads_at_and_behind_the_end(mount: Mounter) -> None:
         assert os.pread(number, 100, 1 << 40) == b""
         assert os.lseek(number, 0, os.SEEK_DATA) == 0
         assert os.lseek(number, 0, os.SEEK_HOLE) == 10_000
+
+
+def test_locks(mount: Mounter) -> None:
+    """docs/semantics.md: "Locks (`flock`, `fcntl`) work among the processes of this machine"."""
+    path = mount({"file": 10}).path / "file"
+    with path.open("rb") as ours, path.open("rb") as other:
+        fcntl.flock(ours, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        done = subprocess.run(["flock", "--nonblock", path, "true"], timeout=10, check=False)
+        assert done.returncode == 1
+        fcntl.flock(ours, fcntl.LOCK_UN)
+        fcntl.lockf(ours, fcntl.LOCK_SH)
+        run("flock", "--nonblock", path, "true")
 
 
 def test_a_torrent_of_a_tebibyte_is_read_in_its_middle(mount: Mounter) -> None:
@@ -121,6 +139,7 @@ def test_a_torrent_of_a_tebibyte_is_read_in_its_middle(mount: Mounter) -> None:
 
 
 def test_listing_finding_and_measuring_read_nothing(mount: Mounter) -> None:
+    """docs/semantics.md: "0, so that `du -b` adds up to the size of the torrents"."""
     mounted = mount({"t": [["a/b", 700], ["c", 5000]], "s": 9})
     listing = run("ls", "-laR", mounted.path)
     assert "5000" in listing
@@ -134,6 +153,7 @@ def test_listing_finding_and_measuring_read_nothing(mount: Mounter) -> None:
 
 
 def test_stat(mount: Mounter) -> None:
+    """docs/semantics.md: "of the user who mounts"."""
     mounted = mount({"t": [["a/b", 700]]}, tree={"umask": 0o027})
     file, inner = (mounted.path / "t/a/b").stat(), (mounted.path / "t").stat()
     assert (file.st_size, file.st_blocks, file.st_blksize, file.st_nlink) == (700, 2, 4096, 1)
@@ -176,6 +196,7 @@ def test_dot_names_and_huge_directories(mount: Mounter) -> None:
 
 
 def test_extended_attributes_are_off_or_on(mount: Mounter) -> None:
+    """docs/semantics.md: "exist with `--xattrs` only"."""
     off, on = mount({"s": 9}), mount({"s": 9}, operations={"xattrs": True})
     with pytest.raises(OSError, match="not supported") as caught:
         os.getxattr(off.path / "s", "user.torrentfs.state")
@@ -189,6 +210,7 @@ def test_extended_attributes_are_off_or_on(mount: Mounter) -> None:
 
 
 def test_the_page_cache_is_kept_between_opens(mount: Mounter) -> None:
+    """docs/semantics.md: "What was read stays in the kernel's page cache between opens"."""
     mounted = mount({"file": SIZE})
     for _ in range(3):
         (mounted.path / "file").read_bytes()

@@ -108,6 +108,7 @@ def test_where_nobody_listens_the_log_says_so(tmp_path: Path) -> None:
 
 
 def test_with_no_source_at_all_a_read_fails_at_once(tmp_path: Path) -> None:
+    """docs/semantics.md: "with no peer, tracker or web seed left, not at all"."""
     dead = film(tmp_path, "dead", MIB, 1)
     with mounted(dead.torrent, tmp_path, "--read-timeout", "30s") as mount:
         began = time.monotonic()
@@ -250,6 +251,7 @@ def test_fusermount_ends_an_idle_mount_and_the_process_with_it(tmp_path: Path) -
 
 
 def test_fusermount_says_busy_while_reads_wait_and_umount_copes(tmp_path: Path) -> None:
+    """docs/semantics.md: "for `fusermount3 -u` and `umount` the kernel says busy"."""
     with (
         dead_mount(tmp_path, "--read-timeout", "60s") as dead,
         blocked_readers(dead.path, 4) as reader,

@@ -68,6 +68,9 @@ def descriptors(mount: Mounted) -> int:
 
 
 def test_three_share_one_place_and_who_sleeps_has_no_socket(tmp_path: Path) -> None:
+    """docs/semantics.md: "At most `--max-active` torrents have peers at a time; reads of
+    others wait their turn".
+    """
     with films(tmp_path, 3) as three:
         sources = [film.made.torrent for film in three]
         options = ("--max-active", "1", "--xattrs", "--no-utp", "--encryption", "off")

@@ -140,6 +140,7 @@ class Parked:
 
 
 def test_the_dead_end_and_hold_nobody_up(tmp_path: Path) -> None:
+    """docs/semantics.md: "further reads of what is not in the cache fail after a second"."""
     with ExitStack() as stack:
         living, dead = make(tmp_path, stack.enter_context(mute_server()))
         first, *others = living

@@ -180,6 +180,7 @@ def test_padding_renames_nothing() -> None:
     ],
 )
 def test_symlinks_are_confined(target: list[str] | None, safe: tuple[str, ...] | None) -> None:
+    """docs/semantics.md: "a link whose target would leave it is an empty file"."""
     link = entry("link", attr=b"l", length=77)
     if target is not None:
         link[b"symlink path"] = target
