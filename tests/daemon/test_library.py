@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.daemon.libraries import Clock, FakeSession, begin, metainfo, opened
 from tests.storage.torrents import make
@@ -20,8 +21,11 @@ from torrentfs.metainfo.torrent_file import build_torrent, parse_torrent
 from torrentfs.storage.records import Pin
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from tests.daemon.libraries import FakeVolume
+    from torrentfs.engine.dormant import Shelving
     from torrentfs.metainfo.torrent_file import Metainfo
 
 FILM, SONG, BOOK = metainfo("film"), metainfo("song"), metainfo("book")
@@ -305,6 +309,82 @@ async def test_a_cancelled_command_is_not_left_half_done(tmp_path: Path) -> None
         assert item.path == ("film",)
         assert ("film",) in mount.list()
         assert library.records.records[item.key].kept
+
+
+class SlowSession(FakeSession):
+    """Shelves when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asks, self.goes_on = trio.Event(), trio.Event()
+        self.goes_on.set()
+
+    def hold(self) -> None:
+        self.asks, self.goes_on = trio.Event(), trio.Event()
+
+    async def shelve_many(self, shelvings: Iterable[Shelving]) -> list[FakeVolume]:
+        self.asks.set()
+        await self.goes_on.wait()
+        return await super().shelve_many(shelvings)
+
+
+async def test_what_is_claimed_anew_while_it_leaves_stays() -> None:
+    """A .torrent moved from one watch directory to another, which two tasks follow."""
+    async with opened(session=SlowSession()) as (library, session):
+        assert isinstance(session, SlowSession)
+        mount = await begin(library)
+        await library.on_files([file("film.torrent", FILM, "a")], [])
+        inode = mount.list()[("a", "film")]
+        session.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(library.on_files, [], ["/w/a/film.torrent"])
+            await session.asks.wait()
+            nursery.start_soon(library.on_files, [file("film.torrent", FILM, "b")], [])
+            await trio.testing.wait_all_tasks_blocked()
+            session.goes_on.set()
+        assert state(library) == [("film", "asleep", ("b", "film"))]
+        assert mount.list()[("b", "film")] == inode
+        assert set(session.volumes) == {FILM.hashes.key}
+
+
+async def test_add_while_the_same_torrent_is_removed() -> None:
+    async with opened(session=SlowSession()) as (library, session):
+        assert isinstance(session, SlowSession)
+        mount = await begin(library)
+        key = (await library.add_torrent(FILM.to_torrent())).key
+        session.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(library.remove, key)
+            await session.asks.wait()
+            nursery.start_soon(library.add_torrent, FILM.to_torrent())
+            while not library.items[key].kept:  # noqa: ASYNC110 - a claim has no event
+                await trio.sleep(0.001)
+            session.goes_on.set()
+        assert state(library) == [("film", "asleep", ("film",))]
+        assert ("film",) in mount.list()
+
+
+async def test_remove_while_the_same_torrent_is_added() -> None:
+    async with opened(session=SlowSession()) as (library, session):
+        assert isinstance(session, SlowSession)
+        await begin(library)
+        session.hold()
+
+        async def remove() -> None:
+            await session.asks.wait()
+            [key] = library.items
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(library.remove, key)
+                while library.items[key].kept:  # noqa: ASYNC110 - a claim has no event
+                    await trio.sleep(0.001)
+                session.goes_on.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(remove)
+            with pytest.raises(InvalidTorrent, match="film was removed at the same time"):
+                await library.add_torrent(FILM.to_torrent())
+        assert not library.items
+        assert not session.volumes
 
 
 # --- files of watch directories ---

@@ -199,7 +199,7 @@ class Library:
             self._searches.end(item.key)  # who asks again wants it looked for now
         await self.settle([item])
         if item.metainfo is not None and item.volume is None:
-            trouble = item.trouble
+            trouble = item.trouble or f"{shorten(item.name)} was removed at the same time"
             if is_new:
                 item.kept = item.given = False
                 await self.settle([item])
@@ -386,6 +386,8 @@ class Library:
         now = places.moment() if comes or goes else places.latest
         await self._date([item for item in staying if not item.added], now)
         await self._shelve([item for item in staying if item.volume is None])
+        # who was claimed anew meanwhile (a file that moved to another watch directory) stays
+        leaving = [item for item in leaving if not item.is_claimed]
         for item in leaving:
             self._leave(item)
         for item in staying:
