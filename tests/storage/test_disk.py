@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.storage.torrents import KIB, Sample, make
+from torrentfs.storage import disk
 from torrentfs.storage.descriptors import Descriptors
 from torrentfs.storage.disk import Damaged, DiskTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from torrentfs.storage.layout import Run
 
 SAMPLE = make((("a", 100_001), ("b", 7), ("c", 200_000)), piece_length=16 * KIB)
 
@@ -62,6 +67,41 @@ def test_descriptors_stay_few(tmp_path: Path) -> None:
     assert len(descriptors) <= 4
     tree.close()
     assert not len(descriptors)
+
+
+def test_what_was_written_while_a_sync_went_on_needs_another(
+    tree: DiskTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = disk._write_run
+
+    def sync_first(fd: int, run: Run) -> None:
+        tree.sync()
+        write(fd, run)
+
+    monkeypatch.setattr(disk, "_write_run", sync_first)
+    tree.write([(0, SAMPLE.piece(0))])
+    assert tree.needs_sync
+
+
+def test_a_sync_waits_for_one_that_has_begun(
+    tree: DiskTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        began.set()
+        assert go_on.wait(20)
+
+    fill(tree)
+    monkeypatch.setattr(os, "fdatasync", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(tree.sync)
+        assert began.wait(20)
+        second = pool.submit(tree.sync)  # nothing is left to it, and nothing is on the disk yet
+        assert not wait([second], 0.1).done
+        go_on.set()
+        first.result(20)
+        second.result(20)
 
 
 def test_a_change_by_somebody_else_is_suspected_once(tree: DiskTree, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from typing import TYPE_CHECKING
@@ -54,6 +55,32 @@ async def test_flipped_bits_in_the_catalog_do_not_make_pieces(tmp_path: Path) ->
                 with pytest.raises(PieceLost):
                     await store.read(number, 0, len(piece))
         assert lost == list(range(1, 18))
+
+
+async def test_after_a_sync_that_failed_nothing_is_believed_unproved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of a lost write once: the sync after that succeeds (fsync(2))."""
+    sample = make()
+    failed: list[int] = []
+
+    def fdatasync(fd: int) -> None:
+        if not failed:
+            failed.append(fd)
+            raise OSError(errno.EIO, "Input/output error")
+
+    async with opened(tmp_path, sample) as (cache, store, _):
+        await put_all(store, sample)
+        [shelf] = cache.vault.shelves.values()
+        await cache.flush()
+        monkeypatch.setattr(os, "fdatasync", fdatasync)
+        with pytest.raises(OSError, match="Input/output"):
+            shelf.tree.sync()
+    assert failed
+    async with opened(tmp_path, sample) as (cache, store, _):
+        [shelf] = cache.vault.shelves.values()
+        assert shelf.unsure.count == len(sample.pieces)
+        await read_all(store, sample)
 
 
 # --- limits ---

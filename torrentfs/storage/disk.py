@@ -77,6 +77,9 @@ class DiskTree:
         self._changing: set[int] = set()
         self._suspects: set[int] = set()
         self._unsynced: set[int] = set()
+        self._syncing = threading.Lock()
+        self.sync_failed = False
+        """One failed: what it was about may be lost, though the next succeeds (fsync(2))."""
         self.sync_everything = False
         """Set when files that were not touched in this run may not be on the disk yet."""
 
@@ -230,6 +233,7 @@ class DiskTree:
             after = os.fstat(fd)
             with self._lock:
                 self._changing.discard(file)
+                self._unsynced.add(file)  # a sync meanwhile did not have all of it
                 self._known[file] = _fingerprint(after)
                 self.used = max(0, self.used + (after.st_blocks - before) * _BLOCK)
 
@@ -312,27 +316,32 @@ class DiskTree:
         return status.f_bavail * status.f_frsize
 
     def sync(self) -> None:
-        """Bring what was written to the disk itself. `OSError` when that fails."""
-        with self._lock:
-            files, self._unsynced = self._unsynced, set()
-        try:
-            if self.sync_everything or len(files) > _SYNC_ONE_BY_ONE:
-                sync_file_system(self._root)
-                self.sync_everything = False
-                return
-            for file in files:
-                try:
-                    with self._descriptors.borrow(
-                        (self.number, file),
-                        lambda file=file: self._open(file),  # type: ignore[misc]
-                    ) as fd:
-                        os.fdatasync(fd)
-                except FileNotFoundError:
-                    continue
-        except OSError:
+        """Bring what was written to the disk itself. `OSError` when that fails.
+
+        What was written before this call is there when it returns, also if another thread is at it.
+        """
+        with self._syncing:
             with self._lock:
-                self._unsynced |= files
-            raise
+                files, self._unsynced = self._unsynced, set()
+            try:
+                self._sync(files)
+            except OSError:
+                self.sync_failed = True
+                with self._lock:
+                    self._unsynced |= files
+                raise
+
+    def _sync(self, files: set[int]) -> None:
+        if self.sync_everything or len(files) > _SYNC_ONE_BY_ONE:
+            sync_file_system(self._root)
+            self.sync_everything = False
+            return
+        for file in files:
+            with (
+                contextlib.suppress(FileNotFoundError),
+                self._descriptors.borrow((self.number, file), lambda: self._open(file)) as fd,  # noqa: B023
+            ):
+                os.fdatasync(fd)
 
     @property
     def needs_sync(self) -> bool:

@@ -178,10 +178,12 @@ class Shelf:
         catalog.record_uses(self.domain, self.uses.tobytes(), self.oldest_use())
 
     def seal(self, catalog: Catalog) -> None:
-        """Sync the files, then call the tree clean. `TROUBLE`."""
+        """Sync the files, then call the tree clean, unless a sync failed before. `TROUBLE`."""
         if not self.marked_unclean:
             return
         self.tree.sync()
+        if self.tree.sync_failed:
+            return
         unsure = bytes(self.unsure) if self.unsure else b""
         catalog.mark_clean(self.domain, self.tree.dump_known(), unsure)
         self.marked_unclean = False
