@@ -16,13 +16,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import re
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from torrentfs.daemon import finding
 from torrentfs.daemon.claims import Claims, extended
 from torrentfs.daemon.config import Beside
 from torrentfs.daemon.following import follow
@@ -77,8 +77,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-PREFIX_DIGITS = 6
-"""Least digits of an info-hash that stand for it."""
 EAGER = 16
 """Up to so many sources of the command line are connected before the first read."""
 FETCH_SECONDS = 60.0
@@ -290,48 +288,15 @@ class Library:
     # --- questions ---
 
     def _item(self, key: str) -> Item:
-        item = self.items.get(key)
-        if item is None:
-            raise NotFound(f"the library has no torrent {shorten(key)}")
-        return item
+        return finding.item_of(self.items, key)
 
     def find(self, text: str) -> Item:
-        """The torrent of a key, the first digits of one, a path in the mount, or a name."""
-        if text in self.items:
-            return self.items[text]
-        path = tuple(part for part in text.split("/") if part)
-        matches = [item for item in self.items.values() if path and item.path == path]
-        if not matches:
-            matches = [item for item in self.items.values() if item.name == text]
-        digits = text.lower()
-        if not matches and len(digits) >= PREFIX_DIGITS and re.fullmatch("[0-9a-f]+", digits):
-            matches = [item for key, item in self.items.items() if key.startswith(digits)]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            keys = ", ".join(item.key[:12] for item in matches[:5])
-            raise LibraryError(f"{shorten(text)} is {len(matches)} torrents: {keys}")
-        if path and self.places.mount is not None:
-            return self.locate(path)[0]
-        raise NotFound(f"the library has no torrent {shorten(text)}")
+        """See `finding.find`."""
+        return finding.find(self.items, self.places.mount, text)
 
     def locate(self, path: tuple[str, ...]) -> tuple[Item, int | None]:
-        """The torrent at or above `path` in the mount, and which of its files that is.
-
-        None: a directory of it. `NotFound` for what is not there, `LibraryError` for what holds
-        several torrents.
-        """
-        shown = shorten("/".join(path)) or "/"
-        if self.places.mount is None:
-            raise NotFound(f"{shown}: nothing is mounted yet")
-        tree = self.places.mount.tree
-        try:
-            volume = tree.volume(tree.resolve(path))
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"{shown}: there is no such file in the mount") from None
-        if volume is None:
-            raise LibraryError(f"{shown} is a folder of torrents, not one of them")
-        return self._item(volume[0].metainfo.hashes.key), volume[1]
+        """See `finding.locate`."""
+        return finding.locate(self.items, self.places.mount, path)
 
     @property
     def volumes(self) -> list[Dormant]:

@@ -1,0 +1,70 @@
+"""What a user means: the torrent of a key, of its first digits, of a path in the mount, of a name.
+
+Nothing here changes anything, and nothing has a checkpoint.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from torrentfs.daemon.items import LibraryError, NotFound
+from torrentfs.daemon.sources import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torrentfs.daemon.items import Item
+    from torrentfs.daemon.places import Mount
+
+PREFIX_DIGITS = 6
+"""Least digits of an info-hash that stand for it."""
+
+
+def item_of(items: Mapping[str, Item], key: str) -> Item:
+    """The torrent of this key; `NotFound`."""
+    item = items.get(key)
+    if item is None:
+        raise NotFound(f"the library has no torrent {shorten(key)}")
+    return item
+
+
+def find(items: Mapping[str, Item], mount: Mount | None, text: str) -> Item:
+    """The torrent of a key, the first digits of one, a path in the mount, or a name."""
+    if text in items:
+        return items[text]
+    path = tuple(part for part in text.split("/") if part)
+    matches = [item for item in items.values() if path and item.path == path]
+    if not matches:
+        matches = [item for item in items.values() if item.name == text]
+    digits = text.lower()
+    if not matches and len(digits) >= PREFIX_DIGITS and re.fullmatch("[0-9a-f]+", digits):
+        matches = [item for key, item in items.items() if key.startswith(digits)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        keys = ", ".join(item.key[:12] for item in matches[:5])
+        raise LibraryError(f"{shorten(text)} is {len(matches)} torrents: {keys}")
+    if path and mount is not None:
+        return locate(items, mount, path)[0]
+    raise NotFound(f"the library has no torrent {shorten(text)}")
+
+
+def locate(
+    items: Mapping[str, Item], mount: Mount | None, path: tuple[str, ...]
+) -> tuple[Item, int | None]:
+    """The torrent at or above `path` in the mount, and which of its files that is.
+
+    None: a directory of it. `NotFound` for what is not there, `LibraryError` for what holds
+    several torrents.
+    """
+    shown = shorten("/".join(path)) or "/"
+    if mount is None:
+        raise NotFound(f"{shown}: nothing is mounted yet")
+    try:
+        volume = mount.tree.volume(mount.tree.resolve(path))
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"{shown}: there is no such file in the mount") from None
+    if volume is None:
+        raise LibraryError(f"{shown} is a folder of torrents, not one of them")
+    return item_of(items, volume[0].metainfo.hashes.key), volume[1]
