@@ -27,6 +27,7 @@ from torrentfs.wire.krpc import (
     GetPeers,
     Item,
     Ping,
+    PutItem,
     Query,
     Response,
     encode_message,
@@ -174,6 +175,51 @@ async def test_the_newest_item_of_a_publisher(
     with trio.fail_after(60):
         found = await node.newest_item(new.key, b"salt")
     assert found == new
+
+
+def puts(port: FakePort) -> list[tuple[int, Item]]:
+    """By the port of the node that is to keep it."""
+    sent = [(address[1], query.call) for _, query, address in port.sent]
+    return [(where, call.item) for where, call in sent if isinstance(call, PutItem)]
+
+
+async def test_an_item_is_put_again_and_outlives_its_publisher(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    port = FakePort()
+    old, new = signed("old", 1, b"salt"), signed("new", 2, b"salt")
+    assert new.key is not None
+    for n in range(1, 4):
+        port.nodes[f"10.0.0.{n}", n] = bytes([n]) * 20
+    node = make(port, bootstrap=list(port.nodes))
+    await begin(nursery, node)
+    with trio.fail_after(60):
+        assert await node.newest_item(new.key, b"salt", old) == old  # nobody has it any more
+        assert sorted(puts(port)) == [(1, old), (2, old), (3, old)]
+        port.sent.clear()
+        port.items = {1: old, 2: new, 3: signed("forged", 9)}
+        assert await node.newest_item(new.key, b"salt", old) == new
+        assert {item for _, item in puts(port)} == {new}
+        port.sent.clear()
+        port.items = {1: old}  # a node that plays back what was
+        assert await node.newest_item(new.key, b"salt", new) == new
+        assert {item for _, item in puts(port)} == {new}
+        port.sent.clear()
+        port.items = {1: new}
+        assert await node.newest_item(new.key, b"salt") == new
+        assert not puts(port)  # who asks once has no business to
+
+
+async def test_what_is_known_is_no_answer_of_a_dht_that_is_silent(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node = make(FakePort(), bootstrap=[("10.0.0.1", 1)])
+    await begin(nursery, node)
+    item = signed("known")
+    assert item.key is not None
+    with trio.move_on_after(60):
+        await node.newest_item(item.key, b"", item)
+        raise AssertionError("nobody answered")
 
 
 async def test_an_item_that_nobody_has_is_waited_for(

@@ -14,6 +14,8 @@ from torrentfs.wire.krpc import (
     Contact,
     FindNode,
     GetPeers,
+    Item,
+    PutItem,
     Response,
 )
 
@@ -161,3 +163,31 @@ def test_peers_are_bounded_and_not_our_neighbours() -> None:
     home = (("127.0.0.1", 22), ("192.168.0.1", 80), ("224.0.0.1", 80))
     asked.on_answer(response(stranger, peers=(*home, *peers)), 1.0)
     assert run.told == peers[:MAX_FOUND]
+
+
+def test_an_item_is_put_where_it_belongs() -> None:
+    run = Run(FOUR, SIX)
+    item = Item(b"1:x")
+    search = Search(HASH, run.asker, on_item=lambda item: None, to_put=lambda: item)
+    run.asker.asked.clear()
+    search.start({False: Lookup(HASH, [FOUR], ipv6=False), True: Lookup(HASH, [SIX], ipv6=True)}, 0)
+    four, six = run.asker.asked
+    four.on_answer(response(FOUR, token=b"t4"), 1)
+    [put] = run.asker.asked[2:]
+    assert (put.address, put.call) == (FOUR.address, PutItem(item, b"t4"))
+    six.on_answer(response(SIX), 2)  # without a token it would refuse
+    assert len(run.asker.asked) == 3
+    assert search.put == 0
+    put.on_answer(response(FOUR), 3)
+    assert search.put == 1
+
+
+def test_who_has_no_item_puts_none() -> None:
+    run = Run(FOUR)
+    search = Search(HASH, run.asker, on_item=lambda item: None, to_put=lambda: None)
+    run.asker.asked.clear()
+    search.start({False: Lookup(HASH, [FOUR], ipv6=False)}, 0)
+    run.asker.asked[0].on_answer(response(FOUR, token=b"t"), 1)
+    assert len(run.asker.asked) == 1
+    assert search.is_over
+

@@ -243,15 +243,23 @@ class DhtNode:
         self._flush()
         return search
 
-    async def newest_item(self, key: bytes, salt: bytes) -> Item:
-        """The newest item of a publisher (BEP 44), once one is found; the caller has a timeout."""
+    async def newest_item(self, key: bytes, salt: bytes, known: Item | None = None) -> Item:
+        """The newest item of a publisher (BEP 44), once one is found; the caller has a timeout.
+
+        Who has one (`known`) gets it back when there is no newer one, and the newest is put again at the
+        nodes that are to keep it, who forget it otherwise: a publication outlives its publisher's
+        line (BEP 46 asks for that).
+        """
         target = target_of_publisher(key, salt)
-        found: list[Item] = []
+        found: list[Item] = [] if known is None else [known]
 
         def on_item(item: Item) -> None:
             item = replace(item, salt=salt)
             if item.key == key and item not in found and is_genuine(item):
                 found.append(item)
+
+        def newest() -> Item:
+            return max(found, key=lambda item: item.sequence or 0)
 
         self.take_part()
         while True:
@@ -260,14 +268,20 @@ class DhtNode:
             def on_done(search: Search, now: float, done: trio.Event = done) -> None:
                 done.set()
 
-            search = self.dht.search_item(target, on_item, trio.current_time(), on_done=on_done)
+            search = self.dht.search_item(
+                target,
+                on_item,
+                trio.current_time(),
+                on_done=on_done,
+                to_put=newest if known is not None else None,
+            )
             self._flush()
             try:
                 await done.wait()
             finally:
                 search.cancel()
-            if found:
-                return max(found, key=lambda item: item.sequence or 0)
+            if found and (search.answers or known is None):
+                return newest()
             await trio.sleep(ITEM_RETRY)
 
     def on_told(self, address: Address) -> None:

@@ -178,9 +178,13 @@ class Dht:
         now: float,
         *,
         on_done: Callable[[Search, float], None] | None = None,
+        to_put: Callable[[], Item | None] | None = None,
     ) -> Search:
-        """Look for an item (BEP 44); each that is found is told, whether it is genuine or not."""
-        search = Search(target, self, on_item=on_item, on_done=on_done)
+        """Look for an item (BEP 44); each that is found is told, whether it is genuine or not.
+
+        What `to_put` gives at the end is put at the nodes closest to `target`.
+        """
+        search = Search(target, self, on_item=on_item, on_done=on_done, to_put=to_put)
         kept = self.answers.items.get(target, now)
         if kept is not None:
             on_item(kept)

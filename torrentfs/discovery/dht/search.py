@@ -2,9 +2,10 @@
 
 A search for peers (`get_peers`) tells them as they come and, if it is to announce us, gives our
 port to the nodes closest to the info-hash at its end; one for an item (`get`) tells each that is
-found, genuine or not; one for nodes (`find_node`) only fills the routing tables. The two families
-are separate tables (BEP 32), but each answers with nodes of the other too if it is asked (`want`),
-which helps the lookup there on its way.
+found, genuine or not, and may put one at the closest nodes at its end (`put`), for an item is
+forgotten that nobody puts again (BEP 44); one for nodes (`find_node`) only fills the routing
+tables. The two families are separate tables (BEP 32), but each answers with nodes of the other too
+if it is asked (`want`), which helps the lookup there on its way.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from torrentfs.discovery.dht.addresses import may_name
-from torrentfs.wire.krpc import AnnouncePeer, FindNode, GetItem, GetPeers
+from torrentfs.wire.krpc import AnnouncePeer, FindNode, GetItem, GetPeers, PutItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,18 +54,23 @@ class Search:
         on_item: Callable[[Item], None] | None = None,
         on_done: Callable[[Search, float], None] | None = None,
         announce_port: int | None = None,
+        to_put: Callable[[], Item | None] | None = None,
     ) -> None:
+        """`to_put` is asked at the end of each lookup; its item must be one of `target`."""
         self.target = target
         self.found: set[Address] = set()
         self.is_over = False
         self.announced = 0
         """Nodes that were told of us."""
+        self.put = 0
+        """Nodes that took the item."""
         self.lookups: Mapping[bool, Lookup] = {}
         self._asker = asker
         self._on_peers = on_peers
         self._on_item = on_item
         self._on_done = on_done
         self._announce_port = announce_port
+        self._to_put = to_put
         self._open: set[bool] = set()
 
     @property
@@ -88,11 +94,11 @@ class Search:
     def cancel(self) -> None:
         """Ask and tell nothing any more."""
         self._open.clear()
-        self._on_peers = self._on_item = self._on_done = None
+        self._on_peers = self._on_item = self._on_done = self._to_put = None
         self.is_over = True
 
     def _advance(self, ipv6: bool, now: float) -> None:
-        """Ask whom the lookup wants; at its end, announce."""
+        """Ask whom the lookup wants; at its end, announce or put."""
         if ipv6 not in self._open:
             return
         lookup = self.lookups[ipv6]
@@ -105,6 +111,10 @@ class Search:
             if self._announce_port is not None:
                 for contact, token in lookup.closest():
                     self._announce(contact.address, token, self._announce_port, now)
+            item = self._to_put() if self._to_put is not None else None
+            if item is not None:
+                for contact, token in lookup.closest():
+                    self._put(contact.address, token, item, now)
 
     def _ask(self, ipv6: bool, address: Address, now: float) -> bool:
         lookup = self.lookups[ipv6]
@@ -154,6 +164,13 @@ class Search:
             self.announced += 1
 
         call = AnnouncePeer(self.target, port, token)
+        self._asker.ask(address, call, now, on_answer=on_answer, on_lost=lambda now: None)
+
+    def _put(self, address: Address, token: bytes, item: Item, now: float) -> None:
+        def on_answer(response: Response, now: float) -> None:
+            self.put += 1
+
+        call = PutItem(item, token)
         self._asker.ask(address, call, now, on_answer=on_answer, on_lost=lambda now: None)
 
     def _go_on(self, ipv6: bool, now: float) -> None:
