@@ -3,7 +3,8 @@
 It is told what to do on stdin, one word list per line, and answers each with one line on stdout:
 `hold NAME`, `free NAME`, `fail NAME` (its reads), `blocked` (how many reads wait), `reads NAME`,
 `open NAME` (handles), `add NAME SIZE [FOLDER]` (a size of `dir:N` makes N files of 5 bytes),
-`remove NAME`, `swarm add|remove COUNT` (that many in one go), `waiting` (reads that stand in line).
+`remove NAME`, `replace NAME SIZE [FOLDER]` (by another of that name; the old one is `NAME.old`),
+`expel NAME`, `swarm add|remove COUNT` (that many in one go), `waiting` (reads that stand in line).
 `mounted` is its first line.
 SIGTERM ends it the way the real daemon ends: torrents fail blocked reads, then the mount goes.
 """
@@ -89,6 +90,17 @@ class Daemon:
             return len(one.reads)
         elif verb == "open":
             return len(one.opened) - len(one.released)
+        elif verb == "expel":
+            await self.mount.wait_closed(one)
+            self.mount.expel(one)
+        elif verb == "replace":
+            self.volumes[f"{name}.old"] = one
+            made = self.volumes[name] = volume(name, files_of(words[2]), key="ab" * 20)
+            folder = tuple(words[3].split("/")) if len(words) > 3 else ()
+            paths = await self.mount.replace(
+                one.metainfo.hashes.key, Placement(made, (), folder), now=1_900_000_000.0
+            )
+            return ["/".join(path) for path in paths]
         elif verb == "remove":
             del self.volumes[name]
             return "/".join(await self.mount.remove(one.metainfo.hashes.key, now=1_900_000_000.0))

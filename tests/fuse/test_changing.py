@@ -99,6 +99,28 @@ def test_a_file_that_is_open_when_its_torrent_goes(mount: Mounter) -> None:
     assert mounted.end() == 0
 
 
+def test_a_torrent_takes_the_place_of_another_that_is_read_on(mount: Mounter) -> None:
+    """docs/semantics.md: "its files that are open can be read until they are closed"."""
+    mounted = mount({"one": 5}, **LONG)
+    root = mounted.path
+    mounted.tell("add t dir:2 weekly")
+    folder, inode = (root / "weekly").stat().st_ino, (root / "weekly/t").stat().st_ino
+    file = os.open(root / "weekly/t/sub/1", os.O_RDONLY)
+    assert mounted.tell("replace t dir:3 weekly") == ["weekly/t", "weekly/t"]
+    assert os.listdir(root / "weekly") == ["t"]
+    assert (root / "weekly").stat().st_ino == folder  # it was never gone
+    assert (root / "weekly").stat().st_mtime == 1_900_000_000
+    assert (root / "weekly/t").stat().st_ino != inode
+    assert len(os.listdir(root / "weekly/t/sub")) == 3
+    assert os.pread(file, 9, 0) == content_of("t/1", 0, 5)
+    assert os.fstat(file).st_size == 5
+    assert mounted.tell("open t.old") == 1
+    os.close(file)
+    assert mounted.tell("expel t.old") == "ok"
+    assert (root / "weekly/t/sub/2").read_bytes() == content_of("t/2", 0, 5)
+    assert mounted.end() == 0
+
+
 READER = (
     "import sys\ntry:\n open(sys.argv[1], 'rb').read(9)\nexcept OSError as e:\n sys.exit(e.errno)"
 )

@@ -74,6 +74,18 @@ def test_without_it_watchers_are_told_nothing(mount: Mounter, watcher: Watcher) 
     assert os.listdir(mounted.path) == ["show"]
 
 
+def test_watchers_are_told_of_what_takes_a_place(mount: Mounter, watcher: Watcher) -> None:
+    mounted = mount({"one": 5}, mount=INOTIFY, operations=LONG)
+    root = mounted.path
+    mounted.tell("add show dir:2 weekly")
+    watcher.watch(root / "weekly")
+    assert mounted.tell("replace show dir:3 weekly") == ["weekly/show", "weekly/show"]
+    assert watcher.events(2) == ["DELETE DIR show", "CREATE DIR show"]
+    assert len(os.listdir(root / "weekly/show/sub")) == 3
+    told(mounted)
+    assert mounted.end() == 0
+
+
 def test_a_folder_is_told_of_once_with_what_is_in_it(mount: Mounter, watcher: Watcher) -> None:
     mounted = mount({"one": 5}, mount=INOTIFY, operations=LONG)
     root = mounted.path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.vfs.fakes import volume
 from torrentfs.vfs.admission import Admission
@@ -50,3 +52,28 @@ def test_directories_are_numbered() -> None:
     handles.release_listing(number)
     handles.release_listing(number)
     assert not handles.listings
+
+
+async def test_the_last_close_of_a_torrent_can_be_waited_for(nursery: trio.Nursery) -> None:
+    one, other = volume("t"), volume("t")
+    handles = Handles()
+    gate = Admission().gate("t")
+    numbers = [handles.open_file(FileHandle(one, 0, 1, gate, "t")) for _ in range(2)]
+    handles.open_file(FileHandle(other, 0, 1, gate, "t"))
+    done: list[str] = []
+
+    async def wait(name: str) -> None:
+        await handles.wait_closed(one)
+        done.append(name)
+
+    nursery.start_soon(wait, "a")
+    nursery.start_soon(wait, "b")
+    await wait_all_tasks_blocked()
+    handles.release_file(numbers[0])
+    await wait_all_tasks_blocked()
+    assert not done
+    handles.release_file(numbers[1])
+    await wait_all_tasks_blocked()
+    assert sorted(done) == ["a", "b"]
+    with trio.fail_after(1):
+        await handles.wait_closed(one)

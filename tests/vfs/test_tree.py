@@ -208,6 +208,25 @@ def tree_root_of(one: FakeVolume) -> int:
     return Tree(volumes=[one]).resolve([one.metainfo.name])
 
 
+def test_a_folder_that_is_held_does_not_go_with_its_last_torrent() -> None:
+    tree = Tree()
+    first, second = volume("t", 5), volume("t", 6, key="ab" * 20)
+    tree.add(first, folder=("a", "b"), now=1.0)
+    before = stat_of(tree, "a", "b")
+    held = tree.hold(("a", "b"))
+    assert tree.leaving(first.metainfo.hashes.key).parent == before.inode
+    tree.remove(first.metainfo.hashes.key, 2.0)
+    assert names(tree.listing(before.inode)) == [".", ".."]
+    assert tree.add(second, folder=("a", "b"), now=2.0) == ("a", "b", "t")
+    tree.let_go(held)
+    assert stat_of(tree, "a", "b").inode == before.inode
+    assert stat_of(tree, "a", "b").generation == before.generation
+    tree.remove(second.metainfo.hashes.key, 3.0)
+    assert names(tree.listing(ROOT)) == [".", ".."]
+    tree.let_go(tree.hold(("a",)))  # it held one that is not there, and leaves none
+    assert names(tree.listing(ROOT)) == [".", ".."]
+
+
 def test_times_are_those_of_adding_or_of_creation() -> None:
     dated, undated = volume("a", added=1234.5678, created=1000), volume("b", added=77.0)
     tree = Tree(TreeOptions(mtime="added"), [dated, undated])

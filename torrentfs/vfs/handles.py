@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import trio
+
 if TYPE_CHECKING:
     from torrentfs.vfs.admission import Gate
     from torrentfs.vfs.branch import Volume
@@ -33,6 +35,7 @@ class Handles:
         self.files: dict[int, FileHandle] = {}
         self.listings: dict[int, Listing] = {}
         self._last = 0
+        self._closing: dict[int, trio.Event] = {}
 
     def __repr__(self) -> str:
         return f"<Handles {len(self.files)} files, {len(self.listings)} directories>"
@@ -49,6 +52,16 @@ class Handles:
         handle = self.files.pop(number, None)
         if handle is not None:
             handle.volume.on_release(handle.file)
+            if id(handle.volume) in self._closing and not self._has(handle.volume):
+                self._closing.pop(id(handle.volume)).set()
+
+    def _has(self, volume: Volume) -> bool:
+        return any(handle.volume is volume for handle in self.files.values())
+
+    async def wait_closed(self, volume: Volume) -> None:
+        """Wait until no file of a torrent is open."""
+        while self._has(volume):
+            await self._closing.setdefault(id(volume), trio.Event()).wait()
 
     def open_listing(self, listing: Listing) -> int:
         """Number an open directory."""

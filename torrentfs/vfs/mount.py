@@ -196,6 +196,43 @@ class Mount:
             await self._tell(changes, went=True)
         return [change.path for change in changes]
 
+    async def replace(
+        self, key: str, placement: Placement, *, now: float | None = None
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Show a torrent instead of that of info-hash `key`; the paths of the old and the new one.
+
+        Nobody sees the folder with neither (but with `inotify`, for a moment), so the new one may
+        have the very name of the old one. What is open of the old one can be read until it is
+        closed (`wait_closed`); then `expel` it. Raises `KeyError` and, when the new one is shown
+        already or its folder is too deep, `ValueError`; then nothing has changed.
+        """
+        stamp = time.time() if now is None else now
+        tree = self.tree
+        async with self._notifying:
+            tree.volume_of_key(key)
+            tree.check_new([placement.volume.metainfo.hashes.key])
+            held = tree.hold(placement.folder)
+            try:
+                await self._publish([tree.leaving(key)], went=True)
+                went = tree.remove(key, stamp)
+                came = tree.insert(placement, stamp)
+                if self.operations.publication is not None:
+                    tree.hidden.update(inode for _, inode in came.entries)
+                await self._publish([came], went=False)
+            finally:
+                tree.let_go(held)
+            await self._tell([went], went=True)
+            await self._tell([came], went=False)
+        return went.path, came.path
+
+    async def wait_closed(self, volume: Volume) -> None:
+        """Wait until no file of a torrent is open."""
+        await self.operations.handles.wait_closed(volume)
+
+    def expel(self, volume: Volume) -> None:
+        """Fail every read of a torrent that is not shown any more, now and later."""
+        self.operations.expel(volume)
+
     async def _publish(self, changes: list[Change], *, went: bool) -> None:
         """Make them through the mount, if we do so; then hidden is what went and nothing else."""
         publication = self.operations.publication

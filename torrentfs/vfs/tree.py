@@ -237,6 +237,20 @@ class Tree:
         self._folders.leave(folder)
         return change
 
+    def hold(self, folder: Iterable[str]) -> Folder:
+        """Keep a folder that may lose its last torrent, until `let_go`; it is made if need be.
+
+        Raises `ValueError` for one that is too deep.
+        """
+        held = self._folders.reach(folder, self._removed).folder
+        held.members += 1
+        return held
+
+    def let_go(self, held: Folder) -> None:
+        """The end of `hold`."""
+        held.members -= 1
+        self._folders.leave(held)
+
     def check_new(self, keys: Sequence[str]) -> None:
         """Raise `ValueError` if one of these is shown already, or is in `keys` twice."""
         seen: set[str] = set()
