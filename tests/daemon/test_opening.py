@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from tests.daemon.fakes import MAGNET, FakeSession
 from tests.metainfo.torrents import build
@@ -12,7 +13,9 @@ from torrentfs.daemon.config import Beside
 from torrentfs.daemon.opening import find
 from torrentfs.daemon.sources import parse_source
 from torrentfs.errors import ConfigError, MetadataTimeout
+from torrentfs.metainfo.bencoding import encode
 from torrentfs.metainfo.torrent_file import parse_torrent
+from torrentfs.wire.krpc import Item
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,5 +56,20 @@ async def test_it_ends_in_one_declared_error(autojump_clock: object) -> None:
     publisher = parse_source("magnet:?xs=urn:btpk:" + "a" * 64)
     with pytest.raises(ConfigError, match="--no-dht"):
         await find(session, publisher, Beside(), timeout=5)
-    with pytest.raises(ConfigError, match="--private"):
-        await find(session, publisher, Beside(), timeout=5, private=True)
+    with pytest.raises(ConfigError, match="leave out --proxy"):
+        await find(session, publisher, Beside(), timeout=5, dht_off="--proxy")
+
+
+async def test_publisher_and_metadata_share_the_time(autojump_clock: object) -> None:
+    class Node:
+        async def newest_item(self, key: bytes, salt: bytes, known: object = None) -> Item:
+            await trio.sleep(4)
+            return Item(encode({"ih": b"h" * 20}), key, bytes(64), 1)
+
+    session = FakeSession([], 100)
+    session.dht = Node()
+    publisher = parse_source("magnet:?xs=urn:btpk:" + "a" * 64)
+    started = trio.current_time()
+    with pytest.raises(MetadataTimeout):
+        await find(session, publisher, Beside(), timeout=5)
+    assert trio.current_time() - started == 5

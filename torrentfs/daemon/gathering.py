@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from torrentfs.daemon.config import Beside
+from torrentfs.daemon.following import dht_is_off
 from torrentfs.daemon.library import EAGER, LibraryError
 from torrentfs.daemon.opening import find
 from torrentfs.daemon.sources import FileSource, MagnetSource, PublisherSource, UrlSource, shorten
@@ -50,7 +51,7 @@ async def gather(
     `watched` are the files of the watch directories, `held` the paths of those that cannot be
     looked at but were there.
     """
-    library.private = config.session.private
+    library.dht_off = dht_is_off(config.session)
     library.beside = Beside(config.trackers, config.web_seeds, config.peers)
     damage = library.records.damage
     if damage:
@@ -155,7 +156,7 @@ async def _take_sources(
                 source,
                 beside,
                 timeout=config.metadata_timeout,
-                private=config.session.private,
+                dht_off=library.dht_off,
                 on_progress=on_progress,
             )
         except MetadataTimeout as error:

@@ -121,8 +121,8 @@ class Library:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.records = records
-        self.private = False
-        """Magnets count as private until their metadata is known."""
+        self.dht_off = ""
+        """The option that keeps magnets from the DHT; empty when they may be looked up there."""
         self.beside = Beside()
         """Where to ask for every torrent, beside what it says itself."""
         self.eager: set[str] = set()
@@ -156,7 +156,7 @@ class Library:
         """
         if isinstance(source, PublisherSource):
             source = await follow(
-                self._session.dht, source, timeout=FETCH_SECONDS, private=self.private
+                self._session.dht, source, timeout=FETCH_SECONDS, off=self.dht_off
             )
         if isinstance(source, MagnetSource):
             magnet = source.magnet

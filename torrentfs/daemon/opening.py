@@ -16,7 +16,7 @@ import trio
 
 from torrentfs.daemon.config import Beside
 from torrentfs.daemon.contents import Contents
-from torrentfs.daemon.following import follow
+from torrentfs.daemon.following import dht_is_off, follow
 from torrentfs.daemon.ranges import CHUNK, Ranges
 from torrentfs.daemon.sources import MagnetSource, PublisherSource, load, shorten
 from torrentfs.errors import MetadataTimeout
@@ -113,17 +113,18 @@ async def find(
     beside: Beside,
     *,
     timeout: float,
-    private: bool = False,
+    dht_off: str = "",
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> Found:
-    """The metadata of `source`, looked for `timeout` seconds at most.
+    """The metadata of `source`, looked for `timeout` seconds at most, publisher included.
 
-    `private` holds a magnet back from the DHT. Raises `ConfigError`, `InvalidTorrent` and
-    `MetadataTimeout`, which name the source.
+    `dht_off` is the option that keeps a magnet from the DHT, if any. Raises `ConfigError`,
+    `InvalidTorrent` and `MetadataTimeout`, which name the source.
     """
+    deadline = trio.current_time() + timeout
     if isinstance(source, PublisherSource):
         on_progress(f"looking for the publisher of {shorten(source.text)}")
-        source = await follow(session.dht, source, timeout=timeout, private=private)
+        source = await follow(session.dht, source, timeout=timeout, off=dht_off)
     if not isinstance(source, MagnetSource):
         return Found(await load(source, session.client, timeout=timeout), beside)
     magnet = replace(
@@ -136,7 +137,9 @@ async def find(
     on_progress(f"looking for the metadata of {name}")
     try:
         metainfo = await session.resolve(
-            magnet, timeout=timeout, on_progress=lambda text: on_progress(f"{name}: {text}")
+            magnet,
+            timeout=max(deadline - trio.current_time(), 0.0),
+            on_progress=lambda text: on_progress(f"{name}: {text}"),
         )
     except trio.TooSlowError:
         raise MetadataTimeout(f"{name}: no metadata in {timeout:g} s") from None
@@ -202,6 +205,6 @@ async def find_to_read(
         source,
         config.beside,
         timeout=config.metadata_timeout,
-        private=config.session.private,
+        dht_off=dht_is_off(config.session),
         on_progress=on_progress,
     )

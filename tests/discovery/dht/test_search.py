@@ -190,4 +190,3 @@ def test_who_has_no_item_puts_none() -> None:
     run.asker.asked[0].on_answer(response(FOUR, token=b"t"), 1)
     assert len(run.asker.asked) == 1
     assert search.is_over
-

@@ -246,9 +246,9 @@ class DhtNode:
     async def newest_item(self, key: bytes, salt: bytes, known: Item | None = None) -> Item:
         """The newest item of a publisher (BEP 44), once one is found; the caller has a timeout.
 
-        Who has one (`known`) gets it back when there is no newer one, and the newest is put again at the
-        nodes that are to keep it, who forget it otherwise: a publication outlives its publisher's
-        line (BEP 46 asks for that).
+        Who has one (`known`) gets it back when there is no newer one. The newest is put again at
+        the nodes that are to keep it, who forget it otherwise: so what a publisher said outlives
+        his line (BEP 46 asks for that).
         """
         target = target_of_publisher(key, salt)
         found: list[Item] = [] if known is None else [known]
