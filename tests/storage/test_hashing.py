@@ -89,6 +89,23 @@ def test_no_worker_is_left(tree: Path) -> None:
     assert threading.active_count() == before
 
 
+def test_as_many_workers_as_processors_that_we_may_use(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers: list[int] = []
+
+    class Executor(hashing.ThreadPoolExecutor):
+        def __init__(self, count: int, *args: Any) -> None:
+            workers.append(count)
+            super().__init__(count, *args)
+
+    monkeypatch.setattr(hashing, "ThreadPoolExecutor", Executor)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 7})
+    payload = list_payload(tree)
+    hash_payload(payload, builder_for(payload, Recipe()))
+    assert workers == [3]
+
+
 def test_an_interruption_ends_the_workers(tmp_path: Path) -> None:
     file = write_file(tmp_path / "large", 1, 64 << 20)
     before = threading.active_count()

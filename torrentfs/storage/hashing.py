@@ -144,7 +144,7 @@ class _Workers(Generic[T]):
         self, threads: int | None, on_progress: Callable[[int], None]
     ) -> Generator[T, None, None]:
         """Do all the work; no worker outlives it, however it ends, if it is closed then."""
-        workers = threads or os.cpu_count() or 1
+        workers = threads or len(os.sched_getaffinity(0))
         executor = ThreadPoolExecutor(workers, "hashing")
         try:
             batches: Iterator[range] | None = self._batches()
@@ -200,6 +200,8 @@ class _Check(_Workers[None]):
                 stamps = self._store.examine(piece)
             except Changed as change:
                 raise changed(self._originals[change.file].place) from change
+            except OSError as error:
+                raise unreadable(error.filename or self._place(piece), error) from error
             if stamps is None:
                 raise ConfigError(f"{self._place(piece)} is not what the torrent says")
             for number, stamp in stamps.items():

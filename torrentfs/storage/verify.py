@@ -21,7 +21,7 @@ class Verifier:
     """Hashes pieces in worker threads."""
 
     def __init__(self) -> None:
-        self._limiter = trio.CapacityLimiter(os.cpu_count() or 1)
+        self._limiter = trio.CapacityLimiter(len(os.sched_getaffinity(0)))
 
     async def is_right(self, metainfo: Metainfo, piece: int, data: bytes | bytearray) -> bool:
         """True when `data` is exactly that piece.
