@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from tests.engine.kit import rig
 from torrentfs.engine.serving import Serving
+from torrentfs.errors import StorageError
+from torrentfs.scheduling.picker import Request
+from torrentfs.storage.base import PieceLost
 from torrentfs.wire import messages as m
 
 
@@ -63,3 +67,28 @@ async def test_a_peer_that_changes_its_mind_a_million_times_costs_little(
         finally:
             Serving._rechoke = right  # type: ignore[method-assign]
         assert len(rounds) <= 4
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(PieceLost, [[3]]), (StorageError, [])], ids=["lost", "trouble"]
+)
+async def test_a_piece_that_cannot_be_read_just_now_is_not_lost(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[StorageError],
+    told: list[list[int]],
+) -> None:
+    async with rig(have=None) as r:
+        evicted: list[list[int]] = []
+
+        async def read(piece: int, begin: int, length: int) -> memoryview:
+            await trio.lowlevel.checkpoint()
+            if error is PieceLost:
+                r.store.have.discard(piece)
+            raise error("no")
+
+        monkeypatch.setattr(r.store, "read", read)
+        monkeypatch.setattr(r.torrent.holdings, "on_lost", evicted.append)
+        r.store.slow.add(3)
+        assert await r.torrent.serving.read(Request(3, 0, 100)) is None
+        assert evicted == told

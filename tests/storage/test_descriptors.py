@@ -100,3 +100,15 @@ def test_trees_are_told_apart(opener: Opener) -> None:
     assert len(table) == 3
     table.discard_tree(2)
     assert len(table) == 0
+
+
+def test_what_is_unused_can_be_closed_at_once(opener: Opener) -> None:
+    table = Descriptors(9)
+    with table.borrow((1, 0), opener) as used:
+        for file in (1, 2):
+            with table.borrow((1, file), opener) as unused:
+                pass
+        table.close_unused()
+        assert (len(table), is_open(used), is_open(unused)) == (1, True, False)
+    table.close_unused()
+    assert (len(table), is_open(used)) == (0, False)

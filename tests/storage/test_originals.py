@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +14,11 @@ import trio
 
 from tests.swarm.payload import ODD_TREE, write_tree
 from tests.swarm.torrents import Version
+from torrentfs.errors import StorageError
 from torrentfs.metainfo.torrent_file import Metainfo, build_torrent, parse_torrent
 from torrentfs.storage import originals as module
 from torrentfs.storage.base import PieceLost
+from torrentfs.storage.descriptors import Descriptors
 from torrentfs.storage.hashing import Recipe, builder_for, hash_payload
 from torrentfs.storage.originals import (
     CHECK_SHARE,
@@ -32,13 +37,15 @@ LARGE = "z/large.bin"
 class Kit:
     """A tree that is shared, and what its owner is told."""
 
-    def __init__(self, root: Path, version: Version) -> None:
+    def __init__(
+        self, root: Path, version: Version, table: Descriptors | None = None, number: int = 0
+    ) -> None:
         self.root = root
         payload = list_payload(root)
         builder = builder_for(payload, Recipe(version, PIECE))
         info, layers = hash_payload(payload, builder)
         self.metainfo: Metainfo = parse_torrent(build_torrent(info, layers))
-        self.store = Originals(self.metainfo, originals_of(payload, self.metainfo))
+        self.store = Originals(self.metainfo, originals_of(payload, self.metainfo), table, number)
         self.evicted: list[int] = []
         self.regained: list[int] = []
         self.store.on_evicted = self.evicted.extend
@@ -291,3 +298,99 @@ async def test_files_are_open_a_few_at_a_time(
     assert len(os.listdir("/proc/self/fd")) - before <= 6
     kit.store.close()
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@contextlib.contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """As if this process could open so many more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft if soft < 4096 else 4096, hard))
+    taken: list[int] = []
+
+    def take_all() -> None:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+
+    with pytest.raises(OSError, match="Too many open files"):
+        take_all()
+    for _ in range(count):
+        os.close(taken.pop())
+    try:
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_many_torrents_have_one_table(tmp_path: Path) -> None:
+    """And where the process has fewer descriptors than that, no file is declared lost."""
+    table = Descriptors(module.MAX_OPEN)
+    kits = [
+        Kit(write_tree(tmp_path / str(n), {f"{f:03}": 100 for f in range(64)}), "v2", table, n)
+        for n in range(4)
+    ]
+    for room in (140, 20):
+        with descriptors_left(room):
+            for kit in kits:
+                await kit.check_everything()
+                assert kit.store.have.complete
+    assert len(table) <= 128
+    kits[0].store.close()
+    assert len(table) > 0
+    for kit in kits:
+        kit.store.close()
+    assert len(table) == 0
+
+
+async def test_no_descriptor_at_all_costs_a_read_and_no_piece(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAUSES", (0, 0))
+    piece = kit.pieces(LARGE)[1]
+    for change in (lambda: None, lambda: os.utime(kit.root / LARGE)):
+        change()
+        with descriptors_left(0):
+            for _ in range(9):
+                with pytest.raises(StorageError, match="too many open files") as caught:
+                    await kit.read(piece)
+                assert not isinstance(caught.value, PieceLost)
+    await kit.read(piece)
+    os.utime(kit.root / LARGE)
+    with descriptors_left(0):
+        await kit.read(piece)  # the file that was open was closed, to be of use
+    kit.store.close()
+    with descriptors_left(0):
+        assert await kit.store.look() >= WATCH_SECONDS
+    assert kit.store.have.complete
+    assert kit.store.statistics().unsure
+    await kit.store.look()  # goes on with what could not be checked
+    assert kit.store.statistics().unsure == 0
+    await kit.check_everything()
+    assert kit.evicted == []
+
+
+@pytest.mark.expect_log("a part of ")
+async def test_a_place_that_the_disk_does_not_give_costs_its_piece_until_it_does(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = kit.pieces(LARGE)[2:4]
+    broken = True
+    preadv = os.preadv
+
+    def read(fd: int, buffers: list[memoryview], offset: int, *flags: int) -> int:
+        file = kit.metainfo.files[kit.number(LARGE)]
+        pieces = range((file.start + offset) // PIECE, (file.start + offset) // PIECE + 1)
+        if broken and os.readlink(f"/proc/self/fd/{fd}").endswith(LARGE) and pieces[0] in bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return preadv(fd, buffers, offset, *flags)
+
+    monkeypatch.setattr(os, "preadv", read)
+    await kit.check_everything()
+    assert kit.evicted == list(bad)
+    await kit.store.look()
+    assert kit.regained == []
+    broken = False
+    await kit.store.look()
+    assert kit.regained == list(bad)
+    await kit.check_everything()

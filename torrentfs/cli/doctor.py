@@ -188,8 +188,8 @@ def _holes(facts: Facts) -> Verdict:
 def _open_files(facts: Facts) -> Verdict:
     name = "open files"
     limit = facts.open_files
-    if limit < 0 or limit >= ENOUGH_FILES:  # RLIM_INFINITY is -1
-        return Verdict(name, "ok", "no limit" if limit < 0 else f"up to {limit}")
+    if limit >= ENOUGH_FILES:
+        return Verdict(name, "ok", f"up to {limit}")
     text = f"only {limit}: too few for many peers and torrents"
     return Verdict(name, "warn", text, f"ulimit -Hn {ENOUGH_FILES} (LimitNOFILE= in systemd)")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import shutil
 import socket
 import stat
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from torrentfs.daemon.open_files import attainable
 from torrentfs.storage.kernel import punch_hole
 from torrentfs.vfs.mountpoint import FUSE_CONTROL, FUSE_DEVICE, mount_table, others_allowed
 
@@ -69,7 +69,7 @@ class Facts:
     wanted_free: int = 0
     """Bytes: the least free space that the cache leaves."""
     open_files: int = 65536
-    """Hard limit of open files."""
+    """That a mount may have; it raises its soft limit to the hard one."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Python modules that do not import, and why."""
     origin: str = "/src/torrentfs"
@@ -96,7 +96,7 @@ def gather(cache_dir: Path, wanted_free: int, port: int) -> Facts:
         user_background=_number(_read("/sys/module/fuse/parameters/max_user_bgreq")),
         cache=_look_at_cache(cache_dir),
         wanted_free=wanted_free,
-        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        open_files=attainable(),
         missing=_missing_packages(),
         origin=_origin(),
         ipv6=not _bind_error(socket.AF_INET6, "::1", 0),

@@ -14,6 +14,7 @@ import trio
 
 from torrentfs.daemon.allocation import keep_freed_memory
 from torrentfs.daemon.control.start import Control
+from torrentfs.daemon.open_files import raise_limit
 from torrentfs.daemon.report import MountStatus
 from torrentfs.daemon.service import Parts
 from torrentfs.engine.session import open_session
@@ -49,6 +50,7 @@ def real_parts() -> Parts:
 
 def _open_session(config: MountConfig) -> AbstractAsyncContextManager[Session]:
     keep_freed_memory()
+    raise_limit()
     return cast("AbstractAsyncContextManager[Session]", open_session(config.session))
 
 

@@ -25,7 +25,8 @@ from torrentfs.daemon.interfaces import address_of
 from torrentfs.daemon.outcome import cause_of
 from torrentfs.engine.config import SessionConfig
 from torrentfs.errors import ConfigError
-from torrentfs.storage.originals import Originals
+from torrentfs.storage.descriptors import Descriptors
+from torrentfs.storage.originals import MAX_OPEN, Originals
 from torrentfs.transports.binding import split
 
 if TYPE_CHECKING:
@@ -125,14 +126,17 @@ async def run_share(
 async def _share(config: ShareConfig, report: ShareReport) -> None:
     # late: the parent of a background process and `--help` never pay for the engine
     from torrentfs.daemon.allocation import keep_freed_memory
+    from torrentfs.daemon.open_files import raise_limit
     from torrentfs.engine.session import open_session
 
     keep_freed_memory()
+    raise_limit()
     async with open_session(config.session, cached=False) as session:
         stores: list[Originals] = []
         try:
-            for shared in config.shared:
-                store = Originals(shared.metainfo, shared.originals)
+            descriptors = Descriptors(MAX_OPEN)
+            for number, shared in enumerate(config.shared):
+                store = Originals(shared.metainfo, shared.originals, descriptors, number)
                 stores.append(store)
                 await session.add(shared.metainfo, peers=config.peers, originals=store)
                 log.info("sharing %s on port %d", shared.metainfo.name, session.port)

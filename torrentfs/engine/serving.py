@@ -119,7 +119,8 @@ class Serving:
         try:
             return await self._store.read(*request)
         except StorageError:
-            self._on_lost(request.piece)
+            if request.piece not in self._store.have:  # else it cannot be read just now
+                self._on_lost(request.piece)
             return None
 
     async def answer(self, question: MetadataRequest | HashRequest, *, served: bool) -> Message:

@@ -92,6 +92,13 @@ class Descriptors:
         for key in keys:
             self.discard(key)
 
+    def close_unused(self) -> None:
+        """Close all files that nobody uses at the moment: the process has no descriptor left."""
+        with self._lock:
+            unused = [key for key, entry in self._open.items() if not entry.users]
+            closing = [self._open.pop(key).fd for key in unused]
+        _close_all(closing)
+
     def _take(self, key: Key) -> _Open | None:
         with self._lock:
             entry = self._open.get(key)

@@ -9,8 +9,13 @@ changed costs a check, and never gives a peer a wrong byte that it could not bla
 of ours. `watch` looks at all files now and then, so that peers learn what is gone before they ask,
 and get back what was restored.
 
-Files are opened when they are read, a few at a time. A file that was deleted is let go of at the
-next read or look, so that its space becomes free.
+Files are opened when they are read, a few at a time: one table of descriptors serves all torrents
+of a process. A file that was deleted is let go of at the next read or look, so that its space
+becomes free.
+
+Only what a file itself says costs a piece. A process that has no descriptor or memory left closes
+what it can and tries again, and then refuses this one read (`StorageError`); where a disk cannot
+read a place, that piece is lost, and tried again at every look.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
+from torrentfs.errors import StorageError
 from torrentfs.metainfo.bitfield import Bitfield
 from torrentfs.metainfo.checking import check_piece
 from torrentfs.storage.base import PieceLost, StoreStatistics
@@ -39,8 +45,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-MAX_OPEN = 64
-"""Files open at once per torrent, beside those in use."""
+MAX_OPEN = 128
+"""Files open at once, of all torrents that share a table, beside those in use."""
 
 WATCH_SECONDS = 10.0
 """Between two looks at all files; longer where a look takes long (`WATCH_SHARE`)."""
@@ -51,6 +57,10 @@ CHECK_SHARE = 4
 
 _THREADS = 8
 _ATTEMPTS = 4
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Trouble of this process or machine, which says nothing about the file."""
+_PAUSES = (0.0, 0.05, 0.25)
+"""Seconds before each new attempt after such trouble."""
 _RWF_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
@@ -62,12 +72,13 @@ class Original(NamedTuple):
 
 
 class Changed(Exception):
-    """A file has another stamp, or (None) cannot be read; in a thread."""
+    """A file has another stamp, or (None) cannot be read, or not in this `place`; in a thread."""
 
-    def __init__(self, file: int, stamp: Stamp | None = None) -> None:
+    def __init__(self, file: int, stamp: Stamp | None = None, *, place: bool = False) -> None:
         super().__init__(file)
         self.file = file
         self.stamp = stamp
+        self.place = place
 
 
 def originals_of(payload: Payload, metainfo: Metainfo) -> dict[int, Original]:
@@ -84,9 +95,18 @@ def originals_of(payload: Payload, metainfo: Metainfo) -> dict[int, Original]:
 
 
 class Originals:
-    """The pieces of `metainfo`, all of them, in the files at `places` (by file number)."""
+    """The pieces of `metainfo`, all of them, in the files at `places` (by file number).
 
-    def __init__(self, metainfo: Metainfo, places: Mapping[int, Original]) -> None:
+    `descriptors` may be shared with others, who then have other numbers.
+    """
+
+    def __init__(
+        self,
+        metainfo: Metainfo,
+        places: Mapping[int, Original],
+        descriptors: Descriptors | None = None,
+        number: int = 0,
+    ) -> None:
         self.metainfo = metainfo
         self.have = Bitfield.full(metainfo.geometry.num_pieces)
         self.on_evicted: Callable[[Sequence[int]], None] = lambda pieces: None
@@ -99,8 +119,11 @@ class Originals:
         self._seen: dict[int, Stamp | None] = dict(self._stamps)
         self._unsure: set[int] = set()
         self._unreadable: set[int] = set()
+        self._unread: dict[int, int] = {}  # pieces that the disk of a file does not give
+        self._due: set[int] = set()  # files that differ and were not checked to the end
         self._checking: dict[int, trio.Event] = {}
-        self._open = Descriptors(MAX_OPEN)
+        self._open = Descriptors(MAX_OPEN) if descriptors is None else descriptors
+        self._number = number
         self._limiter = trio.CapacityLimiter(_THREADS)
         self._can_ask_page_cache = bool(_RWF_NOWAIT)
         self._reads = self._lost = 0
@@ -114,7 +137,7 @@ class Originals:
         span = next(self._layout.spans(piece, begin, length))
         if span.length != length:
             return None
-        key = (0, span.file)
+        key = (self._number, span.file)
         fd = self._open.borrow_open(key)
         if fd is None:
             return bytes(length) if self._layout.is_pad(span.file) else None
@@ -135,9 +158,13 @@ class Originals:
         return memoryview(buffer)
 
     async def read(self, piece: int, begin: int, length: int) -> memoryview | bytes:
-        """The bytes. `PieceLost` when the files do not have the piece any more."""
+        """The bytes. `PieceLost` when the files do not have the piece any more.
+
+        Any other `StorageError` is a trouble of this process, and passes.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
-        for _ in range(_ATTEMPTS):
+        changes = 0
+        while changes < _ATTEMPTS:
             if piece not in self.have:
                 raise PieceLost(f"piece {piece} of {self.metainfo.name} is not in the files")
             if piece in self._unsure:
@@ -146,12 +173,16 @@ class Originals:
             try:
                 data = await self._in_thread(self._read, piece, begin, length)
             except Changed as change:
-                if change.stamp != self._stamps[change.file]:  # or a check was quicker than this
+                changes += 1
+                if change.place:
+                    self._unsure.add(piece)
+                elif change.stamp != self._stamps[change.file]:  # or a check was quicker than this
                     self._suspect(change.file)
                 continue
             if piece not in self._unsure:
                 self._reads += 1
                 return memoryview(data)
+            changes += 1
         self._lose([piece])  # a file that is being written to: its reader would wait for ever
         raise PieceLost(f"piece {piece} of {self.metainfo.name} keeps changing")
 
@@ -159,7 +190,7 @@ class Originals:
         """Nothing is ever written to the files of others: the piece is not kept."""
 
     def _read(self, piece: int, begin: int, length: int) -> bytearray:
-        """In a thread; `Changed` when a file is not what it was."""
+        """In a thread; `Changed` when a file is not what it was, `OSError` (`_SCARCE`) of ours."""
         data = bytearray(length)
         view = memoryview(data)
         place = 0
@@ -171,7 +202,9 @@ class Originals:
 
     def _read_span(self, file: int, into: memoryview, offset: int) -> None:
         try:
-            with self._open.borrow((0, file), lambda: open_original(self._places[file])) as fd:
+            with self._open.borrow(
+                (self._number, file), lambda: open_original(self._places[file])
+            ) as fd:
                 done = 0
                 while done < len(into):
                     read = os.preadv(fd, [into[done:]], offset + done)
@@ -182,13 +215,13 @@ class Originals:
                 if stamp != self._stamps[file]:
                     raise Changed(file, stamp)
         except OSError as error:
-            raise Changed(file) from error
+            raise _blame(file, error) from error
 
     # --- trust ---
 
     def _suspect(self, file: int) -> None:
         """Ask for a check of each piece of a file before it is given out."""
-        self._open.discard((0, file))
+        self._open.discard((self._number, file))
         for piece in self.metainfo.geometry.pieces_of_file(file):
             if piece in self.have:
                 self._unsure.add(piece)
@@ -206,7 +239,10 @@ class Originals:
         try:
             stamps = await self._in_thread(self.examine, piece)
         except Changed as change:
-            self._lose_file(change.file)
+            if change.place:
+                self._lose_place(change.file, piece)
+            else:
+                self._lose_file(change.file)
             return False
         finally:
             del self._checking[piece]
@@ -220,6 +256,7 @@ class Originals:
                 self._suspect(file)
                 self._stamps[file] = stamp
         self._unsure.discard(piece)
+        self._unread.pop(piece, None)
         if self.have.add(piece):
             self.on_regained([piece])
         return True
@@ -227,7 +264,8 @@ class Originals:
     def examine(self, piece: int) -> dict[int, Stamp] | None:
         """In a thread: the stamps of the files of a piece that is right, None if it is wrong.
 
-        Nothing is changed here. `Changed` names a file that cannot be read.
+        Nothing is changed here. `Changed` names a file that cannot be read; `OSError` (`_SCARCE`)
+        says that this process cannot.
         """
         data = bytearray(self.metainfo.geometry.piece_size(piece))
         view = memoryview(data)
@@ -241,15 +279,24 @@ class Originals:
                 except EOFError:
                     return None
                 except OSError as error:
-                    raise Changed(span.file) from error
+                    raise _blame(span.file, error) from error
             place += span.length
         return stamps if check_piece(self.metainfo, piece, data) else None
 
     def _lose_file(self, file: int) -> None:
         """A file cannot be read: its pieces are lost until it can be."""
         self._unreadable.add(file)
-        self._open.discard((0, file))
+        self._open.discard((self._number, file))
         self._lose(self.metainfo.geometry.pieces_of_file(file))
+
+    def _lose_place(self, file: int, piece: int) -> None:
+        """The disk does not give a part of a file: its piece is lost until it does."""
+        if file not in self._unread.values():
+            log.warning(
+                "a part of %s cannot be read: not shared for now", shown(self._places[file])
+            )
+        self._unread[piece] = file
+        self._lose([piece])
 
     def _lose(self, pieces: Sequence[int]) -> None:
         self._unsure.difference_update(pieces)
@@ -271,8 +318,15 @@ class Originals:
         begun = trio.current_time()
         found = await trio.to_thread.run_sync(self._differing, abandon_on_cancel=True)
         looked = trio.current_time()
-        for file in sorted(found | self._unreadable):
-            await self._check_file(file, say_so=file in found)
+        self._due |= found
+        try:
+            for file in sorted(self._due | self._unreadable):
+                await self._check_file(file, say_so=file in self._due)
+                self._due.discard(file)
+            for piece in sorted(self._unread):
+                await self._check(piece)
+        except StorageError as error:
+            log.debug("%s: the rest is checked at the next look", error)
         checked = trio.current_time()
         return max(WATCH_SECONDS, (looked - begun) * WATCH_SHARE, (checked - looked) * CHECK_SHARE)
 
@@ -284,7 +338,9 @@ class Originals:
             now: Stamp | None
             try:
                 now = Stamp.of(os.stat(place))
-            except OSError:
+            except OSError as error:
+                if error.errno in _SCARCE:
+                    continue
                 now = None
             if now != seen[file]:
                 seen[file] = now
@@ -298,7 +354,7 @@ class Originals:
         wrong = 0
         for piece in self.metainfo.geometry.pieces_of_file(file):
             if (piece in self._unsure or piece not in self.have) and not await self._check(piece):
-                wrong += 1
+                wrong += piece not in self._unread
                 if file in self._unreadable:
                     if say_so:
                         log.warning("%s cannot be read: not shared for now", place)
@@ -309,13 +365,23 @@ class Originals:
             log.info("%s was touched, and is as it was shared", place)
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
-        return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
+        """Run it, again where only this process was in its way; `StorageError` when it stays so."""
+        for pause in (*_PAUSES, None):
+            try:
+                return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
+            except OSError as error:
+                if pause is None:
+                    reason = (error.strerror or str(error)).lower()
+                    raise StorageError(f"cannot read {self.metainfo.name}: {reason}") from error
+                self._open.close_unused()
+                await trio.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
 
     # --- the rest ---
 
     def close(self) -> None:
         """Close all files."""
-        self._open.discard_tree(0)
+        self._open.discard_tree(self._number)
 
     def statistics(self) -> StoreStatistics:
         """Counters, now; nothing here is on a disk of ours."""
@@ -333,6 +399,14 @@ class Originals:
 
     def __repr__(self) -> str:
         return f"<Originals {self.metainfo.name!r} {self.have!r}>"
+
+
+def _blame(file: int, error: OSError) -> Exception:
+    """What to raise for an `OSError` at a file."""
+    if error.errno in _SCARCE:
+        return error
+    # what `open` raises has a name; then it is the whole file that cannot be read
+    return Changed(file, place=error.errno == errno.EIO and error.filename is None)
 
 
 def _read_anew(place: str, into: memoryview, offset: int) -> Stamp:
