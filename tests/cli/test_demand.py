@@ -31,7 +31,7 @@ def test_why(controlled: FakeMount, run: Run, place: str) -> None:
 
 
 def test_pin_and_unpin(controlled: FakeMount, run: Run) -> None:
-    assert run("pin", TWO).stdout == "sample/two.bin: 0% of it is here\n"
+    assert run("pin", TWO).stdout == f"{TWO}: 0% of it is here\n"
     run("pin", "/m/sample/a/one.bin", "--range", "1K:2K")
     assert controlled.volume.pins == (Pin(1, 1024, 2048), Pin(2))
     run("unpin", "/m/sample/a")
@@ -42,7 +42,7 @@ def test_pin_and_unpin(controlled: FakeMount, run: Run) -> None:
 
 
 def test_prefetch(controlled: FakeMount, run: Run) -> None:
-    assert run("prefetch", "/m/sample").stdout == "sample: 0% of it is here\n"
+    assert run("prefetch", "/m/sample").stdout == "/m/sample: 0% of it is here\n"
     assert len(controlled.volume.errands.prefetches) == 1
 
 

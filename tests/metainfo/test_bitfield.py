@@ -61,3 +61,15 @@ def test_wire_form() -> None:
             Bitfield.from_bytes(wrong, 10)
     with pytest.raises(TypeError):
         hash(field)
+
+
+@given(
+    size=st.integers(0, 70),
+    pieces=st.sets(st.integers(0, 69)),
+    start=st.integers(0, 70),
+    length=st.integers(0, 70),
+)
+def test_a_range_is_counted(size: int, pieces: set[int], start: int, length: int) -> None:
+    field = Bitfield(size, (piece for piece in pieces if piece < size))
+    part = range(start, start + length)
+    assert field.count_in(part) == sum(piece in field for piece in part)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torrentfs.metainfo.intervals import common, each_of, groups, joined, total, without
+from torrentfs.metainfo.intervals import common, covers, each_of, groups, joined, total, without
 
 RANGES = st.lists(
     st.builds(lambda start, size: range(start, start + size), st.integers(0, 60), st.integers(0, 9))
@@ -30,3 +30,9 @@ def test_they_are_sets(a: list[range], b: list[range], size: int) -> None:
         assert total(found) == len(expected)
         assert all(left.stop < right.start for left, right in pairwise(found))
         assert all(found)
+
+
+@given(ranges=RANGES, start=st.integers(0, 60), size=st.integers(1, 20))
+def test_what_is_covered(ranges: list[range], start: int, size: int) -> None:
+    part = range(start, start + size)
+    assert covers(joined(ranges), part) == (set(part) <= numbers(ranges))

@@ -92,7 +92,7 @@ def pin(paths: Sequence[str], span: str | None) -> None:
 
     Pins outlive the mount. Together they may take 7/8 of --cache-size.
     """
-    _each(paths, lambda path: _tell(_ask(path, "POST", "/pins", **_span(span))["pins"]))
+    _each(paths, lambda path: _tell(path, _ask(path, "POST", "/pins", **_span(span))))
 
 
 @click.command(short_help="The end of pin.")
@@ -111,7 +111,13 @@ def prefetch(paths: Sequence[str], span: str | None) -> None:
 
     It may be evicted again when its room is needed: see pin.
     """
-    _each(paths, lambda path: _tell(_ask(path, "POST", "/prefetches", **_span(span))["prefetches"]))
+
+    def one(path: str) -> None:
+        found = _ask(path, "POST", "/prefetches", **_span(span))["prefetches"]
+        counted = {what: sum(each[what] for each in found) for what in ("pieces", "missing")}
+        _tell(path, {**counted, "trouble": found[0]["trouble"] if found else ""})
+
+    _each(paths, one)
 
 
 @click.command(short_help="Drop files from the cache.")
@@ -132,10 +138,9 @@ def _each(paths: Sequence[str], work: Callable[[str], object]) -> None:
         work(path)
 
 
-def _tell(found: Sequence[Any]) -> None:
-    """How far it is, a line for each."""
-    for each in found:
-        have = each["pieces"] - each["missing"]
-        share = percent(have / each["pieces"] if each["pieces"] else 1.0)
-        trouble = f" ({each['trouble']})" if each["trouble"] else ""
-        click.echo(printable(f"{each['path']}: {share} of it is here{trouble}"))
+def _tell(path: str, found: Any) -> None:
+    """How far it is."""
+    have = found["pieces"] - found["missing"]
+    share = percent(have / found["pieces"] if found["pieces"] else 1.0)
+    trouble = f" ({found['trouble']})" if found["trouble"] else ""
+    click.echo(printable(f"{path}: {share} of it is here{trouble}"))

@@ -8,6 +8,7 @@ stay with the `Dormant` through naps; the torrent has them (`Background`) while 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,7 +19,7 @@ from torrentfs.scheduling.background import missing
 from torrentfs.storage.record_file import Pin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torrentfs.engine.torrent import Torrent
     from torrentfs.metainfo.bitfield import Bitfield
@@ -28,6 +29,9 @@ __all__ = ["Errands", "Pin", "Prefetch", "bytes_of", "pins_of", "range_of"]
 
 MOST_PREFETCHES = 1000
 """Of one torrent at a time."""
+
+RUN = 100
+"""Files of a range that are written down one by one at most."""
 
 PINS = "pins"
 """The name of the errand of all pins together."""
@@ -52,18 +56,24 @@ def range_of(geometry: Geometry, pin: Pin) -> range:
 
 
 def pins_of(geometry: Geometry, kept: Sequence[range]) -> tuple[Pin, ...]:
-    """Ranges of piece space as pins, file by file; all of it is one pin."""
+    """Ranges of piece space as pins, file by file; all of it is one pin.
+
+    So is each range of more than `RUN` files, as bytes of the whole torrent: all but one file of
+    a hundred thousand are two pins.
+    """
     if tuple(kept) == (range(geometry.length),) and geometry.length:
         return (Pin(),)
-    return tuple(
-        Pin(
-            span.file,
-            span.offset,
-            None if span.offset + span.length == geometry.file_lengths[span.file] else span.length,
-        )
-        for part in kept
-        for span in geometry.files_in(part.start, len(part))
-    )
+    return tuple(pin for part in kept for pin in _pins_of_range(geometry, part))
+
+
+def _pins_of_range(geometry: Geometry, part: range) -> Iterator[Pin]:
+    starts = geometry.file_starts
+    if bisect_left(starts, part.stop) - bisect_right(starts, part.start) >= RUN:
+        yield Pin(None, part.start, len(part))
+        return
+    for span in geometry.files_in(part.start, len(part)):
+        is_rest = span.offset + span.length == geometry.file_lengths[span.file]
+        yield Pin(span.file, span.offset, None if is_rest else span.length)
 
 
 def bytes_of(geometry: Geometry, pieces: Iterable[range]) -> int:
@@ -115,6 +125,7 @@ class Errands:
         self._geometry = geometry
         self.kept = joined(range_of(geometry, pin) for pin in pins)
         """Pinned bytes of piece space."""
+        self._kept_pieces: tuple[range, ...] | None = None
         self.prefetches: dict[int, Prefetch] = {}
         self.trouble = ""
         """Why nothing of it is fetched now although some is missing, in words."""
@@ -133,7 +144,9 @@ class Errands:
     @property
     def kept_pieces(self) -> tuple[range, ...]:
         """The pieces under the pins."""
-        return groups(self.kept, self._geometry.piece_length)
+        if self._kept_pieces is None:
+            self._kept_pieces = groups(self.kept, self._geometry.piece_length)
+        return self._kept_pieces
 
     @property
     def pieces(self) -> tuple[range, ...]:
@@ -148,6 +161,7 @@ class Errands:
     def keep(self, kept: tuple[range, ...]) -> None:
         """Pin these bytes of piece space, and no others."""
         self.kept = kept
+        self._kept_pieces = None
         if self._torrent is not None:
             self._begin_pins(self._torrent)
             self._torrent.schedule(trio.current_time())
@@ -187,8 +201,13 @@ class Errands:
 
     def missing(self, pieces: Sequence[range]) -> int:
         """How many of these pieces are not here, as far as is known."""
-        have = self._torrent.store.have if self._torrent is not None else self._known
+        have = self.have
         return missing(pieces, have) if have is not None else total(pieces)
+
+    @property
+    def have(self) -> Bitfield | None:
+        """The pieces that are here, as far as is known; not a copy."""
+        return self._torrent.store.have if self._torrent is not None else self._known
 
     def settle(self) -> None:
         """End the prefetches that have come."""

@@ -104,6 +104,15 @@ class Bitfield:
     def __bytes__(self) -> bytes:
         return bytes(self._bits)
 
+    def count_in(self, pieces: range) -> int:
+        """How many of these consecutive pieces are in the set; takes time for `size / 8` bytes."""
+        start, stop = max(0, pieces.start), min(self.size, pieces.stop)
+        if start >= stop:
+            return 0
+        bits = int.from_bytes(self._bits[start >> 3 : (stop + 7) >> 3])
+        bits >>= -stop % 8
+        return (bits & ((1 << (stop - start)) - 1)).bit_count()
+
     def copy(self) -> Bitfield:
         """An independent set of the same pieces."""
         twin = Bitfield(self.size)

@@ -5,6 +5,7 @@ A pin of a whole torrent of a million pieces is one range, so all of it is cheap
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,18 +25,21 @@ def joined(ranges: Iterable[range]) -> tuple[range, ...]:
 
 def without(ranges: Iterable[range], gone: Iterable[range]) -> tuple[range, ...]:
     """The numbers of `ranges` that are not in `gone`."""
-    left = joined(ranges)
-    for hole in joined(gone):
-        left = tuple(
-            part
-            for each in left
-            for part in (
-                range(each.start, min(each.stop, hole.start)),
-                range(max(each.start, hole.stop), each.stop),
-            )
-            if len(part)
-        )
-    return left
+    left: list[range] = []
+    holes = joined(gone)
+    first = 0
+    for each in joined(ranges):
+        while first < len(holes) and holes[first].stop <= each.start:
+            first += 1
+        start, place = each.start, first
+        while place < len(holes) and holes[place].start < each.stop:
+            if start < holes[place].start:
+                left.append(range(start, holes[place].start))
+            start = holes[place].stop
+            place += 1
+        if start < each.stop:
+            left.append(range(start, each.stop))
+    return tuple(left)
 
 
 def common(ranges: Iterable[range], others: Iterable[range]) -> tuple[range, ...]:
@@ -47,6 +51,12 @@ def common(ranges: Iterable[range], others: Iterable[range]) -> tuple[range, ...
 def groups(ranges: Iterable[range], size: int) -> tuple[range, ...]:
     """The numbers of the groups of `size` that hold one of the numbers: pieces of bytes."""
     return joined(range(r.start // size, (r.stop - 1) // size + 1) for r in ranges if len(r))
+
+
+def covers(ranges: Sequence[range], part: range) -> bool:
+    """Whether all of `part`, which is not empty, is in joined ranges."""
+    place = bisect_right(ranges, part.start, key=lambda r: r.start) - 1
+    return place >= 0 and part.stop <= ranges[place].stop
 
 
 def total(ranges: Sequence[range]) -> int:

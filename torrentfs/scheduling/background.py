@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torrentfs.metainfo.intervals import each_of, joined
+from torrentfs.metainfo.intervals import joined, total
 from torrentfs.scheduling.agenda import Agenda, Level, Want
 
 if TYPE_CHECKING:
@@ -137,4 +137,4 @@ class Background:
 
 def missing(pieces: Sequence[range], stored: Bitfield) -> int:
     """How many of these pieces are not stored."""
-    return sum(piece not in stored for piece in each_of(pieces))
+    return total(pieces) - sum(map(stored.count_in, pieces))

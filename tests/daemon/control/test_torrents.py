@@ -130,6 +130,7 @@ async def test_files_come_in_parts() -> None:
         "url": "/files/sample/a/one.bin",
         "size": 70_001,
         "have": None,
+        "pinned": False,
     }
 
 

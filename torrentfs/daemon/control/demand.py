@@ -17,13 +17,16 @@ from torrentfs.daemon.control.models import (
     Evict,
     Freed,
     PinList,
-    PinnedRange,
     PrefetchList,
     PrefetchState,
     SourceOfPiece,
     WhyReport,
 )
+from torrentfs.daemon.control.pinning import kept_of, path_of, pin_list
 from torrentfs.storage.records import Pin
+
+MOST_LISTED = 1000
+"""Pins in one answer."""
 
 MOST_FILES = 1000
 """Of a directory that is named at once; a whole torrent may have more."""
@@ -75,10 +78,16 @@ def make_router(subject: Subject) -> APIRouter:
             raise HTTPException(400, f"{path} is not a file")
         return report_of(await volume.why(files[0], offset))
 
-    @router.get("/pins", responses=responses())
-    async def list_pins() -> PinList:
+    @router.get("/pins", responses=responses(404))
+    async def list_pins(
+        torrent: Annotated[
+            str | None, Query(max_length=MAX_PATH, description="Of this one only: its key")
+        ] = None,
+        limit: Annotated[int, Query(ge=0, le=MOST_LISTED)] = MOST_LISTED,
+    ) -> PinList:
         """What is pinned."""
-        return PinList(pins=[pin for item in library.items.values() for pin in pins_of(item)])
+        items = [find(library, torrent)] if torrent is not None else library.items.values()
+        return await pin_list(kept_of(items), limit)
 
     @router.post("/pins", responses=responses(400, 404, 409, 503))
     async def pin(demand: Demand) -> PinList:
@@ -87,14 +96,14 @@ def make_router(subject: Subject) -> APIRouter:
         400 with how much room there is, when it is more than the cache has for pins."""
         item, _, pins = meant(demand)
         await library.pin(item.key, pins)
-        return PinList(pins=pins_of(find(library, item.key)))
+        return await pin_list(kept_of([find(library, item.key)]), MOST_LISTED, pins)
 
     @router.post("/pins/remove", responses=responses(400, 404, 409, 503))
     async def unpin(demand: Demand) -> PinList:
         """Do not keep it any longer; it goes when its room is needed."""
         item, _, pins = meant(demand)
         await library.unpin(item.key, pins)
-        return PinList(pins=pins_of(find(library, item.key)))
+        return await pin_list(kept_of([find(library, item.key)]), MOST_LISTED)
 
     @router.get("/prefetches", responses=responses())
     async def list_prefetches() -> PrefetchList:
@@ -140,48 +149,18 @@ def make_router(subject: Subject) -> APIRouter:
     return router
 
 
-def pins_of(item: Item) -> list[PinnedRange]:
-    """The pins of a torrent, and how far they are."""
-    volume = item.volume
-    if volume is None or not volume.pins:
-        return []
-    errands = volume.errands
-    pieces = errands.kept_pieces
-    total = sum(map(len, pieces))
-    return [
-        PinnedRange(
-            key=item.key,
-            path=_path_of(item, pin.file),
-            offset=pin.offset,
-            length=pin.length,
-            pieces=total,
-            missing=errands.missing(pieces),
-            trouble=clean(errands.trouble),
-        )
-        for pin in volume.pins
-    ]
-
-
 def state_of(item: Item, each: Any) -> PrefetchState:
     """One prefetch."""
     return PrefetchState(
         key=item.key,
         number=each.number,
-        path=_path_of(item, each.file),
+        path=path_of(item.name, item.metainfo, each.file),
         offset=each.offset,
         length=each.length,
         pieces=each.total,
         missing=each.missing,
         trouble=clean(each.trouble),
     )
-
-
-def _path_of(item: Item, file: int | None) -> str:
-    """A file as a person knows it, below its torrent."""
-    names = [item.name]
-    if file is not None and item.metainfo is not None:
-        names += item.metainfo.files[file].path
-    return clean("/".join(names))
 
 
 def report_of(found: Any) -> WhyReport:

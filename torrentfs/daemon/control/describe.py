@@ -14,6 +14,7 @@ import trio
 
 from torrentfs import __version__
 from torrentfs.daemon.control import models
+from torrentfs.metainfo.intervals import covers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -206,6 +207,7 @@ def files(subject: Subject, item: Item, start: int, stop: int) -> models.FileLis
     torrent = item.volume.torrent if item.volume is not None else None
     have = torrent.store.have if torrent is not None else None
     geometry = metainfo.geometry
+    kept = item.volume.errands.kept if item.volume is not None else ()
     found = [
         models.File.model_construct(
             index=index,
@@ -213,10 +215,17 @@ def files(subject: Subject, item: Item, start: int, stop: int) -> models.FileLis
             url=url_of(place),
             size=geometry.file_lengths[index],
             have=None if have is None else _have_of(geometry, have, index),
+            pinned=bool(kept) and _is_kept(geometry, kept, index),
         )
         for index, place in shown[start:stop]
     ]
     return models.FileList.model_construct(total=len(shown), files=found)
+
+
+def _is_kept(geometry: Any, kept: Any, index: int) -> bool:
+    """Whether all of a file is in these bytes of piece space."""
+    start, length = geometry.file_starts[index], geometry.file_lengths[index]
+    return length > 0 and covers(kept, range(start, start + length))
 
 
 def _have_of(geometry: Any, have: Any, index: int) -> int:

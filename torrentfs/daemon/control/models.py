@@ -95,6 +95,7 @@ class File(BaseModel):
     url: str
     size: int
     have: int | None = Field(description="Bytes that are here; null while the torrent sleeps")
+    pinned: bool = Field(description="Whether all of it is")
 
 
 class FileList(BaseModel):
@@ -337,21 +338,25 @@ class Evict(Given):
 
 
 class PinnedRange(BaseModel):
-    """Bytes that are kept; `pieces` and `missing` are those of all pins of the torrent."""
+    """Bytes that are kept."""
 
     key: str
-    path: str = Field(description="Torrent and file; the torrent alone: all of it")
-    offset: int
+    path: str = Field(description="Torrent and file; the torrent alone: all its files in a row")
+    offset: int = Field(description="In the file, or in all files in a row")
     length: int | None = Field(description="null: up to the end")
-    pieces: int
+    pieces: int = Field(description="Pieces under these bytes")
     missing: int = Field(description="Pieces that are not here, as far as is known")
     trouble: str = Field(description="Why it does not go on, in words; else empty")
 
 
 class PinList(BaseModel):
-    """What is pinned."""
+    """What is pinned; `pieces` and `missing` are of what was named in the request, or of all."""
 
-    pins: list[PinnedRange]
+    pins: list[PinnedRange] = Field(description="The first of them")
+    total: int = Field(description="How many there are")
+    pieces: int
+    missing: int = Field(description="Pieces that are not here, as far as is known")
+    trouble: str = Field(description="Why it does not go on, in words; else empty")
 
 
 class PrefetchState(PinnedRange):

@@ -4,6 +4,7 @@ import { ask, of } from './api.js'
 import { clean, h, say } from './dom.js'
 import { count, percent, rate, seconds, size } from './format.js'
 import { Pause, Progress, State, rates } from './list.js'
+import { attempt } from './messages.js'
 import { Legend, Mix } from './mix.js'
 import { PieceMap } from './pieces.js'
 import { play, playable } from './player.js'
@@ -35,6 +36,7 @@ export class Detail {
     this.facts = h('dl.facts')
     this.where = h('p.quiet')
     this.pins = []
+    this.kept = { total: 0, pieces: 0, missing: 0, trouble: '' }
     this.listed = []
     this.pin = h('button', { type: 'button', hidden: true, onclick: () => this.togglePin(this.torrent.path, this.isPinned()) })
     this.evict = h('button', { type: 'button', hidden: true, onclick: () => this.drop() }, 'Drop from cache')
@@ -100,19 +102,19 @@ export class Detail {
     }
   }
 
-  // Whether a file is pinned by itself, or all of the torrent.
+  // Whether all of a file is pinned, or all of the torrent.
   isPinned (file) {
-    if (file) return this.pins.some(pin => pin.path === `${this.torrent.name}/${this.inside(file.path)}`)
+    if (file) return file.pinned
     return this.pins.some(pin => pin.length === null && (pin.path === this.torrent.name || this.torrent.files === 1))
   }
 
   async togglePin (path, pinned) {
-    const answer = await setPinned(path, !pinned)
-    if (answer) this.showPins(answer.pins)
+    if (await setPinned(path, !pinned)) attempt('Not looked at', () => this.lookAtFiles())
   }
 
-  showPins (pins) {
-    this.pins = pins
+  showPins (kept) {
+    this.kept = kept
+    this.pins = kept.pins
     this.pin.hidden = this.evict.hidden = this.torrent.path === null
     const word = this.isPinned() ? 'Unpin' : 'Pin'
     say(this.pin, word)
@@ -129,8 +131,8 @@ export class Detail {
 
   pinned () {
     if (!this.pins.length) return 'no'
-    const [{ pieces, missing, trouble }] = this.pins
-    const what = this.isPinned() ? 'all' : count(this.pins.length, 'part')
+    const { total, pieces, missing, trouble } = this.kept
+    const what = this.isPinned() ? 'all' : count(total, 'part')
     return `${what}, ${missing ? `${missing} of ${count(pieces, 'piece')} missing` : 'here'}${trouble && `: ${clean(trouble)}`}`
   }
 
@@ -189,6 +191,16 @@ export class Detail {
     })
   }
 
+  async lookAtFiles () {
+    const [files, kept] = await Promise.all([
+      ask('GET', `${of(this.key)}/files?limit=${this.shown}`), ask('GET', `/pins?torrent=${this.key}`)
+    ])
+    if (this.closed) return
+    this.listed = files.files
+    this.more.hidden = files.total <= this.shown
+    this.showPins(kept)
+  }
+
   // Files, trackers and cache use, which no event tells: when an event says that they may differ.
   async look () {
     if (this.looking || this.closed) {
@@ -198,13 +210,8 @@ export class Detail {
     this.looking = true
     this.stale = false
     try {
-      const [files, trackers, { pins }] = await Promise.all([
-        ask('GET', `${of(this.key)}/files?limit=${this.shown}`), ask('GET', `${of(this.key)}/trackers`), ask('GET', '/pins'), this.lookAtCache()
-      ])
+      const [trackers] = await Promise.all([ask('GET', `${of(this.key)}/trackers`), this.lookAtFiles(), this.lookAtCache()])
       if (this.closed) return
-      this.listed = files.files
-      this.showPins(pins.filter(pin => pin.key === this.key))
-      this.more.hidden = files.total <= this.shown
       this.trackers.update(trackers.trackers, this.torrent.state === 'asleep' ? 'None is asked while it sleeps.' : 'It has none.')
     } catch {
       // removed meanwhile, or the connection is lost, which is told at the top
