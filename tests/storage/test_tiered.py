@@ -6,7 +6,7 @@ import resource
 import shutil
 import sqlite3
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import trio
@@ -26,7 +26,7 @@ from tests.storage.torrents import KIB, Sample, make
 from torrentfs.errors import StorageError
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.torrent_file import parse_torrent
-from torrentfs.storage import Cache, open_cache
+from torrentfs.storage import Cache, open_cache, tiered
 from torrentfs.storage.catalog import Known
 
 if TYPE_CHECKING:
@@ -178,6 +178,36 @@ async def test_a_directory_that_vanishes_does_not_stop_reads(tmp_path: Path) -> 
         shutil.rmtree(tmp_path / "cache")
         await serve_on(store, cache, sample)
         assert not tree_of(tmp_path, sample).exists()
+
+
+@pytest.mark.expect_log("the disk does not answer; going on in memory")
+async def test_a_disk_that_hangs_holds_up_what_is_fetched_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = make(2_000_000)
+    half = len(sample.pieces) // 2
+    async with opened(tmp_path, sample, memory_limit=512 * KIB) as (cache, store, _):
+        write, answers = cache.vault.write, trio.Event()
+
+        async def hang(*args: Any) -> list[int]:
+            await answers.wait()
+            return await write(*args)
+
+        monkeypatch.setattr(cache.vault, "write", hang)
+        monkeypatch.setattr(tiered, "STUCK_SECONDS", 0.1)
+        for number in range(half):
+            await store.put(number, sample.piece(number))
+            assert await store.read(number, 0, 100) == sample.pieces[number][:100]
+            assert cache.memory.size <= 512 * KIB + len(sample.pieces[0])
+        assert cache.trouble == "the disk does not answer"
+        monkeypatch.setattr(tiered, "STUCK_SECONDS", 60.0)
+        answers.set()
+        await cache.flush()
+        assert cache.trouble is None
+        for number in range(half, len(sample.pieces)):
+            await store.put(number, sample.piece(number))
+        await cache.flush()
+        assert store.statistics().on_disk >= len(sample.pieces) - half
 
 
 @pytest.mark.expect_log("no room")

@@ -3,9 +3,10 @@
 A partial piece is one `bytearray`, filled in place: the copy out of the receive buffer is the
 only one a block ever sees. When its last block is in, the piece goes to a worker that hashes it
 in a thread (inline when it is so small that the hop would cost more), hands it to whoever waits
-for it, and stores it: a slow disk never delays a reader. A bad piece is asked again and the
-digests of its blocks are kept, so that the peer that lied is found by comparing with the good
-ones (see `scheduling/blame.py`).
+for it, and then stores it: readers never wait for the disk, but what is fetched does, while more is
+unwritten than the memory limit has room for (see `storage/tiered.py`). A bad piece is asked again
+and the digests of its blocks are kept, so that the peer that lied is found by comparing with the
+good ones (see `scheduling/blame.py`).
 
 Blocks that can be proved one by one (BEP 52, see `leaves`) are checked as they come, or as their
 leaf hashes come, and are readable from then on; a wrong one names its giver at once.

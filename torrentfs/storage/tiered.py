@@ -7,7 +7,8 @@ half of the memory limit: beyond that `put` waits.
 
 **Disk trouble** (full, read-only, gone, a broken catalog) is logged in one line, once. For
 `RETRY_SECONDS` pieces then live in memory only, as long as they fit; what is already on disk is
-still read. Nothing above needs to know, beyond `on_evicted`.
+still read. Nothing above needs to know, beyond `on_evicted`. A disk that finishes nothing for
+`STUCK_SECONDS` while somebody waits for room is trouble as well, until it does.
 
 A cache whose directory cannot be used at all works the same way: from memory only.
 """
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_SECONDS = 30.0
+STUCK_SECONDS = 5.0
+"""Longest that downloads wait for the disk to write something."""
 _BATCH = 8 * MIB
 _LOOK_AT = 2048
 _SYNC_EVERY = 5.0
@@ -92,6 +95,8 @@ class Cache:
         self._by_shelf: dict[int, TorrentStore] = {}
         self._numbers = 0
         self._written_bytes = 0
+        self._batches = 0
+        self._stuck = False
         self._work = trio.Event()
         self._room = trio.lowlevel.ParkingLot()
         self._turn = trio.Lock()  # who changes files
@@ -299,7 +304,7 @@ class Cache:
 
     def wants_writing(self, shelf: Shelf | None, piece: int) -> bool:
         """True when a verified piece is not on disk and can be expected to get there."""
-        if shelf is None or not self._usable:
+        if shelf is None or not self._usable or self._stuck:
             return False
         if piece in shelf.on_disk and piece not in shelf.unsure:
             return False
@@ -310,9 +315,18 @@ class Cache:
         self._work.set()
 
     async def wait_for_room(self) -> None:
-        """Wait while too much is unwritten; at once, with no checkpoint, when it is not."""
-        while self.memory.unwritten_bytes > self.config.memory_limit // 2:
-            await self._room.park()
+        """Wait while too much is unwritten; at once, with no checkpoint, when it is not.
+
+        Nor for a disk that is stuck: what comes meanwhile stays in memory (`wants_writing`).
+        """
+        while self.memory.unwritten_bytes > self.config.memory_limit // 2 and not self._stuck:
+            batches = self._batches
+            with trio.move_on_after(STUCK_SECONDS) as patience:
+                await self._room.park()
+            if patience.cancelled_caught and batches == self._batches and not self._stuck:
+                self._stuck = True
+                self._on_trouble(OSError(errno.ETIMEDOUT, "the disk does not answer"))
+                self._room.unpark_all()
 
     def _on_dropped(self, key: Key) -> None:
         store = self._stores.get(key[0])
@@ -358,6 +372,8 @@ class Cache:
                 for key in batch:
                     on_disk = store.shelf.on_disk if store.shelf is not None else ()
                     self.memory.settle(key, written=key[1] in on_disk)
+                self._batches += 1
+                self._stuck = False
                 self._room.unpark_all()
             return True
 
