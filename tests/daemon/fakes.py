@@ -78,6 +78,7 @@ class FakeSession:
                 files=(),
                 to_torrent=lambda: b"",
                 has_v1=True,
+                private=False,
             )
         raise MetadataTimeout(f"nobody has {magnet.hashes}")
 

@@ -6,7 +6,8 @@ import pytest
 
 from tests.daemon.libraries import metainfo
 from torrentfs.daemon import claims as module
-from torrentfs.daemon.claims import Claims, file_key, joined, parse_hints
+from torrentfs.daemon.claims import Claims, extended, file_key, joined, parse_hints
+from torrentfs.daemon.config import Beside
 from torrentfs.daemon.items import LibraryError, Listeners, WatchedFile
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.limits import MAX_TRACKERS
@@ -30,6 +31,18 @@ def test_hints_are_joined_within_limits() -> None:
     )
     many = Magnet(HASHES, trackers=tuple(str(n) for n in range(2 * MAX_TRACKERS)))
     assert len(joined(one, many).trackers) == MAX_TRACKERS
+
+
+def test_what_the_mount_knows_is_for_every_torrent_but_a_private_one() -> None:
+    mount = Beside(("all", "b"), ("w",), (("h", 1),))
+    told = Magnet(HASHES, trackers=("b", "c"), peers=(("p", 2),))
+    public = Magnet(HASHES, None, ("b", "c", "all"), ("w",), (("h", 1), ("p", 2)))
+    assert extended(told, mount, private=False) == public
+    private = Magnet(HASHES, None, ("b", "c"), ("w",), (("h", 1), ("p", 2)))
+    assert extended(told, mount, private=True) == private
+    assert extended(Magnet(HASHES), mount, private=True).trackers == ("all", "b")
+    many = Beside(tuple(str(n) for n in range(2 * MAX_TRACKERS)))
+    assert len(extended(told, many, private=False).trackers) == MAX_TRACKERS
 
 
 def test_hints_of_a_damaged_record() -> None:

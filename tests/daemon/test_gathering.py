@@ -108,6 +108,23 @@ async def test_magnets_of_the_command_line_are_waited_for(autojump_clock: object
             await gathered(library, session, magnet(FILM), metadata_timeout=10.0)
 
 
+async def test_what_holds_for_the_mount_is_not_kept_of_a_torrent(tmp_path: Path) -> None:
+    """Else the tracker of one run would be a torrent's own one in the next."""
+    state = tmp_path / "l"
+    more = {"trackers": ("http://all/",), "web_seeds": ("http://w/",), "peers": (("10.0.0.1", 1),)}
+    told = magnet(SONG, trackers=("http://t/",))
+    async with opened(state, session=FakeSession([SONG])) as (library, session):
+        await gathered(library, session, torrent_file(tmp_path, FILM), told, **more)
+        asked = session.asked[FILM.hashes.key]
+        assert (asked.trackers, asked.web_seeds, asked.peers) == tuple(more.values())
+        assert session.asked[SONG.hashes.key].trackers == ("http://t/", "http://all/")
+        assert session.resolved[0].trackers == ("http://t/", "http://all/")
+    async with opened(state) as (library, session):
+        await gathered(library, session, torrent_file(tmp_path, FILM), told)
+        assert session.asked[FILM.hashes.key].trackers == ()
+        assert session.asked[SONG.hashes.key].trackers == ("http://t/",)
+
+
 async def test_but_not_those_of_the_library_and_of_watch_directories(tmp_path: Path) -> None:
     state = tmp_path / "l"
     watched = [WatchedFile("/w/1.magnet", ("w",), magnet=Magnet(SONG.hashes))]

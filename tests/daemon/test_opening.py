@@ -39,6 +39,16 @@ async def test_a_magnet_is_looked_for_with_all_that_is_known(autojump_clock: obj
     assert session.added[1] == added | {"eager": True}
 
 
+async def test_a_private_magnet_asks_its_own_trackers_alone(autojump_clock: object) -> None:
+    session = FakeSession([], 1)
+    found = await find(session, parse_source(MAGNET), BESIDE, timeout=5, private=True)
+    assert session.resolved[0].trackers == ("udp://t:1",)
+    assert not found.metainfo.private  # as we know now: everybody may be asked
+    assert found.beside.trackers == ("udp://t:1", "http://u/")
+    assert found.magnet is not None
+    assert found.magnet.trackers == ("udp://t:1",)
+
+
 async def test_a_file_asks_nobody(tmp_path: Path) -> None:
     torrent = tmp_path / "t.torrent"
     torrent.write_bytes(build("v1"))

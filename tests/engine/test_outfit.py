@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from torrentfs.engine.config import SessionConfig
 from torrentfs.engine.outfit import totals_of
 from torrentfs.engine.session import open_session
 from torrentfs.metainfo.torrent_file import build_torrent, parse_torrent
+from torrentfs.transports.webrtc.config import RtcConfig
 
 TOLD = {
     "trackers": [["http://tracker/announce"]],
@@ -40,6 +42,34 @@ async def test_what_the_torrent_and_the_user_name(
         assert urls == ["http://tracker/announce", "udp://mine:1"]
         assert len(web) == seeds  # BEP 17 knows v1 pieces only
         assert swarm.dht is None  # no UDP port
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_of_a_private_torrent_only_its_own_trackers_hear(
+    tmp_path: Path, private: bool
+) -> None:
+    """Others may be named by the mount, or by a magnet of the same info-hash (BEP 27)."""
+    own = [["http://own/announce", "wss://own"], ["udp://own:1"]]
+    told = parse_torrent(build_torrent(parse_torrent(build("v1")).info, trackers=own))
+    metainfo = replace(told, private=private)
+    more = ["udp://all:1", "http://all/announce", "wss://all"]
+    async with open_session(config(tmp_path, rtc=RtcConfig())) as session:
+        swarm, web = session._outfitter.outfit(metainfo, more, ["http://mine/"], Totals)
+        assert swarm.trackers is not None
+        urls = {tracker.url for tracker in swarm.trackers.statistics()}
+        assert urls == {url for tier in own for url in tier} | (set() if private else set(more))
+        assert swarm.trackers.beside is not None
+        browsers = {tracker.url for tracker in swarm.trackers.beside.statistics()}
+        assert browsers == ({"wss://own"} if private else {"wss://own", "wss://all"})
+        assert [seed.url for seed in web] == ["http://mine/"]  # who is asked for bytes tells nobody
+
+
+async def test_a_private_torrent_that_names_none_has_those_of_the_user(tmp_path: Path) -> None:
+    metainfo = replace(parse_torrent(build("v1")), private=True)
+    async with open_session(config(tmp_path)) as session:
+        swarm, _ = session._outfitter.outfit(metainfo, ["http://mine/announce"], [], Totals)
+        assert swarm.trackers is not None
+        assert [each.url for each in swarm.trackers.statistics()] == ["http://mine/announce"]
 
 
 async def test_what_the_user_does_not_want(tmp_path: Path) -> None:

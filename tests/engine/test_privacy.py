@@ -14,6 +14,7 @@ from torrentfs.engine.privacy import (
     behind_proxy,
     is_private,
     proxy_words,
+    trackers_of,
     ways,
 )
 from torrentfs.transports.proxy import Proxy
@@ -43,6 +44,15 @@ def test_hole_punching_needs_utp_and_peer_exchange_and_no_proxy() -> None:
     assert not ways(SessionConfig(utp=True, pex=False), False).hole_punching
     proxy = Proxy("socks5", "192.0.2.1", 1080, "me", "secret")
     assert not ways(SessionConfig(utp=True, proxy=proxy), False).hole_punching
+
+
+def test_a_private_torrent_announces_to_those_of_who_knows_it_best() -> None:
+    torrent, magnet, mount = ["t1", "t2"], ["m"], ["all"]
+    assert trackers_of(False, torrent, magnet, mount) == ["t1", "t2", "m", "all"]
+    assert trackers_of(True, torrent, magnet, mount) == ["t1", "t2"]
+    assert trackers_of(True, [], magnet, mount) == ["m"]
+    assert trackers_of(True, [], [], mount) == ["all"]
+    assert trackers_of(True, [], []) == []
 
 
 # What every setting of a session is to somebody behind a proxy: off, or harmless, and why.

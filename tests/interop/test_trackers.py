@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.control.controlled import Controlled
 from tests.interop.copying import MIB, VERSIONS, copy_equals
+from tests.swarm.child import ChildFailed
 from tests.swarm.mounted import TORRENTFS, MountFailed, mounted
 from tests.swarm.payload import write_file
 from tests.swarm.quiet import quiet_environment
@@ -67,6 +69,38 @@ def test_the_tracker_is_told_when_we_come_finish_and_go(tmp_path: Path, way: str
         server.wait_announce("complete")
         assert mount.end() == 0
         server.wait_announce("stop")
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["private", "public"])
+@pytest.mark.parametrize("way", ["http", "udp"])
+def test_a_private_torrent_is_told_to_its_own_trackers_alone(
+    tmp_path: Path, way: str, private: bool
+) -> None:
+    """`--tracker` is for every torrent of the mount, and a magnet may name others."""
+    with tracker(tmp_path / "own") as own, tracker(tmp_path / "other") as other:
+        made = film(tmp_path, trackers=[[own.http]], private=private)
+        more = made.magnet(tr=[other.http, other.udp])
+        plain = film(tmp_path / "plain", private=private)
+        # which is told to nobody: a tracker that knows no peer does not end a round
+        with (
+            seed(plain.torrent, plain.path, tmp_path) as seeder,
+            mounted(
+                *(made.torrent, tmp_path),
+                *("--tracker", url_of(other, way), "--peer", seeder.address),
+            ) as mount,
+        ):
+            done = Controlled(mount, seeder, made, tmp_path).ask("add", more)
+            assert done.returncode == 0, done.stderr
+            own.wait_announce("start")
+            copy_equals(mount / made.path.name, made.path, tmp_path)
+            own.wait_announce("complete")
+            if not private:
+                other.wait_announce("start")
+            assert mount.end() == 0
+        own.wait_announce("stop")
+        if private:
+            with pytest.raises(ChildFailed):
+                other.child.wait_line(0.5)
 
 
 @pytest.mark.parametrize("trouble", ["closed", "silent", "refusing"])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torrentfs.daemon.items import Item, LibraryError
 from torrentfs.daemon.sources import shorten
+from torrentfs.engine.privacy import trackers_of
 from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo import limits
 from torrentfs.metainfo.magnet import Magnet, parse_magnet
@@ -217,13 +218,12 @@ def joined(known: Magnet | None, told: Magnet) -> Magnet:
     )
 
 
-def extended(magnet: Magnet, beside: Beside) -> Magnet:
+def extended(magnet: Magnet, beside: Beside, *, private: bool) -> Magnet:
     """`magnet` with what the user told for all torrents of the mount, whose peers come first."""
-    own = Magnet(
-        magnet.hashes,
-        trackers=beside.trackers,
-        web_seeds=beside.web_seeds,
-        peers=beside.peers,
+    own = Magnet(magnet.hashes, web_seeds=beside.web_seeds, peers=beside.peers)
+    trackers = dict.fromkeys(trackers_of(private, magnet.trackers, beside.trackers))
+    return dataclasses.replace(
+        joined(magnet, own),
+        trackers=tuple(trackers)[: limits.MAX_TRACKERS],
+        peers=joined(own, magnet).peers,
     )
-    peers = joined(own, magnet).peers
-    return dataclasses.replace(joined(magnet, own), peers=peers)

@@ -10,7 +10,6 @@ of them is not asked for again.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -142,19 +141,18 @@ async def _take_sources(
     on_progress: Callable[[str], None],
 ) -> list[Item]:
     """Enter the sources of the command line, in their order; they are found at the same time."""
-    beside = library.beside
     found: list[tuple[Metainfo, Magnet] | None] = [None] * len(config.sources)
 
     async def look(index: int, source: Source) -> None:
         known = await _known(library, source)
         if known is not None:
-            found[index] = known, _magnet(source, known, beside)
+            found[index] = known, _magnet(source, known)
             return
         try:
             one = await find(
                 session,
                 source,
-                beside,
+                library.beside,
                 timeout=config.metadata_timeout,
                 dht_off=library.dht_off,
                 on_progress=on_progress,
@@ -164,16 +162,9 @@ async def _take_sources(
             if earlier is None:
                 raise
             log.warning("%s: the torrent of the last time is mounted", error)
-            found[index] = earlier, _magnet(source, earlier, beside)
+            found[index] = earlier, _magnet(source, earlier)
             return
-        magnet = Magnet(
-            one.metainfo.hashes,
-            trackers=one.beside.trackers,
-            web_seeds=one.beside.web_seeds,
-            peers=one.beside.peers,
-            select=one.select,
-        )
-        found[index] = one.metainfo, magnet
+        found[index] = one.metainfo, one.magnet or Magnet(one.metainfo.hashes)
 
     async with trio.open_nursery() as nursery:
         for index, source in enumerate(config.sources):
@@ -191,15 +182,9 @@ async def _take_sources(
     return items
 
 
-def _magnet(source: Source, metainfo: Metainfo, beside: Beside) -> Magnet:
-    """What is told beside the metadata; the user's own peers come first."""
-    magnet = source.magnet if isinstance(source, MagnetSource) else Magnet(metainfo.hashes)
-    return replace(
-        magnet,
-        trackers=(*magnet.trackers, *beside.trackers),
-        web_seeds=(*magnet.web_seeds, *beside.web_seeds),
-        peers=(*beside.peers, *magnet.peers),
-    )
+def _magnet(source: Source, metainfo: Metainfo) -> Magnet:
+    """What is told beside the metadata; what holds for the whole mount is joined to it later."""
+    return source.magnet if isinstance(source, MagnetSource) else Magnet(metainfo.hashes)
 
 
 async def _known(library: Library, source: Source) -> Metainfo | None:

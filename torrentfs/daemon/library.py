@@ -129,7 +129,7 @@ class Library:
         """Keys of torrents that connect before the first read."""
         self.listeners = Listeners()
         self._searches = Searches(session, nursery, self._on_metadata, self._on_no_torrent)
-        self._searches.extend = lambda magnet: extended(magnet, self.beside)
+        self._searches.extend = self._extended
         self.claims = Claims(records, self.listeners, self._searches.end)
         self.items: Mapping[str, Item] = self.claims.items
         """All torrents, by key."""
@@ -397,7 +397,8 @@ class Library:
                 await volume.pause()
 
     def _shelving(self, item: Item, metainfo: Metainfo) -> Shelving:
-        hints = extended(item.hints or Magnet(metainfo.hashes), self.beside)
+        told = item.hints or Magnet(metainfo.hashes)
+        hints = extended(told, self.beside, private=metainfo.private)
         return Shelving(
             metainfo=metainfo,
             added=item.added,
@@ -408,6 +409,10 @@ class Library:
             pins=item.pins,
             eager=item.key in self.eager and not item.paused,
         )
+
+    def _extended(self, magnet: Magnet) -> Magnet:
+        """Whom to ask for the metadata of `magnet`."""
+        return extended(magnet, self.beside, private=self.private)
 
     def _leave(self, item: Item) -> None:
         """Cross an item out; its date and place are kept, should it come again."""

@@ -19,6 +19,7 @@ from torrentfs.daemon.contents import Contents
 from torrentfs.daemon.following import dht_is_off, follow
 from torrentfs.daemon.ranges import CHUNK, Ranges
 from torrentfs.daemon.sources import MagnetSource, PublisherSource, load, shorten
+from torrentfs.engine.privacy import trackers_of
 from torrentfs.errors import MetadataTimeout
 from torrentfs.metainfo.magnet import file_numbers
 
@@ -78,6 +79,8 @@ class Found:
     metainfo: Metainfo
     beside: Beside
     select: tuple[range, ...] = ()
+    magnet: Magnet | None = None
+    """What the source itself said, if that is a magnet link."""
 
     async def add(self, session: Session) -> Any:
         """Start it in `session`, or return the running one."""
@@ -127,9 +130,10 @@ async def find(
         source = await follow(session.dht, source, timeout=timeout, off=dht_off)
     if not isinstance(source, MagnetSource):
         return Found(await load(source, session.client, timeout=timeout), beside)
+    named = source.magnet.trackers
     magnet = replace(
         source.magnet,
-        trackers=(*source.magnet.trackers, *beside.trackers),
+        trackers=tuple(trackers_of(private, named, beside.trackers)),
         web_seeds=(*source.magnet.web_seeds, *beside.web_seeds),
         peers=(*beside.peers, *source.magnet.peers),
     )
@@ -143,8 +147,9 @@ async def find(
         )
     except trio.TooSlowError:
         raise MetadataTimeout(f"{name}: no metadata in {timeout:g} s") from None
-    known = Beside(magnet.trackers, magnet.web_seeds, magnet.peers)
-    return Found(metainfo, known, tuple(magnet.select))
+    trackers = tuple(trackers_of(metainfo.private, named, beside.trackers))
+    known = Beside(trackers, magnet.web_seeds, magnet.peers)
+    return Found(metainfo, known, tuple(magnet.select), source.magnet)
 
 
 class Opened:

@@ -299,9 +299,7 @@ class TrackerTiers:
         if tracker.scheme in self.announcers:
             return True
         if is_websocket(tracker.url):
-            told = "not asked: the torrent is private"
-            if self.beside is None:
-                told = "WebRTC cannot go through the proxy" if self._proxied else "needs WebRTC"
+            told = "WebRTC cannot go through the proxy" if self._proxied else "needs WebRTC"
             tracker.last_error = told
         elif tracker.scheme == "udp":
             tracker.last_error = "UDP cannot go through the proxy"

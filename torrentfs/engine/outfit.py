@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from torrentfs.discovery.dht.source import DhtSource
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine.dormant import Outfit
-from torrentfs.engine.privacy import ways
+from torrentfs.engine.privacy import trackers_of, ways
 from torrentfs.engine.regulars import Regulars
 from torrentfs.engine.swarm import Swarm
 from torrentfs.engine.torrent import Torrent
@@ -129,7 +129,8 @@ class Outfitter:
         totals: Callable[[], Totals],
     ) -> Outfit:
         """Where the bytes of a torrent come from."""
-        tiers = [*metainfo.trackers, *((url,) for url in trackers)]
+        more = [(url,) for url in trackers]
+        tiers = trackers_of(metainfo.private, metainfo.trackers, more)
         swarm = Swarm(
             metainfo.hashes,
             None,
@@ -137,8 +138,7 @@ class Outfitter:
             config=self._session.config,
             places=self._places,
         )
-        beside = metainfo.trackers if metainfo.private and metainfo.trackers else tiers
-        swarm.trackers = self.trackers(tiers, swarm, totals, beside)
+        swarm.trackers = self.trackers(tiers, swarm, totals)
         swarm.dialler = self._session.dialler
         swarm.dht = self.dht_source(swarm, metainfo.private, metainfo.nodes)
         return Outfit(swarm, self._web_seeds(metainfo, web_seeds))
@@ -173,9 +173,8 @@ class Outfitter:
         tiers: Sequence[Sequence[str]],
         swarm: Swarm,
         totals: Callable[[], Totals],
-        beside: Sequence[Sequence[str]] | None = None,
     ) -> TrackerTiers | None:
-        """Who finds peers for `swarm`; browsers only at those of `beside`, if it is given."""
+        """Who finds peers for `swarm`; None if no tracker is named."""
         if not any(tiers):
             return None
         signalling = self._signalling
@@ -188,11 +187,7 @@ class Outfitter:
             totals=totals,
             rng=self._rng,
             on_peers=swarm.on_tracker_peers,
-            beside=(
-                signalling.announcer(beside or tiers, swarm, totals)
-                if signalling is not None
-                else None
-            ),
+            beside=(signalling.announcer(tiers, swarm, totals) if signalling is not None else None),
         )
         trackers.announced_port = self._session.announced_port
         return trackers

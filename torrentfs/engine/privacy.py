@@ -1,9 +1,12 @@
 """Who may learn of a torrent: the one place that decides it (BEP 27).
 
 The peers of a private torrent come from its own trackers, and from what the user names, and from
-nobody else: it is looked up in no DHT, exchanged with no peer, told to no local network. Whether a
-torrent is private stands in its metadata; before a magnet's is known, the user's word
-(`--private`) counts, and without it the torrent is taken for a public one, as most are.
+nobody else: it is looked up in no DHT, exchanged with no peer, told to no local network. Its own
+trackers are those of whoever knows it best: its .torrent, else its magnet link, else the mount
+(`trackers_of`). Whether a torrent is private stands in its metadata; before a magnet's is known,
+the user's word (`--private`) counts, and without it the torrent is taken for a public one, as most
+are. Peers and web seeds that the user names are asked all the same: who is asked for bytes tells
+nobody of us, as a tracker does, and libtorrent has it so.
 
 And the one place that decides what is left of a session behind a proxy (`--proxy`): who asks for
 one wants to be seen by nobody else. What cannot go through it is off, never sent beside it: all of
@@ -15,13 +18,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torrentfs.engine.config import SessionConfig
 
 
 log = logging.getLogger(__name__)
+
+Named = TypeVar("Named")
 
 OFF_BEHIND_PROXY: dict[str, Any] = {
     "utp": False,
@@ -64,6 +71,17 @@ def ways(config: SessionConfig, private: bool | None) -> Ways:
         local_discovery=public and config.lsd,
         hole_punching=public and config.pex and config.utp and config.proxy is None,
     )
+
+
+def trackers_of(private: bool, *named: Sequence[Named]) -> list[Named]:
+    """Whom to announce to, of the trackers (or tiers) that each teller named, the best one first.
+
+    Tellers are the torrent itself, the magnet link, the mount. All of them count, but of a private
+    torrent only the first that names any: what is for every torrent must not learn of this one.
+    """
+    if private:
+        return list(next(filter(None, named), ()))
+    return [one for each in named for one in each]
 
 
 def behind_proxy(config: SessionConfig) -> SessionConfig:
