@@ -15,6 +15,7 @@ from torrentfs.daemon.config import MountConfig
 from torrentfs.daemon.gathering import gather
 from torrentfs.daemon.items import WatchedFile
 from torrentfs.daemon.sources import UrlSource
+from torrentfs.engine.config import SessionConfig
 from torrentfs.errors import ConfigError, InvalidTorrent, MetadataTimeout
 from torrentfs.metainfo.magnet import Magnet
 
@@ -31,6 +32,8 @@ async def gathered(
 ) -> FakeMount:
     found, held = more.pop("watched", ()), more.pop("held", ())
     place = library.records._path
+    if "settings" in more:
+        more["session"] = more.pop("settings")
     base = MountConfig(sources, place.parent / "mnt" if place else Path("/m"), **more)
     ask: Any = session
     await gather(library, ask, base, lambda text: None, found, held)
@@ -123,6 +126,17 @@ async def test_what_holds_for_the_mount_is_not_kept_of_a_torrent(tmp_path: Path)
         await gathered(library, session, torrent_file(tmp_path, FILM), told)
         assert session.asked[FILM.hashes.key].trackers == ()
         assert session.asked[SONG.hashes.key].trackers == ("http://t/",)
+
+
+async def test_a_magnet_that_counts_as_private_asks_its_own_trackers(tmp_path: Path) -> None:
+    told = magnet(SONG, trackers=("http://t/",))
+    settings = SessionConfig(cache_dir=tmp_path, private=True)
+    async with opened(session=FakeSession([SONG, FILM])) as (library, session):
+        await gathered(library, session, told, trackers=("http://all/",), settings=settings)
+        assert session.resolved[0].trackers == ("http://t/",)
+        await library.add(magnet(FILM, trackers=("http://f/",)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert session.resolved[1].trackers == ("http://f/",)
 
 
 async def test_but_not_those_of_the_library_and_of_watch_directories(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ async def gather(
     `watched` are the files of the watch directories, `held` the paths of those that cannot be
     looked at but were there.
     """
+    library.private = config.session.private
     library.dht_off = dht_is_off(config.session)
     library.beside = Beside(config.trackers, config.web_seeds, config.peers)
     damage = library.records.damage
@@ -154,6 +155,7 @@ async def _take_sources(
                 source,
                 library.beside,
                 timeout=config.metadata_timeout,
+                private=library.private,
                 dht_off=library.dht_off,
                 on_progress=on_progress,
             )

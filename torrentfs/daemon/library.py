@@ -121,6 +121,8 @@ class Library:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.records = records
+        self.private = False
+        """Magnets count as private until their metadata is known."""
         self.dht_off = ""
         """The option that keeps magnets from the DHT; empty when they may be looked up there."""
         self.beside = Beside()

@@ -116,13 +116,15 @@ async def find(
     beside: Beside,
     *,
     timeout: float,
+    private: bool = False,
     dht_off: str = "",
     on_progress: Callable[[str], None] = lambda text: None,
 ) -> Found:
     """The metadata of `source`, looked for `timeout` seconds at most, publisher included.
 
-    `dht_off` is the option that keeps a magnet from the DHT, if any. Raises `ConfigError`,
-    `InvalidTorrent` and `MetadataTimeout`, which name the source.
+    `private` takes a magnet for private until it is known; `dht_off` is the option that keeps it
+    from the DHT, if any. Raises `ConfigError`, `InvalidTorrent` and `MetadataTimeout`, which name
+    the source.
     """
     deadline = trio.current_time() + timeout
     if isinstance(source, PublisherSource):
@@ -210,6 +212,7 @@ async def find_to_read(
         source,
         config.beside,
         timeout=config.metadata_timeout,
+        private=config.session.private,
         dht_off=dht_is_off(config.session),
         on_progress=on_progress,
     )
