@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,3 +88,24 @@ def test_exit_code(
     assert human.exit_code == code
     marks = [line[:4].strip() for line in human.stdout.splitlines() if not line.startswith(" ")]
     assert marks == [verdict["level"] for verdict in verdicts]
+
+
+def test_what_the_config_file_names_is_what_is_judged(
+    run: Run, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def gather(*args: object) -> Facts:
+        asked.append(args)
+        return Facts()
+
+    monkeypatch.setattr(machine, "gather", gather)
+    file = home / ".config/torrentfs/config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('cache-dir = "~/c"\nmin-free-space = "1G"\nport = 5000\nno-dht = true\n')
+    assert run("doctor").exit_code == 0
+    assert run("doctor", "--port", "6000", TORRENTFS_CACHE_DIR="/d").exit_code == 0
+    assert asked == [(home / "c", 1 << 30, 5000), (Path("/d"), 1 << 30, 6000)]
+    file.write_text("port = 'x'\n")
+    result = run("doctor")
+    assert (result.exit_code, "config.toml: port" in result.stderr) == (1, True)

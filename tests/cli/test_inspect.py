@@ -86,3 +86,24 @@ def test_a_url_is_fetched_through_the_proxy_or_not_at_all(run: Run) -> None:
     assert result.exit_code == 1
     assert "the proxy socks5://127.0.0.1:9 cannot be reached" in result.stderr
     assert "secret" not in result.stderr
+
+
+def test_the_proxy_and_the_interface_of_the_config_file_are_held(run: Run, home: Path) -> None:
+    file = home / ".config/torrentfs/config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('proxy = "socks5://127.0.0.1:9"\ncache-size = "1G"\n')
+    result = run("inspect", "http://torrents.example/x.torrent")
+    assert result.exit_code == 1
+    assert "the proxy socks5://127.0.0.1:9 cannot be reached" in result.stderr
+    file.write_text('bind-interface = "nope0"\n')
+    for words, env in (
+        ((), {}),
+        (("--bind-interface", "nope1"), {}),
+        ((), {"TORRENTFS_BIND_INTERFACE": "nope2"}),
+    ):
+        result = run("inspect", *words, "http://127.0.0.1:9/x.torrent", **env)
+        assert result.exit_code == 1
+        (name,) = (*words[1:], *env.values()) or ("nope0",)
+        assert f"no network interface {name}" in result.stderr.replace("'", "")
+    file.write_text("no-such = 1\n")
+    assert "config.toml: there is no option 'no-such'" in run("inspect", "A" * 40).stderr

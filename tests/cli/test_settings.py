@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 
 from torrentfs.cli.mount import mount
-from torrentfs.cli.settings import names, parse_settings
+from torrentfs.cli.settings import ReadingCommand, config_option, names, parse_settings
 from torrentfs.engine.config import SessionConfig
 from torrentfs.errors import ConfigError
 
@@ -100,3 +101,23 @@ def test_each_is_an_option_of_mount() -> None:
     known = {str(param.name).removeprefix("no_") for param in mount.params} | {"config"}
     assert set(names()) <= known
     assert {"peer", "cache_dir", "proxy", "upload_limit", "metadata_timeout"} <= set(names())
+
+
+def test_a_command_takes_of_the_config_file_what_it_reads(home: Path) -> None:
+    seen: list[tuple[object, ...]] = []
+
+    @click.command(cls=ReadingCommand, reads=("readahead", "port"))
+    @click.option("--readahead", type=int)
+    @click.option("--port", type=int)
+    @click.option("--private", is_flag=True)
+    @config_option
+    def command(readahead: int, port: int, private: bool) -> None:
+        seen.append((readahead, port, private))
+
+    file = home / "other.toml"
+    file.write_text("readahead = 7\nport = 8\nprivate = true\nallow-other = true\n")
+    command.main(["--config", str(file), "--port", "9"], standalone_mode=False)
+    assert seen == [(7, 9, False)]
+    file.write_text("nonsense = 1\n")
+    with pytest.raises(ConfigError, match="nonsense"):
+        command.main(["--config", str(file)], standalone_mode=False)

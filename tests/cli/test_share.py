@@ -99,6 +99,45 @@ def test_options_reach_the_session(run: Run, tree: Path, served: list[ShareConfi
     assert (session.utp, session.encryption) == (True, "prefer")
 
 
+def test_how_peers_are_met_comes_from_the_config_file_too(
+    run: Run, tree: Path, served: list[ShareConfig], home: Path, tmp_path: Path
+) -> None:
+    """But not what would tell of the share, or change the torrent, or belongs to a mount."""
+    (tmp_path / "filter").write_text("192.0.2.0/24\n")
+    file = home / ".config/torrentfs/config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        'proxy = "socks5://127.0.0.1:9"\nbind-interface = "127.0.0.1"\nencryption = "require"\n'
+        f'ip-filter = "{tmp_path}/filter"\nupload-limit = "1M"\nstun = ["stun:127.0.0.1"]\n'
+        "no-utp = true\nno-pex = true\nno-lsd = true\nno-port-mapping = true\n"
+        'tracker = "http://127.0.0.1:1/announce"\nweb-seed = "http://127.0.0.1:1/"\n'
+        f'private = true\nport = 5000\nlog-file = "{tmp_path}/log"\npeer = "127.0.0.1:5"\n'
+    )
+    assert run("share", str(tree)).exit_code == 0
+    assert run("share", "--encryption", "off", str(tree)).exit_code == 0
+    first, second = served
+    session = first.session
+    assert session.proxy is not None
+    assert session.proxy.port == 9
+    assert (session.bind, session.encryption, session.upload_limit) == (
+        "127.0.0.1",
+        "require",
+        1 << 20,
+    )
+    assert session.ip_filter is not None
+    assert session.rtc == RtcConfig(stun=("stun:127.0.0.1",))
+    assert (session.utp, session.pex, session.lsd, session.port_mapping) == (False,) * 4
+    assert (session.port, first.peers) == (0, ())
+    metainfo = first.shared[0].metainfo
+    assert (metainfo.private, metainfo.trackers, metainfo.web_seeds) == (False, (), ())
+    assert not (tmp_path / "log").exists()
+    assert second.session.encryption == "off"
+    other = tmp_path / "other.toml"
+    other.write_text("no-webrtc = true\n")
+    assert run("share", "--config", str(other), str(tree)).exit_code == 0
+    assert (served[2].session.rtc, served[2].session.proxy) == (None, None)
+
+
 def test_the_dht_only_when_asked(run: Run, tree: Path, served: list[ShareConfig]) -> None:
     options = ["--dht", "--dht-bootstrap", "127.0.0.1:9"]
     said = [
@@ -191,6 +230,7 @@ def test_the_background_tells_the_same(
         (["{tree}", "-o", "no/x"], "no directory"),
         (["{tree}", "-o", "{tree}/x"], "inside what"),
         (["{tree}/a", "{tree}/b", "-o", "x"], "must be a directory"),
+        (["{tree}/a", "{tree}/a", "-o", ".", "--force"], "have the same name, and"),
         (["{tree}", "--bind-interface", "nope0"], "no network interface"),
         (["{tree}", "--peer", "x"], "not an address"),
         (["{tree}", "--torrent", "t", "--format", "v1"], "--format changes a torrent"),

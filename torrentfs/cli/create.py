@@ -16,7 +16,7 @@ from torrentfs.cli.making import (
     Making,
     check_writable,
     describe,
-    place_of,
+    places_of,
     tell,
     torrent_options,
     write_torrent,
@@ -61,9 +61,7 @@ def _create(
     from torrentfs.metainfo.magnet import magnet_of
 
     payloads = [making.list_payload(path) for path in paths]
-    places = [place_of(output, payload, len(paths) > 1, Path.cwd()) for payload in payloads]
-    if len(set(places)) < len(places):
-        raise click.UsageError("two of these have the same name: make their torrents one by one")
+    places = places_of(payloads, output, Path.cwd())
     for place in places:
         check_writable(place, force=force)
     for payload, place in zip(payloads, places, strict=True):

@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from torrentfs.cli.options import SIZE
+from torrentfs.cli.options import PATH, SIZE, WholeNumber
 from torrentfs.cli.output import printable
+from torrentfs.cli.settings import ReadingCommand, config_option
 from torrentfs.daemon.quantities import format_size
 from torrentfs.engine.config import SessionConfig, default_cache_dir
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torrentfs.cli.machine import Facts
 
 Level = Literal["ok", "warn", "FAIL"]
@@ -214,13 +216,15 @@ _SESSION = SessionConfig()
 
 
 @click.command(
+    cls=ReadingCommand,
+    reads=("cache_dir", "min_free_space", "port"),
     context_settings={"auto_envvar_prefix": "TORRENTFS"},
     short_help="Find out what is missing on this machine.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 @click.option(
     "--cache-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=default_cache_dir,
     help="The cache directory to look at.  [default: ~/.cache/torrentfs]",
 )
@@ -231,7 +235,8 @@ _SESSION = SessionConfig()
     show_default=format_size(_SESSION.min_free),
     help="What the cache leaves free.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port to try.")
+@click.option("--port", type=WholeNumber(0, 65535), default=0, help="The port to try.")
+@config_option
 def doctor(as_json: bool, cache_dir: Path, min_free_space: int, port: int) -> int:
     """Check this machine and print, for whatever is missing, the command that mends it.
 

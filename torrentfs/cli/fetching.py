@@ -23,7 +23,7 @@ from torrentfs.cli.options import (
     WholeNumber,
 )
 from torrentfs.cli.output import complain
-from torrentfs.cli.peers import peer_options, peer_settings
+from torrentfs.cli.peers import bind_option, peer_options, peer_settings
 from torrentfs.cli.webrtc import rtc_config, rtc_options
 from torrentfs.daemon.config import absolute
 from torrentfs.daemon.quantities import format_duration, format_size
@@ -105,11 +105,7 @@ def fetch_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=_SESSION.port,
             help="TCP port for peers.  [default: any free one]",
         ),
-        click.option(
-            "--bind-interface",
-            metavar="IF",
-            help="Use this network interface (or local address) only.",
-        ),
+        bind_option,
         click.option(
             "--ip-filter",
             metavar="FILE",

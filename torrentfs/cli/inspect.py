@@ -15,7 +15,8 @@ import click
 
 from torrentfs.cli.options import DURATION
 from torrentfs.cli.output import printable
-from torrentfs.cli.peers import proxy_option
+from torrentfs.cli.peers import bind_option, proxy_option
+from torrentfs.cli.settings import ReadingCommand, config_option
 from torrentfs.daemon.quantities import format_host_port, format_size
 from torrentfs.errors import ConfigError
 
@@ -33,6 +34,8 @@ TABLE_ROWS = 1000
 
 
 @click.command(
+    cls=ReadingCommand,
+    reads=("metadata_timeout", "bind_interface", "proxy"),
     context_settings={"auto_envvar_prefix": "TORRENTFS"},
     short_help="Show what a torrent or magnet link says.",
 )
@@ -45,8 +48,16 @@ TABLE_ROWS = 1000
     show_default=True,
     help="Longest wait for a URL.",
 )
+@bind_option
 @proxy_option
-def inspect(source: str, as_json: bool, metadata_timeout: float, proxy: Proxy | None) -> None:
+@config_option
+def inspect(
+    source: str,
+    as_json: bool,
+    metadata_timeout: float,
+    bind_interface: str | None,
+    proxy: Proxy | None,
+) -> None:
     """Show what SOURCE (.torrent file, magnet link, http(s) URL or info-hash) says.
 
     No peer or tracker is asked: of a magnet link, only what is in the link itself is known.
@@ -72,7 +83,7 @@ def inspect(source: str, as_json: bool, metadata_timeout: float, proxy: Proxy | 
         if isinstance(found, FileSource):
             metainfo = parse_torrent_of(found, read_torrent_file(found))
         else:
-            metainfo = _fetch(found, metadata_timeout, proxy)
+            metainfo = _fetch(found, metadata_timeout, bind_interface, proxy)
         said = describe_torrent(metainfo)
         files = metainfo.files
     if as_json:
@@ -86,15 +97,20 @@ def inspect(source: str, as_json: bool, metadata_timeout: float, proxy: Proxy | 
         _print_files([describe_file(file, said["name"]) for file in files])
 
 
-def _fetch(source: UrlSource, timeout: float, proxy: Proxy | None) -> Metainfo:
+def _fetch(
+    source: UrlSource, timeout: float, interface: str | None, proxy: Proxy | None
+) -> Metainfo:
     """Fetch and parse a .torrent URL."""
     import trio
 
+    from torrentfs.daemon.interfaces import binding_of
     from torrentfs.daemon.sources import load
     from torrentfs.transports.http import HttpClient
 
+    bind = binding_of(interface) if interface else None
+
     async def fetch() -> Metainfo:
-        async with HttpClient(proxy=proxy) as client:
+        async with HttpClient(bind=bind, proxy=proxy) as client:
             return await load(source, client, timeout=timeout)
 
     return trio.run(fetch)

@@ -257,6 +257,20 @@ def place_of(output: Path | None, payload: Payload, many: bool, directory: Path)
     return place
 
 
+def places_of(payloads: Sequence[Payload], output: Path | None, directory: Path) -> list[Path]:
+    """The `place_of` each; `UsageError` when two torrents would go to one place."""
+    places = [place_of(output, payload, len(payloads) > 1, directory) for payload in payloads]
+    taken: dict[Path, Payload] = {}
+    for place, payload in zip(places, payloads, strict=True):
+        first = taken.setdefault(place, payload)
+        if first is not payload:
+            raise click.UsageError(
+                f"{first.root} and {payload.root} have the same name, and {place} is for one: "
+                "make their torrents one by one"
+            )
+    return places
+
+
 def check_writable(place: Path, *, force: bool) -> None:
     """Fail now rather than after hours of hashing; ConfigError."""
     if os.path.isdir(place):

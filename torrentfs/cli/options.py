@@ -120,7 +120,7 @@ class MountCommand(click.Command):
         expanded, off = self._expand(ctx, words)
         args = [*expanded, *args]
         if not ctx.resilient_parsing:
-            ctx.default_map = self._read_config(ctx, self._look_ahead(ctx, args).get("config"))
+            ctx.default_map = self.read_config(ctx, self._look_ahead(ctx, args).get("config"))
         rest = super().parse_args(ctx, args)
         for name in off:
             if ctx.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
@@ -172,7 +172,8 @@ class MountCommand(click.Command):
             and param.name not in ("config", "mount_options")
         }
 
-    def _read_config(self, ctx: click.Context, given: object) -> dict[str, Any]:
+    def read_config(self, ctx: click.Context, given: object) -> dict[str, Any]:
+        """What the config file sets, the one `given` or chosen by variable; ConfigError."""
         chosen = given or os.environ.get(f"{ENVVAR_PREFIX}_CONFIG")
         path = Path(str(chosen)) if chosen else default_config_file()
         if not chosen and not os.path.isfile(path):  # False, too, in a home that is closed to us

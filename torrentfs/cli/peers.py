@@ -34,6 +34,11 @@ proxy_option = click.option(
 )
 
 
+bind_option = click.option(
+    "--bind-interface", metavar="IF", help="Use this network interface (or local address) only."
+)
+
+
 def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--proxy`, `--encryption`, `--no-utp`, `--no-pex`, `--no-lsd`."""
     options = (

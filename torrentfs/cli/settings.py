@@ -23,11 +23,26 @@ from torrentfs.daemon.config import Beside, OpenConfig
 from torrentfs.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 
 class ReadingCommand(MountCommand):
-    """A command that reads the config file of `mount`, in which more may be set than it has."""
+    """A command that reads the config file of `mount`, in which more may be set than it has.
+
+    `reads` are the options that it takes from there; None takes all that it has. A name may mean
+    something else here than there.
+    """
+
+    def __init__(self, *args: Any, reads: Collection[str] | None = None, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.reads = reads
+
+    def read_config(self, ctx: click.Context, given: object) -> dict[str, Any]:
+        """Of the file, what this command takes."""
+        table = super().read_config(ctx, given)
+        return {
+            name: value for name, value in table.items() if self.reads is None or name in self.reads
+        }
 
     def config_options(self) -> dict[str, click.Option]:
         """Those of `mount`."""

@@ -24,13 +24,15 @@ from torrentfs.cli.making import (
     check_writable,
     describe,
     place_of,
+    places_of,
     tell,
     torrent_options,
     write_torrent,
 )
 from torrentfs.cli.options import HOST_PORT, PATH, RATE, WholeNumber
 from torrentfs.cli.output import complain
-from torrentfs.cli.peers import peer_options, peer_settings
+from torrentfs.cli.peers import bind_option, peer_options, peer_settings
+from torrentfs.cli.settings import ReadingCommand, config_option
 from torrentfs.cli.webrtc import rtc_config, rtc_options
 from torrentfs.daemon.config import absolute
 from torrentfs.daemon.outcome import DONE
@@ -43,10 +45,21 @@ if TYPE_CHECKING:
     from torrentfs.daemon.sharing import ShareConfig, ShareReport, Sharing
     from torrentfs.engine.config import SessionConfig
     from torrentfs.metainfo.torrent_file import Metainfo
-    from torrentfs.storage.payload import Payload
+
+
+FROM_CONFIG = (
+    *("bind_interface", "proxy", "ip_filter", "encryption", "upload_limit", "dht_bootstrap"),
+    *("no_tcp", "no_utp", "no_pex", "no_lsd", "no_port_mapping"),
+    *("no_webrtc", "stun", "turn", "turn_credentials", "relay_only"),
+)
+"""What is held in the config file of `mount`: how peers are met. Not whom a share is told to
+(`tracker`), nor what would disturb the mounts of the same user (`port`, `log-file`); and `private`
+and `web-seed` would change the torrent that is made."""
 
 
 @click.command(
+    cls=ReadingCommand,
+    reads=FROM_CONFIG,
     context_settings={"auto_envvar_prefix": "TORRENTFS", "show_default": False},
     short_help="Share files or directories as torrents.",
 )
@@ -74,9 +87,7 @@ if TYPE_CHECKING:
 @click.option(
     "--port", type=WholeNumber(0, 65535), default=0, help="TCP port.  [default: any free one]"
 )
-@click.option(
-    "--bind-interface", metavar="IF", help="Use this network interface (or local address) only."
-)
+@bind_option
 @click.option(
     "--dht",
     is_flag=True,
@@ -112,6 +123,7 @@ if TYPE_CHECKING:
     type=PATH,
     help="Write the log here.  [default: the terminal; with -d, ~/.local/state/torrentfs/log]",
 )
+@config_option
 @click.option("-v", "--verbose", count=True, help="Log more; -vv logs everything.")
 def share(
     paths: tuple[Path, ...],
@@ -161,8 +173,9 @@ def check_alone(torrent: Path, paths: Sequence[Path], output: Path | None) -> No
 def make_all(making: Making, paths: Sequence[Path], output: Path | None) -> list[Made]:
     """The torrents of all paths, each once; everything is looked at before any is hashed."""
     payloads = [making.list_payload(path) for path in paths]
-    for payload in payloads:
-        check_early(payload, output, len(paths) > 1)
+    if output is not None:
+        for place in places_of(payloads, output, output):
+            check_writable(place, force=True)  # what is there may be the same
     made: dict[str, Made] = {}
     for payload in payloads:
         one = making.make(payload)
@@ -232,12 +245,6 @@ def make_config(
         peers=options["peers"],
         foreground=not background,
     )
-
-
-def check_early(payload: Payload, output: Path | None, many: bool) -> None:
-    """Fail before hashing when the .torrent cannot be written. What is there may be the same."""
-    if output is not None:
-        check_writable(place_of(output, payload, many, output), force=True)
 
 
 def write(made: Made, output: Path | None, many: bool, *, force: bool) -> Path:
