@@ -179,6 +179,28 @@ async def test_what_does_not_fit_is_refused_in_words(autojump_clock: MockClock) 
         await b.pin()
 
 
+async def test_prefetches_have_room_together_or_none_begins(autojump_clock: MockClock) -> None:
+    async with ward() as w:
+        w.config = w.config.__class__(**{**vars_of(w), "cache_size": 64 * PIECE})
+        a, b = w.shelve("a", pieces=100), w.shelve("b", pieces=100)
+        w.delay = 5.0
+        parts = [Pin(0, n * 20 * PIECE, 20 * PIECE) for n in range(4)]
+        with pytest.raises(ConfigError, match=r"no room to prefetch 2.5 MiB: 1.8 MiB are left"):
+            a.prefetch_all(parts)
+        assert a.errands.prefetches == {}
+        first = a.prefetch_all(parts[:2], "a/part")
+        assert (first.total, first.path) == (40, "a/part")
+        a.prefetch_all([Pin(0, 10 * PIECE, 10 * PIECE)])  # which is under way
+        for other, most in ((a, 16), (b, 16)):
+            with pytest.raises(ConfigError, match=r"that pins and prefetches may take"):
+                other.prefetch(0, 50 * PIECE, (most + 1) * PIECE)
+        second = b.prefetch(0, 50 * PIECE, 16 * PIECE)
+        with trio.fail_after(1000):
+            await first.done.wait()
+            await second.done.wait()
+        a.prefetch(0, 60 * PIECE, 40 * PIECE)
+
+
 def vars_of(w: Ward) -> dict[str, object]:
     return {name: getattr(w.config, name) for name in w.config.__dataclass_fields__}
 

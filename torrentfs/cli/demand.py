@@ -113,9 +113,8 @@ def prefetch(paths: Sequence[str], span: str | None) -> None:
     """
 
     def one(path: str) -> None:
-        found = _ask(path, "POST", "/prefetches", **_span(span))["prefetches"]
-        counted = {what: sum(each[what] for each in found) for what in ("pieces", "missing")}
-        _tell(path, {**counted, "trouble": found[0]["trouble"] if found else ""})
+        [found] = _ask(path, "POST", "/prefetches", **_span(span))["prefetches"]
+        _tell(path, found)
 
     _each(paths, one)
 

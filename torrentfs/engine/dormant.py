@@ -130,8 +130,8 @@ class Keeper(Protocol):
     def check_room(self, dormant: Dormant, kept: Sequence[range]) -> None:
         """`ConfigError` if these bytes cannot be pinned, for want of room."""
 
-    def check_prefetch(self, dormant: Dormant, size: int) -> None:
-        """`ConfigError` if so many bytes are more than the cache has room for."""
+    def check_prefetch(self, dormant: Dormant, pieces: Sequence[range]) -> None:
+        """`ConfigError` if the cache has no room for these beside what is fetched and kept."""
 
     async def keep_pins(self, dormant: Dormant) -> None:
         """See to it that its pinned pieces are never evicted, and no others are spared."""
@@ -460,10 +460,15 @@ class Dormant:
     ) -> Prefetch:
         """Fetch these bytes in the background, below all that is read. They are not kept for good.
 
-        `ConfigError` when they are more than the cache has room for, or there is no such file.
+        `ConfigError` when the cache has not the room for them beside all pins and prefetches, or
+        there is no such file.
         """
-        self._keeper.check_prefetch(self, self.errands.size(Pin(file, offset, length)))
-        found = self.errands.prefetch(Pin(file, offset, length))
+        return self.prefetch_all([Pin(file, offset, length)])
+
+    def prefetch_all(self, pins: Sequence[Pin], path: str = "") -> Prefetch:
+        """`prefetch` of several, all or none, as one; `path` is what they are called."""
+        self._keeper.check_prefetch(self, self.errands.pieces_of(pins))
+        found = self.errands.prefetch(pins, path)
         self._keeper.on_errands(self)
         return found
 

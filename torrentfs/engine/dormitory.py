@@ -313,24 +313,26 @@ class Dormitory:
         geometry = dormant.metainfo.geometry
         size = bytes_of(geometry, groups(kept, geometry.piece_length))
         others = [each for each in self.volumes.values() if each is not dormant]
-        self._check("pin", size, others)
-
-    def check_prefetch(self, dormant: Dormant, size: int) -> None:
-        """`ConfigError` if so many bytes are more than the cache has room for."""
-        self._check("prefetch", size, list(self.volumes.values()))
-
-    def _check(self, verb: str, size: int, pinned: Sequence[Dormant]) -> None:
-        cache = self._host.config.cache_size
-        most = cache - cache // SPARE
         taken = sum(
             bytes_of(each.metainfo.geometry, each.errands.kept_pieces)
-            for each in pinned
+            for each in others
             if each.errands.kept
         )
+        self._check("pin", "pins", size, taken)
+
+    def check_prefetch(self, dormant: Dormant, pieces: Sequence[range]) -> None:
+        """`ConfigError` if the cache has no room for these beside what is fetched and kept."""
+        size = dormant.errands.size_with(pieces) - dormant.errands.size
+        taken = sum(each.errands.size for each in self.volumes.values() if each.errands)
+        self._check("prefetch", "pins and prefetches", size, taken)
+
+    def _check(self, verb: str, who: str, size: int, taken: int) -> None:
+        cache = self._host.config.cache_size
+        most = cache - cache // SPARE
         if size > most - taken:
             raise ConfigError(
                 f"no room to {verb} {_words(size)}: {_words(max(0, most - taken))} are left of the "
-                f"{_words(most)} that pins may take of the cache (--cache-size {_words(cache)})"
+                f"{_words(most)} that {who} may take of the cache (--cache-size {_words(cache)})"
             )
 
     def __repr__(self) -> str:

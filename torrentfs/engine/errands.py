@@ -86,10 +86,20 @@ def bytes_of(geometry: Geometry, pieces: Iterable[range]) -> int:
 
 
 class Prefetch:
-    """Bytes that somebody will read soon. Made by `Dormant.prefetch`."""
+    """Bytes that somebody will read soon. Made by `Dormant.prefetch_all`."""
 
-    def __init__(self, errands: Errands, pin: Pin, pieces: tuple[range, ...], number: int) -> None:
-        self.file, self.offset, self.length = pin
+    def __init__(
+        self,
+        errands: Errands,
+        pins: tuple[Pin, ...],
+        pieces: tuple[range, ...],
+        number: int,
+        path: str,
+    ) -> None:
+        self.pins = pins
+        """The bytes, in the way of pins."""
+        self.path = path
+        """What they were called when they were asked for."""
         self.pieces = pieces
         self.number = number
         self.total = total(pieces)
@@ -170,18 +180,30 @@ class Errands:
         """What would be kept without these bytes."""
         return without(self.kept, [range_of(self._geometry, pin) for pin in pins])
 
-    def size(self, pin: Pin) -> int:
-        """Bytes of the pieces under these bytes."""
-        geometry = self._geometry
-        return bytes_of(geometry, groups([range_of(geometry, pin)], geometry.piece_length))
+    def __bool__(self) -> bool:
+        return bool(self.kept or self.prefetches)
 
-    def prefetch(self, pin: Pin) -> Prefetch:
+    def pieces_of(self, pins: Iterable[Pin]) -> tuple[range, ...]:
+        """The pieces under these bytes."""
+        spans = [range_of(self._geometry, pin) for pin in pins]
+        return groups(spans, self._geometry.piece_length)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the pieces under everything."""
+        return bytes_of(self._geometry, self.pieces)
+
+    def size_with(self, pieces: Sequence[range]) -> int:
+        """The same, with these as well."""
+        return bytes_of(self._geometry, joined([*self.pieces, *pieces]))
+
+    def prefetch(self, pins: Sequence[Pin], path: str = "") -> Prefetch:
         """Begin one."""
         if len(self.prefetches) >= MOST_PREFETCHES:
             raise ConfigError(f"{MOST_PREFETCHES} prefetches of this torrent are under way")
-        pieces = groups([range_of(self._geometry, pin)], self._geometry.piece_length)
+        pieces = self.pieces_of(pins)
         self._numbers += 1
-        found = Prefetch(self, pin, pieces, self._numbers)
+        found = Prefetch(self, tuple(pins), pieces, self._numbers, path)
         self.prefetches[found.number] = found
         if self._torrent is not None:
             self._torrent.background.begin(found.number, pieces, _RANK_PREFETCH)

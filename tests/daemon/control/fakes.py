@@ -91,10 +91,8 @@ class FakeVolume:
     def pins(self) -> tuple[Pin, ...]:
         return self.errands.pins
 
-    def prefetch(
-        self, file: int | None = None, offset: int = 0, length: int | None = None
-    ) -> Prefetch:
-        return self.errands.prefetch(Pin(file, offset, length))
+    def prefetch_all(self, pins: Sequence[Pin], path: str = "") -> Prefetch:
+        return self.errands.prefetch(pins, path)
 
     async def why(self, file: int, offset: int) -> Why:
         await trio.lowlevel.checkpoint()

@@ -118,10 +118,13 @@ def make_router(subject: Subject) -> APIRouter:
 
     @router.post("/prefetches", status_code=201, responses=responses(400, 404, 409, 503))
     async def prefetch(demand: Demand) -> PrefetchList:
-        """Fetch it in the background, once; one prefetch for each file."""
+        """Fetch it in the background, once.
+
+        400 with how much room there is, when it is more than the cache has beside all that is
+        pinned or prefetched now."""
         item, volume, pins = meant(demand)
-        found = [volume.prefetch(*pin) for pin in pins]
-        return PrefetchList(prefetches=[state_of(item, each) for each in found])
+        path = "/".join(part for part in demand.path.split("/") if part)
+        return PrefetchList(prefetches=[state_of(item, volume.prefetch_all(pins, path))])
 
     @router.delete(
         "/prefetches/{torrent}/{number}",
@@ -150,13 +153,13 @@ def make_router(subject: Subject) -> APIRouter:
 
 
 def state_of(item: Item, each: Any) -> PrefetchState:
-    """One prefetch."""
+    """One prefetch; the range is that of each of its files."""
     return PrefetchState(
         key=item.key,
         number=each.number,
-        path=path_of(item.name, item.metainfo, each.file),
-        offset=each.offset,
-        length=each.length,
+        path=clean(each.path) or path_of(item.name, item.metainfo, each.pins[0].file),
+        offset=each.pins[0].offset,
+        length=each.pins[0].length,
         pieces=each.total,
         missing=each.missing,
         trouble=clean(each.trouble),

@@ -360,9 +360,9 @@ class PinList(BaseModel):
 
 
 class PrefetchState(PinnedRange):
-    """A prefetch that is under way; `number` is what it is cancelled by."""
+    """A prefetch that is under way: `path` as it was named, `offset` and `length` in each file."""
 
-    number: int
+    number: int = Field(description="What it is cancelled by")
 
 
 class PrefetchList(BaseModel):
