@@ -19,6 +19,7 @@ from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.magnet import Magnet, magnet_of
 from torrentfs.metainfo.torrent_file import build_torrent, parse_torrent
 from torrentfs.storage.records import Pin
+from torrentfs.vfs.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -285,6 +286,17 @@ async def test_a_cancelled_command_is_not_left_half_done(tmp_path: Path) -> None
         assert item.path == ("film",)
         assert ("film",) in mount.list()
         assert library.records.records[item.key].kept
+
+
+async def test_what_the_view_hides_is_nobodys_sibling() -> None:
+    async with opened() as (library, session):
+        library.view = View(exclude=("c",))
+        await begin(library)
+        await library.add_torrent(FILM.to_torrent())
+        assert session.asked[FILM.hashes.key].select == (range(1),)
+        library.view = View(select=("nothing",))
+        await library.add_torrent(SONG.to_torrent())
+        assert session.asked[SONG.hashes.key].select == ()
 
 
 class SlowSession(FakeSession):

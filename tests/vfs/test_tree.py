@@ -10,6 +10,7 @@ import pytest
 from tests.vfs.fakes import FakeVolume, volume
 from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.vfs.tree import ROOT, Attributes, Listing, Tree, TreeOptions
+from torrentfs.vfs.views import View
 
 
 def names(listing: Listing) -> list[str]:
@@ -329,3 +330,33 @@ def test_the_files_of_a_torrent_are_those_shown_with_their_paths() -> None:
     assert list(tree.files_of(single.metainfo.hashes.key)) == [(0, ("single",))]
     for index, path in tree.files_of(key):
         assert tree.path_of(tree.inode_of(key, index)) == path
+
+
+def test_the_files_shown_below_a_place() -> None:
+    lengths = [("a/one", 5), ("a/b/two", 5), ("three", 5), ("a/four", 5)]
+    whole, part = volume("whole", lengths), volume("part", lengths)
+    film = volume("film", 7)
+    tree = Tree(volumes=[whole, film])
+    tree.add(part, select=(1, 2, 3))
+    for path, found in (
+        (("whole",), None),
+        (("whole", "a"), [0, 1, 3]),
+        (("whole", "a", "one"), [0]),
+        (("part",), [1, 2, 3]),
+        (("part", "a"), [1, 3]),
+        (("part", "a", "b"), [1]),
+        (("film",), [0]),
+    ):
+        assert tree.files_below(tree.resolve(path)) == found
+    shown = [tree.files_shown(one.metainfo.hashes.key) for one in (whole, part, film)]
+    assert shown == [None, [1, 2, 3], [0]]
+    with pytest.raises(FileNotFoundError):
+        tree.files_below(ROOT)
+
+
+def test_the_files_shown_of_a_flat_torrent() -> None:
+    lengths = [("a/one", 5), ("two.mkv", 5)]
+    for view, found in ((View(), None), (View(select=("*.mkv",)), [1]), (View(("x",)), [])):
+        one = volume("t", lengths)
+        tree = Tree(TreeOptions(layout="flat", view=view), [one])
+        assert tree.files_shown(one.metainfo.hashes.key) == found

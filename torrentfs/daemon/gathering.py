@@ -53,6 +53,7 @@ async def gather(
     library.private = config.session.private
     library.dht_off = dht_is_off(config.session)
     library.beside = Beside(config.trackers, config.web_seeds, config.peers)
+    library.view = config.view
     damage = library.records.damage
     if damage:
         log.warning("%s", damage)

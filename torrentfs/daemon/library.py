@@ -46,10 +46,12 @@ from torrentfs.daemon.sources import (
 )
 from torrentfs.engine.dormant import Shelving, check_readable
 from torrentfs.errors import InvalidTorrent
-from torrentfs.metainfo.magnet import Magnet
+from torrentfs.metainfo.intervals import joined
+from torrentfs.metainfo.magnet import Magnet, file_numbers
 from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.storage.catalog import Unusable
 from torrentfs.storage.records import Pin, Records, open_records
+from torrentfs.vfs.views import View
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -127,6 +129,8 @@ class Library:
         """The option that keeps magnets from the DHT; empty when they may be looked up there."""
         self.beside = Beside()
         """Where to ask for every torrent, beside what it says itself."""
+        self.view = View()
+        """Which files of torrents the mount shows: others are not fetched for these either."""
         self.eager: set[str] = set()
         """Keys of torrents that connect before the first read."""
         self.listeners = Listeners()
@@ -407,7 +411,7 @@ class Library:
             trackers=hints.trackers,
             web_seeds=hints.web_seeds,
             peers=hints.peers,
-            select=hints.select,
+            select=_seen(self.view, metainfo, hints.select),
             pins=item.pins,
             eager=item.key in self.eager and not item.paused,
         )
@@ -476,6 +480,14 @@ class Library:
 
     def __repr__(self) -> str:
         return f"<Library of {len(self.items)} torrents>"
+
+
+def _seen(view: View, metainfo: Metainfo, select: Sequence[range]) -> Sequence[range]:
+    """The numbers of the files that are shown, of those in `select`, where not all of them are."""
+    if view.shows_all:
+        return select
+    numbers = view.files(metainfo, file_numbers(select, len(metainfo.files)))
+    return select if numbers is None else joined(range(n, n + 1) for n in numbers)
 
 
 def _existing(paths: Iterable[str]) -> str:

@@ -239,6 +239,25 @@ class Branch:
             here = self.lookup(here, name) if here is not None else None
         return here
 
+    def files_below(self, number: int) -> Sequence[int] | None:
+        """The files shown of a directory, or the file `number`; None if that is all there are."""
+        if not number & DIRECTORY:
+            return [number]
+        if number == self.root and self._visible is None:
+            return None
+        found: list[int] = []
+        below = [number]
+        while below:
+            for child in self.directory(below.pop()).children:
+                (below if child & DIRECTORY else found).append(child)
+        return sorted(found)
+
+    def files(self) -> Sequence[int] | None:
+        """All files shown; None if that is all there are."""
+        if self._visible is None:
+            return None if self.is_directory or self.flat else [self.root]
+        return [number for number in range(len(self._files)) if self.exists(number)]
+
     def totals(self) -> tuple[int, int]:
         """(number of files shown, bytes in them)."""
         if not self.is_directory and not self.flat:

@@ -305,6 +305,18 @@ class Tree:
             else:
                 yield number, (*above, branch.name, *file.path)
 
+    def files_below(self, inode: int) -> Sequence[int] | None:
+        """Indexes of the files that are shown in a directory of a torrent, or that file itself.
+
+        None if they are all that the torrent has. `FileNotFoundError` for what is no part of one.
+        """
+        branch, number = self._node(inode)
+        return branch.files_below(number)
+
+    def files_shown(self, key: str) -> Sequence[int] | None:
+        """The same of all of the torrent of info-hash `key`. Raises `KeyError`."""
+        return self._by_key[key].files()
+
     def totals(self, inode: int = ROOT) -> tuple[int, int, int]:
         """(torrents, files, bytes in them) of all that is shown in the root or a folder."""
         path = self._folders.by_inode[inode].path

@@ -26,7 +26,8 @@ from torrentfs.errors import ConfigError, DataUnavailable
 from torrentfs.metainfo.torrent_file import Metainfo, parse_torrent
 from torrentfs.storage.base import CacheConfig, CacheStatistics
 from torrentfs.vfs.admission import Admission
-from torrentfs.vfs.tree import Tree
+from torrentfs.vfs.tree import Tree, TreeOptions
+from torrentfs.vfs.views import View
 
 MAGNET = "magnet:?xt=urn:btih:" + "b" * 40 + "&dn=wanted"
 MIB = 1024 * 1024
@@ -283,9 +284,9 @@ class FakeMount:
         return self.item.volume
 
 
-def fake_mount() -> FakeMount:
+def fake_mount(view: View | None = None) -> FakeMount:
     """A mount of one torrent, `sample`."""
-    tree = Tree()
+    tree = Tree(TreeOptions(view=view or View()))
     library = FakeLibrary(tree)
     item = library.put(make())
     session = FakeSession()

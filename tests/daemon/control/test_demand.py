@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.daemon.control.fakes import client_of, fake_mount
+from torrentfs.metainfo.intervals import groups, joined
+from torrentfs.vfs.views import View
 
 
 async def test_why_says_all_that_is_known() -> None:
@@ -79,3 +81,30 @@ async def test_of_a_torrent_without_metadata_there_is_nothing_to_pin() -> None:
         reply = await client.post("/api/v1/pins", json={"path": "sample"})
         assert reply.status_code == 409
         assert (await client.get("/api/v1/pins")).json()["pins"] == []
+
+
+async def test_what_the_mount_does_not_show_is_not_fetched() -> None:
+    mount = fake_mount(view=View(exclude=("empty", "two.bin")))
+    async with client_of(mount.app) as client:
+        for place in ("pins", "prefetches"):
+            await client.post(f"/api/v1/{place}", json={"path": "sample"})
+            await client.post(f"/api/v1/{place}", json={"path": "sample/a"})
+        geometry = mount.volume.metainfo.geometry
+        shown = [file for file, _ in mount.library.tree.files_of(mount.item.key)]
+        assert 0 < len(shown) < len(geometry.file_starts)
+        spans = [
+            range(geometry.file_starts[n], geometry.file_starts[n] + geometry.file_lengths[n])
+            for n in shown
+        ]
+        errands = mount.volume.errands
+        assert errands.kept == joined(spans)
+        pieces = groups(spans, geometry.piece_length)
+        first, second = errands.prefetches.values()
+        assert (first.pieces, first.path, second.path) == (pieces, "sample", "sample/a")
+        assert second.pieces == groups(spans[:1], geometry.piece_length)
+        place = f"/api/v1/pins?torrent={mount.item.key}"
+        assert (await client.get(place)).json()["whole"]
+        await client.post("/api/v1/pins/remove", json={"path": "sample/a/one.bin", "length": 1})
+        assert not (await client.get(place)).json()["whole"]
+        await client.post("/api/v1/pins/remove", json={"path": "sample"})
+        assert not errands.kept

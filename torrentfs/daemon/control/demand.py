@@ -22,14 +22,14 @@ from torrentfs.daemon.control.models import (
     SourceOfPiece,
     WhyReport,
 )
-from torrentfs.daemon.control.pinning import kept_of, path_of, pin_list
+from torrentfs.daemon.control.pinning import kept_of, path_of, pin_list, pins_of_files
 from torrentfs.storage.records import Pin
 
 MOST_LISTED = 1000
 """Pins in one answer."""
 
 MOST_FILES = 1000
-"""Of a directory that is named at once; a whole torrent may have more."""
+"""That are taken one by one at a time."""
 
 
 def make_router(subject: Subject) -> APIRouter:
@@ -37,32 +37,27 @@ def make_router(subject: Subject) -> APIRouter:
     router = APIRouter(tags=["demand"])
     library = subject.library
 
-    def what(path: str, whole: bool = True) -> tuple[Item, Any, list[int | None]]:
-        """The torrent at a path, its volume, and the files there; [None]: all of it.
-
-        Without `whole` the files of a torrent are told one by one.
-        """
+    def what(path: str) -> tuple[Item, Any, list[int] | None]:
+        """The torrent at a path, its volume, and the files that are shown there; None: all."""
         item, file = locate(library, path)
         if item.volume is None:
             raise HTTPException(409, f"the metadata of {item.name} is not known yet")
-        parts = tuple(part for part in path.split("/") if part)
-        if file is not None or (whole and parts == item.path):
+        if file is not None:
             return item, item.volume, [file]
-        under = parts[len(item.path or ()) :]
-        files = item.volume.metainfo.files
-        found = [
-            n for n, each in enumerate(files) if each.path[: len(under)] == under and not each.pad
-        ]
-        if not found:
-            raise HTTPException(404, f"{path} is no directory of the torrent itself")
-        if len(found) > MOST_FILES:
-            raise HTTPException(400, f"{path} has more than {MOST_FILES} files: name the torrent")
-        return item, item.volume, list(found)
+        tree = subject.tree
+        files = tree.files_below(tree.resolve(part for part in path.split("/") if part))
+        return item, item.volume, None if files is None else list(files)
 
     def meant(demand: Demand) -> tuple[Item, Any, list[Pin]]:
         """The torrent, its volume, and the bytes."""
         offset, length = demand.offset, demand.length
-        item, volume, files = what(demand.path, whole=not offset and length is None)
+        item, volume, files = what(demand.path)
+        if not offset and length is None:
+            return item, volume, pins_of_files(volume.metainfo, files)
+        if files is None:
+            files = [n for n, each in enumerate(volume.metainfo.files) if not each.pad]
+        if len(files) > MOST_FILES:
+            raise HTTPException(400, f"{demand.path} has more than {MOST_FILES} files")
         return item, volume, [Pin(file, offset, length) for file in files]
 
     @router.get("/why", responses=responses(400, 404, 409, 503))
@@ -74,7 +69,7 @@ def make_router(subject: Subject) -> APIRouter:
 
         A torrent that sleeps is opened for that; nobody is asked for anything."""
         _, volume, files = what(path)
-        if len(files) != 1 or files[0] is None:
+        if files is None or len(files) != 1:
             raise HTTPException(400, f"{path} is not a file")
         return report_of(await volume.why(files[0], offset))
 
@@ -86,8 +81,13 @@ def make_router(subject: Subject) -> APIRouter:
         limit: Annotated[int, Query(ge=0, le=MOST_LISTED)] = MOST_LISTED,
     ) -> PinList:
         """What is pinned."""
-        items = [find(library, torrent)] if torrent is not None else library.items.values()
-        return await pin_list(kept_of(items), limit)
+        if torrent is None:
+            return await pin_list(kept_of(library.items.values()), limit)
+        item = find(library, torrent)
+        whole: list[Pin] = []
+        if item.metainfo is not None and item.path is not None:
+            whole = pins_of_files(item.metainfo, subject.tree.files_shown(item.key))
+        return await pin_list(kept_of([item]), limit, whole=whole)
 
     @router.post("/pins", responses=responses(400, 404, 409, 503))
     async def pin(demand: Demand) -> PinList:
@@ -144,6 +144,10 @@ def make_router(subject: Subject) -> APIRouter:
     async def evict(wanted: Evict) -> Freed:
         """Drop what is cached of it; the disk is free at once. Pinned pieces stay, unless asked."""
         item, _, files = what(wanted.path)
+        if tuple(part for part in wanted.path.split("/") if part) == item.path:
+            return Freed(freed=await library.evict(item.key, None, pinned=wanted.pinned))
+        if files is None or len(files) > MOST_FILES:
+            raise HTTPException(400, f"{wanted.path} has more than {MOST_FILES} files")
         freed = 0
         for file in files:
             freed += await library.evict(item.key, file, pinned=wanted.pinned)

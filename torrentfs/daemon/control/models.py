@@ -354,6 +354,7 @@ class PinList(BaseModel):
 
     pins: list[PinnedRange] = Field(description="The first of them")
     total: int = Field(description="How many there are")
+    whole: bool = Field(description="Of one torrent: all that is shown of it is pinned")
     pieces: int
     missing: int = Field(description="Pieces that are not here, as far as is known")
     trouble: str = Field(description="Why it does not go on, in words; else empty")

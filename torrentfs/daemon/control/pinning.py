@@ -14,15 +14,14 @@ import trio
 
 from torrentfs.daemon.control.describe import clean
 from torrentfs.daemon.control.models import PinList, PinnedRange
-from torrentfs.engine.errands import pins_of, range_of
-from torrentfs.metainfo.intervals import groups, joined, total
+from torrentfs.engine.errands import Pin, pins_of, range_of
+from torrentfs.metainfo.intervals import groups, joined, total, without
 from torrentfs.scheduling.background import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torrentfs.daemon.control.contract import Item
-    from torrentfs.engine.errands import Pin
     from torrentfs.metainfo.bitfield import Bitfield
     from torrentfs.metainfo.torrent_file import Metainfo
 
@@ -48,6 +47,11 @@ class Kept:
         pieces = groups(spans, self.metainfo.geometry.piece_length)
         number = total(pieces)
         return number, number if self.have is None else missing(pieces, self.have)
+
+    def has_all(self, pins: Sequence[Pin]) -> bool:
+        """Whether all of these bytes are pinned."""
+        geometry = self.metainfo.geometry
+        return not without([range_of(geometry, pin) for pin in pins], self.kept)
 
     def describe(self, pin: Pin) -> PinnedRange:
         """One pin."""
@@ -77,15 +81,39 @@ def kept_of(items: Iterable[Item]) -> list[Kept]:
     return found
 
 
-async def pin_list(found: Sequence[Kept], limit: int, named: Sequence[Pin] = ()) -> PinList:
-    """Up to `limit` of these pins, and how far `named` is, or else all of them."""
-    if len(named) + sum(len(each.kept) for each in found) < MANY:
+def pins_of_files(metainfo: Metainfo, files: Sequence[int] | None) -> list[Pin]:
+    """These files of a torrent, None: all; those that lie side by side are one pin."""
+    if files is None:
+        return [Pin()]
+    found = []
+    starts, lengths = metainfo.geometry.file_starts, metainfo.geometry.file_lengths
+    for run in joined(range(n, n + 1) for n in files):
+        start, last = starts[run.start], run.stop - 1
+        alone = len(run) == 1
+        found.append(
+            Pin(run.start) if alone else Pin(None, start, starts[last] + lengths[last] - start)
+        )
+    return found
+
+
+async def pin_list(
+    found: Sequence[Kept], limit: int, named: Sequence[Pin] = (), whole: Sequence[Pin] = ()
+) -> PinList:
+    """Up to `limit` of these pins, and how far `named` is, or else all of them.
+
+    `whole` is all that is shown of the torrent, if it is one.
+    """
+    if len(named) + len(whole) + sum(len(each.kept) for each in found) < MANY:
         await trio.lowlevel.checkpoint()
-        return _pin_list(found, limit, named)
-    return await trio.to_thread.run_sync(_pin_list, found, limit, named, abandon_on_cancel=True)
+        return _pin_list(found, limit, named, whole)
+    return await trio.to_thread.run_sync(
+        _pin_list, found, limit, named, whole, abandon_on_cancel=True
+    )
 
 
-def _pin_list(found: Sequence[Kept], limit: int, named: Sequence[Pin]) -> PinList:
+def _pin_list(
+    found: Sequence[Kept], limit: int, named: Sequence[Pin], whole: Sequence[Pin]
+) -> PinList:
     pins: list[PinnedRange] = []
     number = pieces = absent = 0
     for each in found:
@@ -97,7 +125,14 @@ def _pin_list(found: Sequence[Kept], limit: int, named: Sequence[Pin]) -> PinLis
         counted = each.count(spans)
         pieces, absent = pieces + counted[0], absent + counted[1]
     trouble = next((each.trouble for each in found if each.trouble), "")
-    return PinList(pins=pins, total=number, pieces=pieces, missing=absent, trouble=trouble)
+    return PinList(
+        pins=pins,
+        total=number,
+        pieces=pieces,
+        missing=absent,
+        trouble=trouble,
+        whole=bool(found and whole) and found[0].has_all(whole),
+    )
 
 
 def path_of(name: str, metainfo: Metainfo | None, file: int | None) -> str:

@@ -35,8 +35,7 @@ export class Detail {
     this.trouble = h('p.bad')
     this.facts = h('dl.facts')
     this.where = h('p.quiet')
-    this.pins = []
-    this.kept = { total: 0, pieces: 0, missing: 0, trouble: '' }
+    this.kept = { whole: false, total: 0, pieces: 0, missing: 0, trouble: '' }
     this.listed = []
     this.pin = h('button', { type: 'button', hidden: true, onclick: () => this.togglePin(this.torrent.path, this.isPinned()) })
     this.evict = h('button', { type: 'button', hidden: true, onclick: () => this.drop() }, 'Drop from cache')
@@ -105,7 +104,7 @@ export class Detail {
   // Whether all of a file is pinned, or all of the torrent.
   isPinned (file) {
     if (file) return file.pinned
-    return this.pins.some(pin => pin.length === null && (pin.path === this.torrent.name || this.torrent.files === 1))
+    return this.kept.whole
   }
 
   async togglePin (path, pinned) {
@@ -114,7 +113,6 @@ export class Detail {
 
   showPins (kept) {
     this.kept = kept
-    this.pins = kept.pins
     this.pin.hidden = this.evict.hidden = this.torrent.path === null
     const word = this.isPinned() ? 'Unpin' : 'Pin'
     say(this.pin, word)
@@ -130,7 +128,7 @@ export class Detail {
   }
 
   pinned () {
-    if (!this.pins.length) return 'no'
+    if (!this.kept.total) return 'no'
     const { total, pieces, missing, trouble } = this.kept
     const what = this.isPinned() ? 'all' : count(total, 'part')
     return `${what}, ${missing ? `${missing} of ${count(pieces, 'piece')} missing` : 'here'}${trouble && `: ${clean(trouble)}`}`
