@@ -15,7 +15,9 @@ from tests.engine.kit import OUR_ID, PIECE, FakePeer, Rig, rig
 from tests.streams import MemoryStream, memory_stream_pair
 from torrentfs.engine.rtc import MAX_OPENING, Rtc, RtcPeers
 from torrentfs.errors import DataUnavailable, TransportError
+from torrentfs.scheduling.ip_filter import parse_ip_filter
 from torrentfs.transports.webrtc.bridge import Offer as MadeOffer
+from torrentfs.transports.webrtc.sdp import Candidate, Description, parse, render
 from torrentfs.wire import messages as m
 from torrentfs.wire.ws_tracker import PeerAnswer, PeerOffer
 
@@ -42,6 +44,7 @@ class FakeBridge:
     def __init__(self) -> None:
         self.living: set[int] = set()
         self.opened: list[tuple[int, str]] = []
+        self.answered: list[str] = []
         self.failures = 0
         """So many requests fail from now on."""
         self.ports = count(PLACE[1])
@@ -70,6 +73,7 @@ class FakeBridge:
     async def answer(self, offer_sdp: str) -> FakeAnswer:
         await trio.sleep(0.1)
         self._check()
+        self.answered.append(offer_sdp)
         return FakeAnswer(self)
 
     async def open(self) -> MemoryStream:
@@ -99,16 +103,20 @@ class Page:
         self.peers = RtcPeers(self.rtc, r.swarm)
 
     def offers(
-        self, peer_id: bytes = BROWSER, info_hash: bytes = b"", url: str = URL
+        self,
+        peer_id: bytes = BROWSER,
+        info_hash: bytes = b"",
+        url: str = URL,
+        sdp: str = "their offer",
     ) -> tuple[bool, list[str]]:
         """The page makes us an offer: whether we take it, and our replies to come."""
         replies: list[str] = []
-        offer = PeerOffer(info_hash or self.info_hash, peer_id, bytes(20), "their offer")
+        offer = PeerOffer(info_hash or self.info_hash, peer_id, bytes(20), sdp)
         return self.peers.on_offer(url, offer, replies.append), replies
 
-    def answers(self, offer_id: bytes, peer_id: bytes = BROWSER) -> None:
+    def answers(self, offer_id: bytes, peer_id: bytes = BROWSER, sdp: str = "their answer") -> None:
         """The page takes an offer of ours."""
-        answer = PeerAnswer(self.info_hash, peer_id, offer_id, "their answer")
+        answer = PeerAnswer(self.info_hash, peer_id, offer_id, sdp)
         self.peers.on_answer(URL, answer)
 
     async def peer(self) -> FakePeer:
@@ -294,6 +302,7 @@ async def test_an_offer_is_tried_once_more_after_the_worker_died(clock: MockCloc
         assert len(await page.peers.make_offers(2)) == 1
         page.bridge.failures = 10
         assert len(await page.peers.make_offers(2)) == 0
+        assert r.swarm.last_failure == "WebRTC: the worker is gone"
 
 
 async def test_offers_given_up_while_they_are_made(clock: MockClock) -> None:
@@ -323,6 +332,46 @@ async def test_a_liar_is_banned_by_its_id_and_its_neighbours_are_not(clock: Mock
         page.offers(b"-WW0303-a neighbour-")
         await page.seeds(await page.peer(), b"-WW0303-a neighbour-")
         assert await r.read(0, 10) == r.sample.space[:10]
+
+
+FILTER = parse_ip_filter([b"198.51.100.0 - 198.51.100.255"])
+
+
+async def test_no_word_to_a_filtered_address(clock: MockClock) -> None:
+    async with rig(ip_filter=FILTER) as r:
+        page = Page(r)
+        (offer,) = await page.peers.make_offers(1)
+        page.answers(offer.offer_id)
+        peer = await page.peer()
+        with pytest.raises(TransportError):
+            await peer.meet()  # we, who made the offer, would say hello first
+        assert not r.torrent.peers()
+        assert r.swarm.last_failure == "over WebRTC: is banned"
+
+
+def description(*hosts: str) -> str:
+    places = tuple(Candidate("1", 1, host, 4000, "host") for host in hosts)
+    prints = (("sha-256", ":".join(["00"] * 32)),)
+    return render(Description("abcd", "x" * 22, prints, "active", places))
+
+
+async def test_filtered_addresses_never_reach_the_worker(clock: MockClock) -> None:
+    async with rig(ip_filter=FILTER) as r:
+        page = Page(r)
+        both = description("198.51.100.9", "203.0.113.9")
+        bad = description("198.51.100.9", "198.51.100.10")
+        offers = await page.peers.make_offers(2)
+        page.answers(offers[0].offer_id, sdp=both)
+        page.answers(offers[1].offer_id, sdp=bad)
+        await trio.testing.wait_all_tasks_blocked()
+        ((_, seen),) = page.bridge.opened
+        assert [each.host for each in parse(seen).candidates] == ["203.0.113.9"]
+        assert not page.bridge.living  # the other one is forgotten
+        assert page.offers(sdp=bad) == (False, [])
+        assert page.offers(sdp=both)[0]
+        await trio.sleep(1)
+        (seen,) = page.bridge.answered
+        assert [each.host for each in parse(seen).candidates] == ["203.0.113.9"]
 
 
 async def test_a_channel_that_opens_late_is_for_the_torrent_that_follows(

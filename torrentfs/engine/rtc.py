@@ -30,7 +30,8 @@ import trio
 
 from torrentfs.discovery.websocket_announcer import RtcAnnouncer
 from torrentfs.engine.succession import SUCCESSION
-from torrentfs.errors import TransportError
+from torrentfs.errors import RemoteProtocolError, TransportError
+from torrentfs.transports.webrtc.sdp import without_candidates
 from torrentfs.wire.ws_tracker import Offer
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class RtcPeers:
                 await trio.sleep(RETRY)
                 connection, sdp = await bridge.offer()
         except TransportError as error:
+            self._swarm.last_failure = str(error)
             log.debug("%s: no offer: %s", self._swarm.hashes, error)
             return
         offer = Offer(self._rtc.rng.randbytes(20), sdp)
@@ -126,19 +128,30 @@ class RtcPeers:
         connection = self._offers.pop(answer.offer_id, None)
         if connection is None:
             return
-        if self._welcomes(url, answer.peer_id):
-            opening = partial(self._rtc.bridge.accept, connection, answer.sdp)
+        sdp = self._wanted(answer.sdp)
+        if sdp and self._welcomes(url, answer.peer_id):
+            opening = partial(self._rtc.bridge.accept, connection, sdp)
             self._open(url, opening, answer.info_hash, outgoing=True)
         else:
             self._rtc.bridge.forget(connection)
 
     def on_offer(self, url: str, offer: PeerOffer, reply: Callable[[str], None]) -> bool:
         """A peer offers a connection: answer, unless we talk to it already or there is no place."""
-        if not self._welcomes(url, offer.peer_id):
+        sdp = self._wanted(offer.sdp)
+        if not sdp or not self._welcomes(url, offer.peer_id):
             return False
-        opening = partial(self._answer, offer.sdp, reply)
+        opening = partial(self._answer, sdp, reply)
         self._open(url, opening, offer.info_hash, outgoing=False)
         return True
+
+    def _wanted(self, sdp: str) -> str:
+        """A peer's description without addresses that are banned or filtered, to which no packet
+        may go; empty when no other is left."""
+        try:
+            return without_candidates(sdp, self._swarm.book.is_banned)
+        except RemoteProtocolError as error:
+            log.debug("%s: %s", self._swarm.hashes, error)
+            return ""
 
     async def _answer(self, sdp: str, reply: Callable[[str], None]) -> PeerStream:
         answer = await self._rtc.bridge.answer(sdp)

@@ -227,13 +227,15 @@ class Swarm:
             return None
         self._meeting += 1
         try:
+            host = stream.remote[0]
+            if self.book.is_banned(stream.remote[:2]):  # before it learns who we are
+                raise RemoteProtocolError("is banned")
             connection = Connection()
             ours = self.our_handshake(info_hash) if outgoing else None
             theirs = await exchange_hello(stream, connection, ours)
             if theirs.info_hash not in self.hashes.wire:
                 raise RemoteProtocolError("is of another torrent")
-            host = stream.remote[0]
-            if (host, theirs.peer_id) in self._banned or self.book.is_banned(stream.remote[:2]):
+            if (host, theirs.peer_id) in self._banned:
                 raise RemoteProtocolError("is banned")
             if not outgoing:
                 await stream.send_all(connection.send(self._reply_to(theirs)))

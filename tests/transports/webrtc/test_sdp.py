@@ -16,6 +16,7 @@ from torrentfs.transports.webrtc.sdp import (
     Description,
     parse,
     render,
+    without_candidates,
 )
 
 DIGEST = ":".join(["AB"] * 32)
@@ -194,3 +195,32 @@ def test_noise_is_a_declared_error(text: str) -> None:
 def test_shuffled_lines_are_a_declared_error_or_a_description(lines: list[str]) -> None:
     with contextlib.suppress(RemoteProtocolError):
         parse("v=0\n" + "\n".join(lines))
+
+
+def test_unwanted_addresses_are_taken_out() -> None:
+    filtered = without_candidates(LIBDATACHANNEL, lambda address: address == ("192.0.2.8", 50000))
+    assert [each.host for each in parse(filtered).candidates] == ["2001:db8::8"]
+    ours, theirs = parse(LIBDATACHANNEL), parse(filtered)
+    assert (ours.ufrag, ours.setup, ours.mid) == (theirs.ufrag, theirs.setup, theirs.mid)
+
+
+def test_a_description_with_nothing_unwanted_is_left_as_it_is() -> None:
+    for text in (CHROMIUM, LIBDATACHANNEL, "garbage", ""):
+        assert without_candidates(text, lambda address: False) == text
+
+
+def test_no_wanted_address_no_peer() -> None:
+    for text in (LIBDATACHANNEL, CHROMIUM):  # a name is none
+        with pytest.raises(RemoteProtocolError, match="not wanted"):
+            without_candidates(text, lambda address: True)
+    only_a_name = "\r\n".join(line for line in CHROMIUM.splitlines() if "srflx" not in line)
+    assert without_candidates(only_a_name, lambda address: True) == only_a_name
+
+
+@given(st.lists(st.sampled_from([*CHROMIUM.splitlines(), *LIBDATACHANNEL.splitlines()])))
+def test_what_is_left_out_is_what_would_be_read(lines: list[str]) -> None:
+    """No candidate that the worker would see slips through, whatever the rest is."""
+    text = "\r\n".join(["v=0", *CHROMIUM.splitlines()[1:], *lines])
+    with contextlib.suppress(RemoteProtocolError):
+        left = parse(without_candidates(text, lambda address: address[0] != "2001:db8::8"))
+        assert {each.host for each in left.candidates if not each.is_name} <= {"2001:db8::8"}

@@ -15,9 +15,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torrentfs.errors import RemoteProtocolError
 from torrentfs.transports.webrtc.protocol import MAX_SDP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_CANDIDATES = 32
 """Of one description, later ones are passed over: each costs us a check every 20 ms, sent to an
@@ -118,9 +122,8 @@ def parse(text: str) -> Description:
     # Those before the section hold for it as well; what the section says itself goes first.
     attributes: dict[str, list[str]] = {}
     for line in lines:
-        if line.startswith("a="):
-            name, _, value = line[2:].strip().partition(":")
-            attributes.setdefault(name, []).append(value)
+        name, value = _attribute(line)
+        attributes.setdefault(name, []).append(value)
 
     def last(name: str, otherwise: str = "") -> str:
         return attributes.get(name, [otherwise])[-1]
@@ -141,6 +144,38 @@ def parse(text: str) -> Description:
         max_message_size=size,
         ice_lite="ice-lite" in attributes,
     )
+
+
+def without_candidates(text: str, is_unwanted: Callable[[tuple[str, int]], bool]) -> str:
+    """The description without candidates at an unwanted address; nothing else is looked at.
+
+    `RemoteProtocolError` when there was one and no other address is left. A `.local` name, which
+    says nothing of where it leads, does not count as one.
+    """
+    kept: list[str] = []
+    addresses, dropped = 0, 0
+    for line in text.splitlines():
+        name, value = _attribute(line)
+        candidate = _candidate(value) if name == "candidate" else None
+        if candidate is not None and not candidate.is_name:
+            if is_unwanted((candidate.host, candidate.port)):
+                dropped += 1
+                continue
+            addresses += 1
+        kept.append(line)
+    if not dropped:
+        return text
+    if not addresses:
+        raise RemoteProtocolError("a peer at an address that is not wanted")
+    return "\r\n".join(kept) + "\r\n"
+
+
+def _attribute(line: str) -> tuple[str, str]:
+    """Its name and value; no name for a line of another kind."""
+    if not line.startswith("a="):
+        return "", ""
+    name, _, value = line[2:].strip().partition(":")
+    return name, value
 
 
 def _matching(pattern: re.Pattern[str], value: str, what: str) -> str:
