@@ -88,6 +88,7 @@ WORKER = tuple(
         "bound_loop",
         "datagrams",
         "gathering",
+        "ice",
         "pump",
         "tuning",
         "worker",

@@ -37,6 +37,7 @@ def seeds() -> Iterable[bytes]:
         protocol.AcceptAnswer(2, text),
         protocol.Opened(3, "2001:db8::1", 4000),
         protocol.Failed(4, "no"),
+        protocol.ServerTold("turn:b", "does not answer"),
         protocol.Ended(5),
     )
     for message in messages:

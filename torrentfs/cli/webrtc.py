@@ -33,14 +33,14 @@ def rtc_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="URL",
             multiple=True,
             help="Ask this STUN server for our address, for browsers behind another NAT "
-            "(stun:HOST[:PORT]). May be repeated.",
+            "(stun:HOST[:PORT]). May be repeated: the next one when one fails.",
         ),
         click.option(
             "--turn",
             metavar="URL",
             multiple=True,
             help="Let browsers reach us through this TURN relay "
-            "(turn:HOST[:PORT][?transport=tcp]). May be repeated.",
+            "(turn:HOST[:PORT][?transport=tcp]). May be repeated: the next one when one fails.",
         ),
         click.option(
             "--turn-credentials",

@@ -25,7 +25,7 @@ from torrentfs.transports.webrtc.bridge import (
     WebRtc,
     open_webrtc,
 )
-from torrentfs.transports.webrtc.config import RtcConfig
+from torrentfs.transports.webrtc.config import RtcConfig, TurnServer
 from torrentfs.transports.webrtc.protocol import (
     AcceptAnswer,
     AnswerOffer,
@@ -34,6 +34,7 @@ from torrentfs.transports.webrtc.protocol import (
     Forget,
     MakeOffer,
     Opened,
+    ServerTold,
 )
 
 
@@ -143,6 +144,30 @@ async def test_an_offer_is_answered_once(rtc: WebRtc, autojump_clock: MockClock)
 async def _fails(rtc: WebRtc, offer: Offer, words: str) -> None:
     with pytest.raises(TransportError, match=words):
         await rtc.accept(offer.connection, SDP)
+
+
+@pytest.mark.expect_log("turn:relay refuses the credentials")
+async def test_what_a_worker_learns_of_a_server_is_told_once_and_explains_failures(
+    workers: PaperWorkers, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = RtcConfig(("stun:a",), (TurnServer("turn:relay", "me", "secret"),))
+    caplog.set_level("INFO")
+    async with open_webrtc(config, workers) as rtc:
+        offer = await rtc.offer()
+        for _ in range(3):  # each worker finds out for itself
+            workers.last.say(ServerTold("turn:relay", "refuses the credentials (401)"), -1)
+        workers.last.say(ServerTold("turn:somebody else", "is not ours"), -1)
+        await _fails(rtc, offer, "30 s; turn:relay refuses the credentials")
+        workers.last.say(ServerTold("turn:relay", ""), -1)
+        workers.last.say(ServerTold("stun:a", ""), -1)
+        assert rtc.troubles == {}
+        await _fails(rtc, await rtc.offer(), "30 s$")
+        workers.last.say(ServerTold("turn:relay", "refuses the credentials (401)"), -1)
+        assert rtc.troubles == {"turn:relay": "refuses the credentials (401)"}
+    assert [record.getMessage() for record in caplog.records if "turn:" in record.getMessage()] == [
+        "WebRTC: turn:relay refuses the credentials (401)",
+        "WebRTC: turn:relay answers again",
+    ]
 
 
 async def test_a_channel_that_does_not_open_is_given_up(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from torrentfs.errors import ConfigError
-from torrentfs.transports.webrtc.config import RtcConfig, TurnServer
+from torrentfs.transports.webrtc.config import RtcConfig, ServerPlace, TurnServer, server_place
 
 
 def test_no_server_is_called_by_default() -> None:
@@ -46,6 +46,15 @@ def test_turn_servers() -> None:
     for url in ("stun:a", "turns:a?transport=udp", "turn:a?transport=sctp"):
         with pytest.raises(ConfigError):
             RtcConfig(turn=(TurnServer(url),))
+
+
+def test_where_a_server_is() -> None:
+    assert server_place("stun:a") == ServerPlace("a", 3478, "udp", False)
+    assert server_place("turn:[::1]:99") == ServerPlace("::1", 99, "udp", False)
+    assert server_place("turn:a?transport=tcp") == ServerPlace("a", 3478, "tcp", False)
+    assert server_place("turns:a") == ServerPlace("a", 5349, "tcp", True)
+    with pytest.raises(ConfigError):
+        server_place("http://a")
 
 
 def test_a_password_is_not_shown() -> None:

@@ -43,7 +43,7 @@ class Stage:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.setblocking(False)
         self.backend = FakeBackend()
-        self.worker = Worker(theirs, lambda config: self.backend)
+        self.worker = Worker(theirs, lambda config, report: self.backend)
         self.running = asyncio.create_task(self.worker.run())
         self.descriptors: list[int] = []
 

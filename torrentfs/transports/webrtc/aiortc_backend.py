@@ -32,6 +32,8 @@ from torrentfs.transports.webrtc.sdp import Candidate, Description, parse, rende
 from torrentfs.transports.webrtc.tuning import BatchDtlsTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torrentfs.transports.base import Address
     from torrentfs.transports.webrtc.backend import Receiver
     from torrentfs.transports.webrtc.config import RtcConfig
@@ -49,8 +51,11 @@ _POLL = 0.02
 class AiortcBackend:
     """A `backend.Backend` over aiortc."""
 
-    def __init__(self, config: RtcConfig) -> None:
-        self._gatherings = Gatherings(config)
+    def __init__(
+        self, config: RtcConfig, report: Callable[[str, str], None] = lambda url, reason: None
+    ) -> None:
+        """`report` is told of STUN and TURN servers: see `Gatherings`."""
+        self._gatherings = Gatherings(config, report)
         self._resolve_names = config.bind is None and not config.relay_only
 
     async def offer(self) -> RtcConnection:

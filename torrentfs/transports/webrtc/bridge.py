@@ -43,6 +43,7 @@ from torrentfs.transports.webrtc.protocol import (
     MakeOffer,
     OfferMade,
     Opened,
+    ServerTold,
     is_sdp,
 )
 from torrentfs.transports.webrtc.sdp import parse
@@ -71,6 +72,8 @@ BUSY = 6
 MOST_WORKERS = 4
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
+MAX_WARNINGS = 64
+"""Of STUN and TURN servers; one for each server and cause."""
 STEADY = 60.0
 """Seconds after which a worker that dies is not counted with those before."""
 
@@ -204,6 +207,9 @@ class WebRtc:
         self._deaths = 0  # since the last steady run
         self._not_before = float("-inf")
         self._closed = False
+        self.troubles: dict[str, str] = {}
+        """STUN and TURN servers of ours that do not do their work, and why."""
+        self._warned: set[tuple[str, str]] = set()
         cores = len(os.sched_getaffinity(0))
         self._most_workers = config.max_workers or max(1, min(MOST_WORKERS, cores // 2))
 
@@ -254,7 +260,8 @@ class WebRtc:
             with trio.fail_after(OPEN_TIME):
                 stream = await record.stream.wait()
         except trio.TooSlowError:
-            raise TransportError(f"WebRTC: not open within {OPEN_TIME:.0f} s") from None
+            why = "".join(f"; {url} {reason}" for url, reason in self.troubles.items())
+            raise TransportError(f"WebRTC: not open within {OPEN_TIME:.0f} s{why}") from None
         else:
             record.stage = _Stage.OPEN
             return stream
@@ -378,6 +385,8 @@ class WebRtc:
                 stream = ChannelStream(connected, (message.host, message.port))
             else:
                 os.close(descriptor)
+        if isinstance(message, ServerTold):
+            self._on_server(message.url, message.reason)
         record = self._records.get(getattr(message, "connection", -1))
         if record is None:
             if stream is not None:
@@ -393,6 +402,19 @@ class WebRtc:
         elif isinstance(message, Ended):
             del self._records[record.number]
             record.fail("the connection was closed")
+
+    def _on_server(self, url: str, reason: str) -> None:
+        """A worker found out about a STUN or TURN server; each tells what it finds."""
+        if url not in self.config.stun and all(url != each.url for each in self.config.turn):
+            return
+        if not reason:
+            if self.troubles.pop(url, None) is not None:
+                log.info("WebRTC: %s answers again", url)
+            return
+        self.troubles[url] = reason
+        if (url, reason) not in self._warned and len(self._warned) < MAX_WARNINGS:
+            self._warned.add((url, reason))
+            log.warning("WebRTC: %s %s", url, reason)
 
     def __repr__(self) -> str:
         return f"<WebRtc {len(self._records)} connections>"

@@ -10,8 +10,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torrentfs.errors import ConfigError
+
+PORT = 3478
+TLS_PORT = 5349
+"""Where a URL names none (RFC 7064 section 3.2, RFC 7065 section 3.2)."""
 
 _SERVER = re.compile(
     r"(?P<scheme>stun|turns?):(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:?\[\]@/]+)(:(?P<port>\d{1,5}))?"
@@ -59,6 +64,29 @@ class RtcConfig:
             raise ConfigError("WebRTC through a relay only needs a TURN server: give --turn")
         if self.max_connections < 1 or self.max_offers < 1 or self.max_workers < 0:
             raise ConfigError("the limits of WebRTC connections and offers start at 1")
+
+
+class ServerPlace(NamedTuple):
+    """Where a STUN or TURN server is, and how it is spoken to: `transport` is "udp" or "tcp"."""
+
+    host: str
+    port: int
+    transport: str
+    tls: bool
+
+
+def server_place(url: str) -> ServerPlace:
+    """What the URL of a server says (RFC 7064, RFC 7065); `ConfigError` as from `check_server`."""
+    check_server(url, ("stun", "turn", "turns"))
+    match = _SERVER.fullmatch(url)
+    assert match is not None
+    tls = match["scheme"] == "turns"
+    return ServerPlace(
+        host=match["host"].strip("[]"),
+        port=int(match["port"] or (TLS_PORT if tls else PORT)),
+        transport=match["transport"] or ("tcp" if tls else "udp"),
+        tls=tls,
+    )
 
 
 def check_server(url: str, schemes: tuple[str, ...]) -> None:

@@ -1,11 +1,10 @@
 """Local ICE candidates, gathered ahead, and where they may come from.
 
 Gathering host candidates takes a millisecond; asking a STUN or TURN server takes round trips, or
-for ever when it is gone. So a few gatherings wait ready for the next offers and answers, and a
-server that did not answer is left alone for a while instead of being waited for each time.
-
-aioice gathers from every interface; here it is told which addresses to use (`bound_loop` adds the
-device, when one is named).
+for ever when it is gone. So a few gatherings wait ready for the next offers and answers. Those have
+time: they wait for every answer, and so find out which servers are silent, and from which of our
+addresses. One that somebody waits for goes on `GRACE` after the first answer of each kind, and does
+not ask who was silent before (`servers`).
 """
 
 from __future__ import annotations
@@ -16,16 +15,17 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import aioice
-from aiortc import RTCCertificate, RTCIceServer
-from aiortc.rtcicetransport import connection_kwargs
+from aiortc import RTCCertificate
 
 from torrentfs.errors import TransportError
+from torrentfs.transports.webrtc.config import server_place
+from torrentfs.transports.webrtc.ice import IceConnection
 from torrentfs.transports.webrtc.interfaces import host_addresses
 from torrentfs.transports.webrtc.sdp import Candidate
+from torrentfs.transports.webrtc.servers import Server, Servers
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from torrentfs.transports.webrtc.config import RtcConfig
 
@@ -39,27 +39,10 @@ LIFE_WITH_SERVER = 30.0
 """With a server: a NAT may forget the mapping of a silent port after as little (RFC 4787)."""
 STUN_WAIT = 1.0
 TURN_WAIT = 3.0
-SILENCE = 60.0
-"""Seconds that a server which did not answer is not asked again."""
-
-
-class IceConnection(aioice.Connection):
-    """aioice's agent with host candidates of the given addresses alone."""
-
-    def __init__(self, addresses: list[str], wait: float, **settings: Any) -> None:
-        super().__init__(ice_controlling=False, **settings)
-        self._addresses = addresses
-        self._wait = wait
-
-    async def gather_candidates(self) -> None:
-        """Make the sockets and ask the servers, for as long as was said."""
-        self._local_candidates_start = True
-        self._local_candidates = await self.get_component_candidates(
-            1,
-            self._addresses,
-            timeout=self._wait,  # type: ignore[arg-type]  # asyncio takes fractions
-        )
-        self._local_candidates_end = True
+GRACE = 0.1
+"""Seconds that other addresses have once a STUN server has answered one of them."""
+ASKING = 7.0
+"""Seconds after which no further server is asked: the bridge waits for ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +74,18 @@ class Gathered:
 class Gatherings:
     """A few `Gathered` ready for use, refilled when one is taken."""
 
-    def __init__(self, config: RtcConfig) -> None:
+    def __init__(
+        self, config: RtcConfig, report: Callable[[str, str], None] = lambda url, reason: None
+    ) -> None:
+        """`report` is told of each server that fails and why, and with no reason when it is well
+        again."""
         self._config = config
-        servers = [RTCIceServer(url) for url in config.stun]
-        servers += [
-            RTCIceServer(server.url, server.username, server.password) for server in config.turn
-        ]
-        self._servers = connection_kwargs(servers)
-        self._wait = TURN_WAIT if config.turn else STUN_WAIT
-        self._silent_until = 0.0
+        self._report = report
+        self._stun = Servers(Server(url, server_place(url)) for url in config.stun)
+        self._turn = Servers(
+            Server(each.url, server_place(each.url), each.username, each.password)
+            for each in config.turn
+        )
         self._ready: deque[Gathered] = deque()
         self._filling: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -111,7 +97,7 @@ class Gatherings:
         now = asyncio.get_running_loop().time()
         while self._ready and self._ready[0].until < now:
             self._dispose(self._ready.popleft())
-        gathered = self._ready.popleft() if self._ready else await self._gather()
+        gathered = self._ready.popleft() if self._ready else await self._gather(waited_for=True)
         if self._filling is None and not self._closed:
             self._filling = asyncio.create_task(self._fill())
         return gathered
@@ -119,7 +105,7 @@ class Gatherings:
     async def _fill(self) -> None:
         try:
             while len(self._ready) < READY:
-                self._ready.append(await self._gather())
+                self._ready.append(await self._gather(waited_for=False))
         except TransportError as error:
             log.debug("nothing gathered ahead: %s", error)
         finally:
@@ -138,35 +124,59 @@ class Gatherings:
 
     @property
     def _life(self) -> float:
-        return LIFE_WITH_SERVER if self._servers else LIFE
+        return LIFE_WITH_SERVER if self._stun or self._turn else LIFE
 
-    async def _gather(self) -> Gathered:
+    async def _gather(self, *, waited_for: bool) -> Gathered:
+        """Candidates of all kinds; `waited_for` by somebody now."""
         loop = asyncio.get_running_loop()
         config = self._config
-        began = loop.time()
-        servers = self._servers if began >= self._silent_until or config.relay_only else {}
-        policy = aioice.TransportPolicy.RELAY if config.relay_only else aioice.TransportPolicy.ALL
-        ice = IceConnection(
-            [] if config.relay_only else host_addresses(config.bind),
-            self._wait,
-            transport_policy=policy,
-            **servers,
-        )
-        gathering = asyncio.create_task(ice.gather_candidates())
+        addresses = [] if config.relay_only else host_addresses(config.bind)
+        ice = IceConnection(relay_only=config.relay_only)
         try:
-            await asyncio.shield(gathering)
+            await ice.open(addresses)
+            async with asyncio.TaskGroup() as asking:
+                asking.create_task(self._ask_stun(ice, waited_for))
+                asking.create_task(self._ask_turn(ice, waited_for))
         except BaseException:
-            # aioice's questions to servers would outlive a gathering that is cancelled
-            self._start(_end(gathering, ice))
+            self._start(ice.close())
             raise
-        if servers and not any(each.type != "host" for each in ice.local_candidates):
-            self._silent_until = loop.time() + SILENCE
-            log.info("no STUN or TURN server answered within %.0f s", self._wait)
         if not ice.local_candidates:
             await ice.close()
-            what = "no TURN server answers" if config.relay_only else "no socket could be bound"
-            raise TransportError(f"WebRTC has no candidate: {what}")
+            what = self._turn.complaints() if config.relay_only else "no socket could be bound"
+            raise TransportError(f"no candidate: {what}")
         return Gathered(ice, RTCCertificate.generateCertificate(), loop.time() + self._life)
+
+    async def _ask_stun(self, ice: IceConnection, waited_for: bool) -> None:
+        time = asyncio.get_running_loop().time
+        last = time() + ASKING - STUN_WAIT
+        for server in self._stun.due(time(), waited_for=waited_for, needed=False):
+            hosts = self._stun.hearing(server, ice.hosts, time())
+            if not hosts or time() > last:
+                return
+            grace = GRACE if waited_for else STUN_WAIT
+            silent, failure = await ice.ask_stun(server, hosts, wait=STUN_WAIT, grace=grace)
+            if failure is None:
+                deaf = () if waited_for else silent  # those had no time
+                if self._stun.on_answer(server, deaf, time()):
+                    self._report(server.url, "")
+                return
+            if self._stun.on_failure(server, failure, time()):
+                self._report(server.url, failure.reason)
+
+    async def _ask_turn(self, ice: IceConnection, waited_for: bool) -> None:
+        time = asyncio.get_running_loop().time
+        last = time() + ASKING - TURN_WAIT
+        needed = self._config.relay_only
+        for server in self._turn.due(time(), waited_for=waited_for, needed=needed):
+            if time() > last:
+                return
+            failure = await ice.ask_turn(server, wait=TURN_WAIT)
+            if failure is None:
+                if self._turn.on_answer(server, (), time()):
+                    self._report(server.url, "")
+                return
+            if self._turn.on_failure(server, failure, time()):
+                self._report(server.url, failure.reason)
 
     def _dispose(self, gathered: Gathered) -> None:
         self._start(gathered.ice.close())
@@ -188,8 +198,3 @@ class Gatherings:
             await self._ready.popleft().ice.close()
         if self._closing:
             await asyncio.wait(self._closing)
-
-
-async def _end(gathering: asyncio.Task[None], ice: IceConnection) -> None:
-    await asyncio.wait([gathering])
-    await ice.close()

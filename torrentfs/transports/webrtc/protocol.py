@@ -102,6 +102,14 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerTold:
+    """From the worker: a STUN or TURN server failed, and why; no `reason`: it is well again."""
+
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """From the worker: nothing of this connection is left there."""
 
@@ -109,7 +117,7 @@ class Ended:
 
 
 ToWorker = Configure | MakeOffer | AcceptAnswer | AnswerOffer | Forget
-FromWorker = OfferMade | AnswerMade | Opened | Failed | Ended
+FromWorker = OfferMade | AnswerMade | Opened | Failed | ServerTold | Ended
 Message = ToWorker | FromWorker
 
 _KINDS: dict[str, type[Message]] = {
@@ -124,6 +132,7 @@ _KINDS: dict[str, type[Message]] = {
         AnswerMade,
         Opened,
         Failed,
+        ServerTold,
         Ended,
     )
 }

@@ -36,6 +36,7 @@ from torrentfs.transports.webrtc.protocol import (
     MakeOffer,
     OfferMade,
     Opened,
+    ServerTold,
     decode,
     encode,
 )
@@ -66,7 +67,9 @@ class Worker:
     """Serves the requests on a control socket, with the backend that `make_backend` gives."""
 
     def __init__(
-        self, control: socket.socket, make_backend: Callable[[RtcConfig], Backend]
+        self,
+        control: socket.socket,
+        make_backend: Callable[[RtcConfig, Callable[[str, str], None]], Backend],
     ) -> None:
         control.setblocking(False)
         self.connections: dict[int, asyncio.Task[None]] = {}
@@ -119,7 +122,7 @@ class Worker:
     def _handle(self, message: Message) -> None:
         if isinstance(message, Configure):
             self._limit = message.config.max_connections
-            self._backend = self._make_backend(message.config)
+            self._backend = self._make_backend(message.config, self._on_server)
         elif isinstance(message, MakeOffer):
             self._begin(message.connection, None)
         elif isinstance(message, AnswerOffer):
@@ -132,6 +135,9 @@ class Worker:
             self._cancel(message.connection)
         else:
             raise RemoteProtocolError(f"{type(message).__name__} is not for a worker")
+
+    def _on_server(self, url: str, reason: str) -> None:
+        self._say(ServerTold(url, reason[:MAX_REASON]))
 
     def _begin(self, number: int, offer: str | None) -> None:
         if self._backend is None or number in self.connections:
@@ -233,7 +239,7 @@ class Worker:
         return f"<Worker {len(self.connections)} connections>"
 
 
-def _make_backend(config: RtcConfig) -> Backend:
+def _make_backend(config: RtcConfig, report: Callable[[str, str], None]) -> Backend:
     from torrentfs.transports.webrtc import tuning
     from torrentfs.transports.webrtc.aiortc_backend import AiortcBackend
     from torrentfs.transports.webrtc.bound_loop import BoundLoop
@@ -243,7 +249,7 @@ def _make_backend(config: RtcConfig) -> Backend:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, BoundLoop)
     loop.bind_to = config.bind
-    return AiortcBackend(config)
+    return AiortcBackend(config, report)
 
 
 async def _run(control: socket.socket) -> None:
