@@ -15,7 +15,7 @@ from torrentfs.daemon.library import Library, open_library
 from torrentfs.errors import MetadataTimeout
 from torrentfs.storage.base import StoredMetadata
 from torrentfs.storage.records import Pin
-from torrentfs.vfs.tree import Placement, Tree
+from torrentfs.vfs.tree import Placement, Tree, TreeOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -174,11 +174,10 @@ class Clock:
         return self.now
 
 
-async def begin(library: Library) -> FakeMount:
+async def begin(library: Library, options: TreeOptions | None = None) -> FakeMount:
     """What the service does: the mount as it appears."""
-    tree = Tree(folder_times={})
     shown = library.places.shown()
-    tree = Tree(folder_times=library.places.folder_times())
+    tree = Tree(options, folder_times=library.places.folder_times())
     tree.add_many(Placement(s.volume, s.select, s.folder, s.name) for s in shown if s.name)
     tree.add_many(Placement(s.volume, s.select, s.folder, s.name) for s in shown if not s.name)
     mount = FakeMount(tree)

@@ -38,6 +38,14 @@ def test_what_came_and_went_was_nothing() -> None:
     assert coalesced(told) == (change("added", "b"), change("added", "c"))
 
 
+def test_torrents_that_share_a_folder_do_not_cancel_each_other() -> None:
+    """As with `--layout flat`, where a torrent has no directory of its own."""
+    told = [Change("added", key, key, ()) for key in "abcd"]
+    assert coalesced(told) == tuple(told)
+    removed = Change("removed", "e", "e", ())
+    assert coalesced([told[0], removed]) == (told[0], removed)
+
+
 def test_batches_can_be_joined() -> None:
     one = Batch((change("added", "a"),))
     two = Batch((change("removed", "a"), change("added", "b")), is_everything=True)

@@ -19,6 +19,7 @@ from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.magnet import Magnet, magnet_of
 from torrentfs.metainfo.torrent_file import build_torrent, parse_torrent
 from torrentfs.storage.records import Pin
+from torrentfs.vfs.tree import TreeOptions
 from torrentfs.vfs.views import View
 
 if TYPE_CHECKING:
@@ -297,6 +298,27 @@ async def test_what_the_view_hides_is_nobodys_sibling() -> None:
         library.view = View(select=("nothing",))
         await library.add_torrent(SONG.to_torrent())
         assert session.asked[SONG.hashes.key].select == ()
+
+
+async def test_a_torrent_of_which_nothing_is_shown_is_not_told_of(tmp_path: Path) -> None:
+    view = View(select=("nothing",))
+    path = tmp_path / "l.sqlite"
+    for run in range(2):
+        async with opened(path) as (library, _):
+            if run:
+                library.claims.enter(SONG, Magnet(SONG.hashes), "").kept = True
+                await library.settle(library.items.values())
+            changes = library.changes()
+            await begin(library, TreeOptions(view=view))
+            if not run:
+                song = await library.add_torrent(SONG.to_torrent(), folder=("music",))
+                film = await library.add_torrent(FILM.to_torrent())
+                await library.remove(film.key)
+            song = library.find("song")
+            assert (song.path, song.state) == (None, "asleep")
+            assert "--select" in song.trouble
+            while changes.statistics().current_buffer_used:
+                assert changes.receive_nowait().path is None
 
 
 class SlowSession(FakeSession):

@@ -54,8 +54,10 @@ def add(
         print_json({"torrents": added})
     for torrent in [] if as_json else added:
         where = torrent["path"]
-        if where is None:
+        if where is None and torrent["state"] in ("metadata", "failed"):
             words = f"{torrent['name']}: its metadata is looked for (torrentfs list)"
+        elif where is None:
+            words = f"{torrent['name']}: {torrent['trouble'] or 'it is not listed'}"
         else:
             words = f"{client.mount.path}/{where}"
         click.echo(printable(words))

@@ -48,19 +48,23 @@ class Batch:
 
 
 def coalesced(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """The last change of each place, without what came and went again."""
-    first: dict[tuple[str, ...], Change] = {}
-    last: dict[tuple[str, ...], Change] = {}
+    """The last change of each torrent at each place, without what came and went again.
+
+    With `--layout flat` many torrents have one place, their folder.
+    """
+    first: dict[tuple[tuple[str, ...], str], Change] = {}
+    last: dict[tuple[tuple[str, ...], str], Change] = {}
     for change in changes:
         if change.kind == "changed" or change.path is None:
             continue
-        first.setdefault(change.path, change)
-        last.pop(change.path, None)  # the order is that of the last changes
-        last[change.path] = change
+        what = change.path, change.key
+        first.setdefault(what, change)
+        last.pop(what, None)  # the order is that of the last changes
+        last[what] = change
     return tuple(
         change
-        for path, change in last.items()
-        if (first[path].kind, change.kind) != ("added", "removed")
+        for what, change in last.items()
+        if (first[what].kind, change.kind) != ("added", "removed")
     )
 
 

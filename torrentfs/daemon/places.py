@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 FOLDER_TIMES = "folder times"
 
+HIDDEN = "the mount shows none of its files (--select, --exclude, --min-size)"
+"""The trouble of a torrent of which the view leaves nothing."""
+
 
 class Mount(Protocol):
     """What the library needs of the mount (vfs.mount)."""
@@ -166,21 +169,31 @@ class Places:
         """Show, move or hide one item."""
         entry = self.entry(item) or None
         if item.key in self._placed:
+            was_seen = not mount.tree.is_empty(item.key)
             path = await mount.remove(item.key, now)
             del self._placed[item.key]
             item.path = None
-            self._listeners.tell_of("removed", item, path)
+            self._listeners.tell_of("removed", item, path if was_seen else None)
         volume = item.volume
         if volume is None or not item.is_claimed:
             return
         try:
-            item.path = await mount.add(volume, _numbers(volume), item.folder, entry, now=now)
+            await mount.add(volume, _numbers(volume), item.folder, entry, now=now)
         except ValueError as error:  # a folder that is too deep
             item.trouble = str(error)
             return
         self._placed[item.key] = item.folder
+        self._note_path(mount, item)
         self.write_down(item)
-        self._listeners.tell_of("added", item)
+        self._listeners.tell_of("added" if item.path is not None else "changed", item)
+
+    @staticmethod
+    def _note_path(mount: Mount, item: Item) -> None:
+        """Where it is to be seen now, if anywhere."""
+        if mount.tree.is_empty(item.key):
+            item.trouble = HIDDEN
+        else:
+            item.path = mount.tree.path_of_key(item.key)
 
     def shown(self) -> list[Shown]:
         """What the mount begins with; from then on `on_mounted` must come."""
@@ -217,7 +230,7 @@ class Places:
         for key, folder in self._shown.items():
             self._placed[key] = folder
             if key in self._items:
-                self._items[key].path = mount.tree.path_of_key(key)
+                self._note_path(mount, self._items[key])
         self._tell_of_the_meantime()
 
     def _tell_of_the_meantime(self) -> None:
@@ -229,7 +242,7 @@ class Places:
                 self._listeners.tell(Change("removed", key, record.name, path))
         for key, folder in self._shown.items():
             item = self._items.get(key)
-            if item is not None and self._before.get(key) != folder:
+            if item is not None and item.path is not None and self._before.get(key) != folder:
                 self._listeners.tell_of("added", item)
 
 
