@@ -32,7 +32,7 @@ def test_list() -> None:
         File((".pad", "2"), 5, 7, pad=True),
         File(("d", "c"), 6, 12),
     ]
-    assert columns.total == 18
+    assert (columns.total, files.num_pads) == (18, 1)
     assert repr(files) == "<FileTable of 4 files>"
 
 

@@ -78,6 +78,26 @@ def test_padding_files_are_hidden_and_their_directories_too() -> None:
     assert tree.totals() == (1, 2, 2)
 
 
+def test_links_are_followed_as_stat_does() -> None:
+    files = [
+        ("a/b/up|l=c/file", 0), ("a/b/back|l=a", 0), ("c/file", 3), ("dir|l=a/b", 0),
+        ("loop|l=hole", 0), ("hole|l=loop", 0), ("gone|l=none", 0),
+    ]  # fmt: skip
+    tree = Tree(volumes=[volume("t", files)])
+
+    def leads(path: str) -> str:
+        return "/".join(tree.path_of(tree.follow(path.split("/"))))
+
+    assert leads("t/a/b/up") == leads("t/dir/up") == "t/c/file"
+    assert leads("t/dir/back/b/back/b/up") == "t/c/file"
+    assert leads("t/dir") == "t/a/b"
+    for path in ("t/loop", "t/gone", "t/c/none"):
+        with pytest.raises(FileNotFoundError):
+            leads(path)
+    with pytest.raises(NotADirectoryError):
+        leads("t/c/file/x")
+
+
 def test_symlinks_point_inside_the_torrent_relative_to_their_place() -> None:
     tree = Tree(
         volumes=[

@@ -62,7 +62,7 @@ def locate(
     if mount is None:
         raise NotFound(f"{shown}: nothing is mounted yet")
     try:
-        volume = mount.tree.volume(mount.tree.resolve(path))
+        volume = mount.tree.volume(mount.tree.follow(path))
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"{shown}: there is no such file in the mount") from None
     if volume is None:

@@ -27,6 +27,7 @@ _PAD, _EXECUTABLE, _HIDDEN, _SYMLINK = 1, 2, 4, 8
 _ATTRIBUTES = {ord("p"): _PAD, ord("x"): _EXECUTABLE, ord("h"): _HIDDEN, ord("l"): _SYMLINK}
 _BITCOMET_PAD = b"_____padding_file_"
 _NO_ROOT = bytes(HASH_LENGTH)
+_IS_PAD = bytes(bool(flags & _PAD) for flags in range(256))
 
 
 class File(NamedTuple):
@@ -230,6 +231,11 @@ class FileTable(Sequence[File]):
             pieces_root=root,
             changed_from=raw,
         )
+
+    @property
+    def num_pads(self) -> int:
+        """How many are padding."""
+        return self._flags.translate(_IS_PAD).count(1)
 
     def __repr__(self) -> str:
         return f"<FileTable of {len(self)} files>"

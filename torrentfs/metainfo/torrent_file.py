@@ -19,7 +19,7 @@ from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo import advice, bencoding, limits
 from torrentfs.metainfo.advice import Advice
 from torrentfs.metainfo.bencoding import Cursor
-from torrentfs.metainfo.files import File, FileColumns, FileTable
+from torrentfs.metainfo.files import FileColumns, FileTable
 from torrentfs.metainfo.geometry import Geometry
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.layers import PieceLayers
@@ -44,7 +44,7 @@ class Metainfo:
     hashes: InfoHashes
     name: str
     raw_name: bytes
-    files: Sequence[File]
+    files: FileTable
     geometry: Geometry
     is_single_file: bool
     has_v1: bool

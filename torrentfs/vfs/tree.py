@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -68,6 +69,10 @@ _PREFIX_BITS = 63 - LOCAL_BITS
 _LOCAL_MASK = (1 << LOCAL_BITS) - 1
 _LAST_SECOND = 253_402_300_799
 """End of the year 9999: a creation date beyond it is a lie."""
+
+
+_MOST_LINKS = 40
+"""As many as Linux follows in one path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +420,27 @@ class Tree:
         inode = ROOT
         for name in path:
             inode = self.lookup(inode, _encode(name))
+        return inode
+
+    def follow(self, path: Iterable[str]) -> int:
+        """As `resolve`, through symbolic links as stat(2) goes; not through more than 40."""
+        inode, above, rest = ROOT, list[int](), deque(path)
+        links = 0
+        while rest:
+            name = rest.popleft()
+            if name == "..":
+                inode = above.pop() if above else ROOT
+                continue
+            found = self.lookup(inode, _encode(name))
+            target = self.link_target(found)
+            if target is None:
+                above.append(inode)
+                inode = found
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise FileNotFoundError(name)
+            rest.extendleft(reversed(target.decode("utf-8", "surrogateescape").split("/")))
         return inode
 
     # -- inside

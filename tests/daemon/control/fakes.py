@@ -17,6 +17,7 @@ from torrentfs.daemon.control.access import Endpoint
 from torrentfs.daemon.control.app import make_app
 from torrentfs.daemon.control.contract import Subject
 from torrentfs.daemon.sources import MagnetSource, shorten
+from torrentfs.engine.config import SessionConfig
 from torrentfs.engine.errands import Errands, Pin, Prefetch
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.meters import Histogram, ReadMeters
@@ -248,6 +249,7 @@ class FakeSession:
     trouble = ""
 
     def __init__(self) -> None:
+        self.config = SessionConfig(port=self.port)
         self.meters = ReadMeters()
         self.limits = Limits(RateLimit(None), RateLimit(MIB))
         self.dormitory = SimpleNamespace(turns=SimpleNamespace(places=32))

@@ -10,7 +10,8 @@ import trio.testing
 
 from tests.daemon.control.fakes import client_of, fake_mount, with_state
 from tests.storage.torrents import make
-from torrentfs.daemon.control.files import CHUNK, FIRST, disposition_of, type_of
+from tests.vfs.fakes import content_of, volume
+from torrentfs.daemon.control.files import AT_ONCE, CHUNK, FIRST, disposition_of, type_of
 
 ONE = "/files/sample/a/one.bin"
 
@@ -65,8 +66,10 @@ async def test_a_head_reads_nothing() -> None:
         reply = await client.head(ONE)
         assert (reply.status_code, reply.content) == (200, b"")
         assert reply.headers["content-length"] == "70001"
-        reply = await client.head(ONE, headers={"range": "bytes=1-2"})
-        assert (reply.status_code, reply.headers["content-length"]) == (206, "2")
+        reply = await client.head(
+            ONE, headers={"range": "bytes=1-2"}
+        )  # of GET only (RFC 9110 14.2)
+        assert (reply.status_code, reply.headers["content-length"]) == (200, "70001")
     assert mount.volume.reads == []
 
 
@@ -256,3 +259,27 @@ async def test_a_stream_waits_in_the_line_of_its_torrent(
         reply = await client.get(ONE)
     assert reply.status_code == 503
     assert "in line" in reply.json()["error"]
+
+
+async def test_links_are_what_they_lead_to() -> None:
+    mount = fake_mount()
+    files = [("a/film.mkv", 500), ("l.mkv|l=a/film.mkv", 0), ("d|l=a", 0), ("bad|l=none", 0)]
+    mount.subject.tree.add(volume("links", files))
+    async with client_of(mount.app) as client:
+        for path in ("l.mkv", "a/film.mkv", "d/film.mkv"):
+            reply = await client.get(f"/files/links/{path}")
+            assert (reply.status_code, reply.content) == (200, content_of("links/0", 0, 500))
+        assert (await client.get("/files/links/bad")).status_code == 404
+        assert (await client.get("/files/links/d")).headers["location"] == "/files/links/d/"
+        reply = await client.get("/files/links/", headers={"accept": "application/json"})
+        about = [(e["name"], e["type"], e["size"]) for e in reply.json()["entries"]]
+    assert sorted(about) == [("a", "directory", 0), ("d", "directory", 0), ("l.mkv", "file", 500)]
+
+
+async def test_a_directory_of_many_files_is_listed() -> None:
+    mount = fake_mount()
+    mount.subject.tree.add(volume("many", [(f"{n:04}", 1) for n in range(AT_ONCE + 1)]))
+    async with client_of(mount.app) as client:
+        for accept in ("application/json", "text/html"):
+            reply = await client.get("/files/many/", headers={"accept": accept})
+            assert reply.text.count("/files/many/1000" if "json" in accept else "./1000") == 1

@@ -92,3 +92,12 @@ async def test_the_dashboard_shows_metrics_that_there_are() -> None:
     documented = (root / "docs/metrics.md").read_text()
     of_ours = {re.sub(r"_(bucket|count|sum)$", "", name) for name in there if "process" not in name}
     assert not {name for name in of_ours if f"`{name}" not in documented}
+
+
+async def test_a_torrent_that_went_and_came_again_takes_nothing_from_the_sums() -> None:
+    mount = fake_mount()
+    found = []
+    for downloaded in (100, 7, 9):  # between the first two scrapes it was removed, and added
+        mount.volume.downloaded = downloaded
+        found.append((await scrape(mount))["torrentfs_useful_bytes_total", ()])
+    assert found == [100, 107, 109]

@@ -115,6 +115,27 @@ async def test_more_connections_than_allowed_are_turned_away(
         nursery.cancel_scope.cancel()
 
 
+async def test_connections_of_one_endpoint_do_not_shut_out_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
+    ours, theirs = (UnixSocket(tmp_path / name) for name in ("ours", "theirs"))
+    listening = [Listening(made.listener, Endpoint()) for made in (ours, theirs)]
+    mount = fake_mount()
+    server = ControlServer(lambda: mount.app, listening)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve)
+        held = [await trio.open_unix_socket(str(theirs.path)) for _ in range(2)]
+        await until(lambda: server.connections == 2)
+        assert (await ask(theirs.path)).startswith(b"HTTP/1.1 503")
+        assert (await ask(ours.path)).startswith(b"HTTP/1.1 200")
+        for stream in held:
+            await stream.aclose()
+        nursery.cancel_scope.cancel()
+    for made in (ours, theirs):
+        made.close()
+
+
 async def test_a_head_that_does_not_come_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

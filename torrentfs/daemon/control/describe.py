@@ -14,6 +14,7 @@ import trio
 
 from torrentfs import __version__
 from torrentfs.daemon.control import models
+from torrentfs.engine.privacy import proxy_words
 from torrentfs.metainfo.intervals import covers
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def of_item(item: Item) -> models.Torrent:
 def _file_count(item: Item) -> int:
     if item.metainfo is None:
         return 0
-    return sum(not file.pad for file in item.metainfo.files)
+    return len(item.metainfo.files) - item.metainfo.files.num_pads
 
 
 def torrents(subject: Subject) -> list[models.Torrent]:
@@ -107,7 +108,7 @@ def status(subject: Subject, known: Iterable[models.Torrent]) -> models.Status:
         received={},
         limits=limits(session),
         cache=cache(session),
-        proxy=clean(session.statistics().proxy),
+        proxy=clean(proxy_words(session.config)),
         trouble=clean(session.trouble),
     )
     for torrent in known:

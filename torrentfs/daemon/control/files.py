@@ -15,6 +15,8 @@ import html
 import logging
 from email.utils import formatdate
 from mimetypes import MimeTypes
+from stat import S_ISDIR, S_ISLNK
+from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 import trio
@@ -35,6 +37,8 @@ FIRST = 64 * 1024
 """Bytes of the first read: a player looks at the head of a file first."""
 CHUNK = 256 * 1024
 MOST_LISTED = 100_000
+AT_ONCE = 1000
+"""Entries of a directory that are put into words without a thread (5 us each)."""
 SANDBOX = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
 _TYPES = MimeTypes()  # its own table, not what this machine's files say
 _MORE_TYPES = {
@@ -63,6 +67,14 @@ def disposition_of(name: str, kind: str) -> str:
     encoded = quote(name.encode("utf-8", "surrogateescape"), safe="")
     way = "inline" if shown else "attachment"
     return f"{way}; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
+
+
+class Listed(NamedTuple):
+    """An entry of a directory; `size` in bytes."""
+
+    name: str
+    is_directory: bool
+    size: int
 
 
 class Stream(Response):
@@ -164,7 +176,7 @@ def make_router(subject: Subject) -> APIRouter:
         """A file of the mount, or a directory: a page, or JSON for `Accept: application/json`."""
         names = names_of(request.scope)
         try:
-            inode = subject.tree.resolve(names)
+            inode = subject.tree.follow(names)
             found = subject.tree.volume(inode)
             about = subject.tree.attributes(inode)
         except (FileNotFoundError, NotADirectoryError):
@@ -172,7 +184,11 @@ def make_router(subject: Subject) -> APIRouter:
         if found is None or found[1] is None:
             if not request.scope["path"].endswith("/"):
                 return Response(status_code=307, headers={"location": url_of(names) + "/"})
-            return list_directory(subject, inode, names, request.headers.get("accept", ""))
+            accept = request.headers.get("accept", "")
+            entries = entries_of(subject, inode, names)
+            if len(entries) <= AT_ONCE:
+                return list_directory(names, entries, accept)
+            return await trio.to_thread.run_sync(list_directory, names, entries, accept)
         volume, file = found
         try:
             _, _, size = subject.tree.file(inode)
@@ -218,7 +234,7 @@ def answer_file(
     if is_known(asked.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     status, span = 200, range(size)
-    if may_resume(asked.get("if-range"), etag, modified):
+    if request.method == "GET" and may_resume(asked.get("if-range"), etag, modified):
         try:
             part = parse_range(asked.get("range"), size)
         except Unsatisfiable:
@@ -235,14 +251,25 @@ def answer_file(
     return Stream(subject, volume, file, span, status, headers)
 
 
-def list_directory(subject: Subject, inode: int, names: tuple[str, ...], accept: str) -> Response:
-    """A directory: entries in the order of the mount, directories with a `/`."""
-    entries: list[tuple[str, bool, int]] = []
-    for raw, about, _ in subject.tree.listing(inode).entries(2):
-        if len(entries) >= MOST_LISTED:
+def entries_of(subject: Subject, inode: int, names: tuple[str, ...]) -> list[Listed]:
+    """What is in a directory, in the order of the mount; a link is what it leads to."""
+    tree = subject.tree
+    found: list[Listed] = []
+    for raw, about, _ in tree.listing(inode).entries(2):
+        if len(found) >= MOST_LISTED:
             break
-        is_directory = about.mode & 0o170000 == 0o040000
-        entries.append((raw.decode("utf-8", "surrogateescape"), is_directory, about.size))
+        name = raw.decode("utf-8", "surrogateescape")
+        if S_ISLNK(about.mode):
+            try:
+                about = tree.attributes(tree.follow((*names, name)))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        found.append(Listed(name, S_ISDIR(about.mode), about.size))
+    return found
+
+
+def list_directory(names: tuple[str, ...], entries: list[Listed], accept: str) -> Response:
+    """The page of a directory, or its JSON; directories have a `/`."""
     if "application/json" in accept:
         return JSONResponse(
             {
@@ -261,10 +288,11 @@ def list_directory(subject: Subject, inode: int, names: tuple[str, ...], accept:
     return HTMLResponse(_page(names, entries), headers={"content-security-policy": SANDBOX})
 
 
-def _page(names: tuple[str, ...], entries: list[tuple[str, bool, int]]) -> str:
+def _page(names: tuple[str, ...], entries: list[Listed]) -> str:
     title = html.escape(clean("/" + "/".join(names)))
     lines = ['<li><a href="../">..</a>'] if names else []
-    for name, is_directory, size in sorted(entries, key=lambda entry: (not entry[1], entry[0])):
+    ordered = sorted(entries, key=lambda entry: (not entry.is_directory, entry.name))
+    for name, is_directory, size in ordered:
         mark = "/" if is_directory else ""
         link = quote(name.encode("utf-8", "surrogateescape"), safe="") + mark
         shown = "" if is_directory else f" <small>{size}</small>"

@@ -51,8 +51,8 @@ class Sums:
         """The sums now: by field, and by `received KIND`."""
         seen = {torrent.key: self._of(torrent) for torrent in torrents}
         for key, last in self._seen.items():
-            if key not in seen:
-                _add(self._gone, last)
+            now = seen.get(key, {})  # less than before: it went, and came again
+            _add(self._gone, {name: n for name, n in last.items() if n > now.get(name, 0)})
         self._seen = seen
         total = dict(self._gone)
         for one in seen.values():

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 64
-"""Open connections of all endpoints: a browser takes six, a player two."""
+"""Open connections of each endpoint: a browser takes six, a player two."""
 HEAD_TIMEOUT = 20.0
 """Seconds for the head of a request, and between two requests of a connection."""
 MAX_HEAD = 64 * 1024
@@ -56,8 +56,9 @@ class Listening:
 class Line:
     """One connection as Hypercorn sees it: a stream with a time-out, which can be broken off."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, endpoint: Endpoint) -> None:
         self._stream = stream
+        self.endpoint = endpoint
         self.socket = stream.socket
         self.scope = trio.CancelScope()
         self.on_end: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
@@ -145,18 +146,19 @@ class ControlServer:
                 log.warning("no control connection can be taken: %s", error.strerror)
                 await trio.sleep(RESTART_AFTER)
                 continue
-            if self.connections >= MAX_CONNECTIONS:
+            # each has its own places: who cannot pass the token shall not keep the owner out
+            if sum(line.endpoint is listening.endpoint for line in self._lines) >= MAX_CONNECTIONS:
                 nursery.start_soon(_turn_away, stream)
                 continue
-            line = Line(stream)
+            line = Line(stream, listening.endpoint)
             self._lines.add(line)
-            nursery.start_soon(self._run, line, listening.endpoint)
+            nursery.start_soon(self._run, line)
 
-    async def _run(self, line: Line, endpoint: Endpoint) -> None:
+    async def _run(self, line: Line) -> None:
         try:
             with line.scope:
                 talk = await self._loaded()
-                await talk(line, {"endpoint": endpoint, "abort": line.abort})
+                await talk(line, {"endpoint": line.endpoint, "abort": line.abort})
         except Exception:
             log.exception("a control connection failed")
         finally:
