@@ -49,6 +49,7 @@ async def test_of_a_private_torrent_only_its_own_trackers_hear(
     tmp_path: Path, private: bool
 ) -> None:
     """Others may be named by the mount, or by a magnet of the same info-hash (BEP 27)."""
+    # docs/semantics.md: "A private torrent (BEP 27) is told to its own trackers only"
     own = [["http://own/announce", "wss://own"], ["udp://own:1"]]
     told = parse_torrent(build_torrent(parse_torrent(build("v1")).info, trackers=own))
     metainfo = replace(told, private=private)

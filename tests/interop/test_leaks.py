@@ -123,6 +123,7 @@ def kinds(packets: list[Packet]) -> set[str]:
 
 
 def test_an_interface_is_all_that_is_used(tmp_path: Path) -> None:
+    """docs/semantics.md: "Nobody else is called"."""
     with two_ways() as net, servers(net, tmp_path) as swarm, captures(net, tmp_path) as seen:
         options = ("--bind-interface", "vpn0", *swarm.options)
         with mounted(

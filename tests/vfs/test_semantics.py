@@ -11,17 +11,6 @@ ROOT = Path(__file__).parents[2]
 QUOTE = re.compile(r'docs/semantics\.md: "([^"]+)"')
 
 
-TITLES = [
-    "Names",
-    "Attributes",
-    "Writing",
-    "Reading",
-    "Where this is not POSIX, and other limits",
-    "inotify",
-    "Mounting and unmounting",
-]
-
-
 def quotes() -> list[str]:
     texts = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
     return [" ".join(quote.split()) for text in texts for quote in QUOTE.findall(text)]
@@ -29,6 +18,9 @@ def quotes() -> list[str]:
 
 def the_page() -> str:
     return (ROOT / "docs/semantics.md").read_text().replace("**", "")
+
+
+TITLES = re.findall("^## (.+)$", the_page(), re.MULTILINE)
 
 
 def items(title: str) -> list[str]:
@@ -45,11 +37,11 @@ def test_quoted_promises_are_made() -> None:
 
 
 def test_every_section_is_looked_at() -> None:
-    assert re.findall("^## (.+)$", the_page(), re.MULTILINE) == ["Tenets", *TITLES]
+    assert len(TITLES) > 7
     assert sum(len(items(title)) for title in TITLES) > 40
 
 
-@pytest.mark.parametrize("title", ["Tenets", *TITLES])
+@pytest.mark.parametrize("title", TITLES)
 def test_every_item_is_held_by_a_test(title: str) -> None:
     said = quotes()
     assert [item for item in items(title) if not any(quote in item for quote in said)] == []
