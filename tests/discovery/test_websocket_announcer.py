@@ -23,9 +23,9 @@ from torrentfs.discovery.websocket_announcer import (
     MAX_TRACKERS,
     MIN_GAP,
     RtcAnnouncer,
-    SignallingStatistics,
 )
 from torrentfs.discovery.websocket_offers import ANSWER_TIME, BURST, MAX_UNANSWERED, OFFER_TIME
+from torrentfs.discovery.websocket_statistics import SignallingStatistics
 from torrentfs.errors import TransportError
 from torrentfs.wire.announce import AnnounceReply, TrackerFailure
 from torrentfs.wire.ws_tracker import (
@@ -623,3 +623,63 @@ async def test_a_lost_socket_ends_the_wait_for_counts(autojump_clock: MockClock)
             await trio.sleep(1)
             tracker.connections[0].hang_up()
         assert a.announcer.statistics()[0].downloaded is None
+
+
+@pytest.mark.parametrize(("trackers", "each"), [(1, 5), (2, 5), (3, 3), (4, 2), (10, 1)])
+async def test_many_trackers_share_the_offers_of_a_torrent(
+    autojump_clock: MockClock, trackers: int, each: int
+) -> None:
+    tracker = FakeTracker(reply=OTHERS)
+    urls = tuple(f"wss://{number}.example/" for number in range(trackers))
+    async with peer(tracker, tiers=(urls,)):
+        await trio.sleep(1)
+    started = [offers for _, event, offers in tracker.announces() if event == "started"]
+    assert started == [each] * trackers
+
+
+async def test_the_second_hash_of_a_hybrid_gets_few_offers(autojump_clock: MockClock) -> None:
+    """None at first, and one where the tracker counts others: most of them know the first, too."""
+    tracker = FakeTracker(reply=AnnounceReply(interval=60, seeders=1, leechers=0))
+    second = b"2" * 20
+    async with peer(tracker, hashes=(HASH, second)):
+        await trio.sleep(50)
+        tracker.reply = OTHERS
+        await trio.sleep(90)
+    found: dict[bytes, list[int]] = {HASH: [], second: []}
+    for _, _, request in tracker.seen:
+        if isinstance(request, Announce) and request.request.event != "stopped":
+            found[request.request.info_hash].append(len(request.offers))
+    assert found == {HASH: [5, 1, 1], second: [0, 0, 1]}
+
+
+async def test_fewer_offers_than_wanted_are_made_up_for(autojump_clock: MockClock) -> None:
+    tracker = FakeTracker(reply=OTHERS)
+    async with peer(tracker) as a:
+        a.announcer.on_room()  # nothing is lacking yet
+        a.signaller.wanted = 1
+        await trio.sleep(1)
+        assert a.signaller.begun == 1
+        a.signaller.wanted = 100
+        a.announcer.on_room()
+        await trio.sleep(20)
+        a.announcer.on_room()  # nothing is lacking any more
+        await trio.sleep(20)
+    assert a.signaller.begun == 0
+    announces = [told for told in tracker.announces() if told[1] != "stopped"]
+    assert announces == [(0.2, "started", 1), (15.2, "", 1)]
+
+
+async def test_offers_that_were_lost_are_not_counted(autojump_clock: MockClock) -> None:
+    tracker = FakeTracker(reply=OTHERS)
+    async with peer(tracker) as a:
+        await trio.sleep(1)
+        lost = [offer_id for offer_id in a.signaller.made if offer_id]
+        a.announcer.on_offers_lost(lost)
+        a.announcer.announce_soon()
+        await trio.sleep(20)
+        tracker.open[0].say(PeerAnswer(HASH, b"p" * 20, lost[0], "v=0"))
+        await trio.sleep(1)
+        assert a.signaller.answered == []
+        assert a.announcer.signalling().dropped == 1
+        a.signaller.forgotten += lost  # by the signaller, who lost them
+    assert [offers for _, _, offers in tracker.announces()] == [5, 5, 0]

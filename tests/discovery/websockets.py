@@ -146,6 +146,7 @@ class FakeSignaller:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.begun = 0
         self.made: list[bytes] = []
         self.answered: list[PeerAnswer] = []
         self.forgotten: list[bytes] = []
@@ -158,6 +159,12 @@ class FakeSignaller:
         self.trouble: TransportError | None = None
         self.got_answer = trio.Event()
         self.got_offer = trio.Event()
+
+    def on_begin(self) -> None:
+        self.begun += 1
+
+    def on_end(self) -> None:
+        self.begun -= 1
 
     async def make_offers(self, count: int) -> Sequence[Offer]:
         await trio.sleep(self.make_time)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import count
 from random import Random
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,15 +15,22 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from tests.discovery.websockets import FakeTracker
 from tests.engine.kit import OUR_ID, PIECE, FakePeer, Rig, rig
 from tests.streams import MemoryStream, memory_stream_pair
+from torrentfs.discovery.trackers import Totals
+from torrentfs.discovery.websocket import open_websocket_trackers
 from torrentfs.engine.rtc import MAX_OPENING, Rtc, RtcPeers
 from torrentfs.errors import DataUnavailable, TransportError
 from torrentfs.scheduling.ip_filter import parse_ip_filter
+from torrentfs.scheduling.offers import FEWEST, MOST
+from torrentfs.scheduling.turns import PLACES
 from torrentfs.transports.webrtc.bridge import Offer as MadeOffer
+from torrentfs.transports.webrtc.bridge import OnLost
 from torrentfs.transports.webrtc.sdp import Candidate, Description, parse, render
 from torrentfs.wire import messages as m
-from torrentfs.wire.ws_tracker import PeerAnswer, PeerOffer
+from torrentfs.wire.announce import AnnounceReply
+from torrentfs.wire.ws_tracker import Announce, PeerAnswer, PeerOffer
 
 URL = "wss://tracker.example"
 BROWSER = b"-WW0303-a browser id"
@@ -51,6 +62,9 @@ class FakeBridge:
         self.gate: trio.Event | None = None
         """While set, no channel opens."""
         self.made = 0
+        self.limit = 1000
+        """Offers at a time; more fail, as with a `WebRtc`."""
+        self.on_lost: OnLost = lambda connections, pause: None
         self._arrived, self.arrived = trio.open_memory_channel[MemoryStream](100)
 
     def _check(self) -> None:
@@ -61,6 +75,8 @@ class FakeBridge:
     async def offer(self) -> MadeOffer:
         await trio.sleep(0.1)
         self._check()
+        if len(self.living) >= self.limit:
+            raise TransportError("WebRTC: too many offers wait for an answer")
         self.made += 1
         self.living.add(self.made)
         return MadeOffer(self.made, f"offer {self.made}")
@@ -89,6 +105,12 @@ class FakeBridge:
     def forget(self, connection: int) -> None:
         self.living.discard(connection)
 
+    def die(self, pause: float = 0.5) -> None:
+        """The worker of all connections dies."""
+        lost = sorted(self.living)
+        self.living.clear()
+        self.on_lost(lost, pause)
+
 
 class Page:
     """RtcPeers of a rig, and the browser at the other end."""
@@ -99,7 +121,7 @@ class Page:
         self.info_hash = r.sample.metainfo.hashes.wire[0]
         swarms = {self.info_hash: r.swarm}
         bridge_to = cast("Any", self.bridge)
-        self.rtc = Rtc(bridge_to, cast("Any", None), r.nursery, Random(1), swarms)
+        self.rtc = Rtc(bridge_to, cast("Any", None), r.nursery, Random(1), swarms, 100)
         self.peers = RtcPeers(self.rtc, r.swarm)
 
     def offers(
@@ -418,3 +440,122 @@ async def test_who_has_nothing_says_interested_to_a_channel_too(clock: MockClock
         await peer.say(m.Request(1, 0, 16384))
         block = await peer.expect(m.Piece)
         assert block.data == r.sample.space[PIECE : PIECE + 16384]
+
+
+TRACKERS = [["wss://a.example/", "wss://b.example/"], ["wss://c.example/"]]
+
+
+class Crowd:
+    """Torrents of one session at three trackers, which count three others each."""
+
+    def __init__(self, limit: int = 100) -> None:
+        self.bridge = FakeBridge()
+        self.bridge.limit = limit
+        others = AnnounceReply(interval=60, seeders=1, leechers=3)
+        self.tracker = FakeTracker(reply=others)
+        self.awaited: set[int] = set()
+        self._rng = Random(1)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Crowd]:
+        async with (
+            open_websocket_trackers(None, rng=self._rng, connect=self.tracker.connect) as sockets,
+            trio.open_nursery() as self.nursery,
+        ):
+            bridge = cast("Any", self.bridge)
+            limit = self.bridge.limit
+            self.rtc = Rtc(bridge, sockets, self.nursery, self._rng, {}, limit)
+            yield self
+            self.nursery.cancel_scope.cancel()
+        assert not self.bridge.living
+        assert self.rtc.shares.used == 0
+
+    def add(self, number: int, hashes: tuple[bytes, ...] = ()) -> trio.CancelScope:
+        """A torrent wakes; its scope puts it to sleep."""
+        swarm: Any = SimpleNamespace(
+            hashes=SimpleNamespace(wire=hashes or (b"%020d" % number,)),
+            peer_id=OUR_ID,
+            free_places=50,
+            is_awaited=lambda: number in self.awaited,
+        )
+        announcer = self.rtc.announcer(TRACKERS, swarm, lambda: Totals(0, 0, 1))
+        scope = trio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await announcer.run()
+
+        self.nursery.start_soon(run)
+        return scope
+
+    def offers(self, since: float = 0.0) -> Counter[int]:
+        """Offers sent so far, by torrent."""
+        found: Counter[int] = Counter()
+        for at, _, request in self.tracker.seen:
+            if isinstance(request, Announce) and at >= since and request.request.event != "stopped":
+                found[int(request.request.info_hash)] += len(request.offers)
+        return found
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+async def test_every_torrent_that_is_awake_has_offers(clock: MockClock, awaited: bool) -> None:
+    """Each has three trackers, and as many are awake as may be."""
+    async with Crowd().running() as crowd:
+        for number in range(PLACES):
+            if awaited:
+                crowd.awaited.add(number)
+            crowd.add(number)
+            await trio.sleep(0.02)
+        await trio.sleep(2)
+        offers = crowd.offers()
+        assert min(offers[number] for number in range(PLACES)) >= FEWEST
+        assert max(offers.values()) <= MOST
+
+
+async def test_a_read_takes_the_offers_of_who_rests(clock: MockClock) -> None:
+    async with Crowd(limit=10).running() as crowd:
+        for number in range(5):
+            crowd.add(number)
+        await trio.sleep(10)
+        crowd.awaited.add(5)
+        crowd.add(5)
+        await trio.sleep(1)
+        assert crowd.offers()[5] == FEWEST
+        assert len(crowd.bridge.living) == 10
+
+
+async def test_who_got_none_announces_again_when_there_are_some(clock: MockClock) -> None:
+    """It does not wait for its next turn, a minute later."""
+    async with Crowd(limit=2).running() as crowd:
+        first = crowd.add(1)
+        await trio.sleep(1)
+        crowd.add(2)
+        await trio.sleep(20)
+        assert crowd.offers() == {1: 2, 2: 0}
+        first.cancel()
+        await trio.sleep(1)
+        assert crowd.offers() == {1: 2, 2: 2}
+
+
+async def test_offers_of_a_worker_that_died_are_made_again_at_once(clock: MockClock) -> None:
+    """As early as trackers allow, not when the old ones would have been over."""
+    async with Crowd().running() as crowd:
+        crowd.add(1)
+        await trio.sleep(20)
+        before = crowd.offers()[1]
+        crowd.bridge.die()
+        assert crowd.rtc.shares.used == 0
+        await trio.sleep(0.4)
+        assert crowd.offers()[1] == before  # no other worker can be started yet
+        await trio.sleep(0.6)
+        assert crowd.offers()[1] - before == before == 9
+
+
+async def test_the_second_form_of_a_hybrid_needs_few(clock: MockClock) -> None:
+    one, two = b"%020d" % 1, b"%020d" % 2
+    async with Crowd().running() as crowd:
+        crowd.add(1, (one, two))
+        await trio.sleep(1)
+        assert crowd.offers() == {1: 9, 2: 0}
+        await trio.sleep(60)
+        assert crowd.offers()[2] == 3  # somebody is there, under that name alone perhaps

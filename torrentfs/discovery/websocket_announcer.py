@@ -7,10 +7,15 @@ hybrid torrent is announced: browsers know the first form only.
 The engine makes the session descriptions, as a `Signaller`; this module says when, and passes
 them on:
 
-* An announce carries up to `MAX_OFFERS` offers; fewer where the tracker told that fewer peers are
-  there, while earlier ones still wait, and each time that none of the last was answered, until
-  somebody wants peers again: an offer costs CPU time, and newcomers make offers themselves. The
-  tracker hands each to one peer. Each ends once: with an answer, or by `forget_offers`.
+* An announce carries up to `MAX_OFFERS` offers; fewer where the torrent has many trackers or the
+  tracker told that fewer peers are there, while earlier ones still wait, and each time that none of
+  the last was answered, until somebody wants peers again: an offer costs CPU time, and newcomers
+  make offers themselves. Under the second form of a hybrid's hash there is one, and only where the
+  tracker counts others: browsers do not know it, and who does is mostly there under both. The
+  tracker hands each to one peer. Each ends once: with an answer, by `forget_offers`, or because the
+  signaller says so (`on_offers_lost`).
+* Where the signaller made fewer offers than it was asked for, since others have them, the next
+  announce comes when it has some again (`on_room`).
 * Offers of others come at any time after an announce and are passed to the signaller within the
   limits of `TheirOffers`. Our own, handed back to us, are dropped.
 * The next announce comes after the tracker's interval, but after `MAX_INTERVAL` at the latest:
@@ -27,15 +32,14 @@ them on:
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from torrentfs.discovery.tracker import SCRAPE_GAP, TrackerStatistics
+from torrentfs.discovery.tracker import SCRAPE_GAP
 from torrentfs.discovery.websocket_left import LeftOffers
 from torrentfs.discovery.websocket_offers import OurOffers, TheirOffers
+from torrentfs.discovery.websocket_statistics import MAX_TRACKERS, Tally, tracker_statistics
 from torrentfs.errors import TransportError
 from torrentfs.wire.announce import AnnounceRequest, SwarmCounts, is_websocket
 from torrentfs.wire.ws_tracker import (
@@ -55,15 +59,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from random import Random
 
+    from torrentfs.discovery.tracker import TrackerStatistics
     from torrentfs.discovery.trackers import Totals
     from torrentfs.discovery.websocket import TrackerSocket, WebSocketTrackers
+    from torrentfs.discovery.websocket_statistics import SignallingStatistics
     from torrentfs.wire.announce import AnnounceEvent
     from torrentfs.wire.ws_tracker import Message
 
 log = logging.getLogger(__name__)
 
 MAX_OFFERS = 5
-"""Offers that live at a time, for each tracker and info-hash: as in WebTorrent."""
+"""Offers that live at a time at one tracker: as in WebTorrent."""
+MOST_OFFERS = 10
+"""Offers that live at a time at all trackers of a torrent; one at each, though."""
 MAKE_TIME = 10.0
 """Seconds that an announce waits for its offers; then it goes without."""
 MIN_INTERVAL, MAX_INTERVAL = 20.0, 60.0
@@ -78,12 +86,16 @@ FIRST_BACKOFF, MAX_BACKOFF = 30.0, 1800.0
 """Seconds to the next announce after a first refusal or silence, and after very many."""
 STOP_TIME = 2.0
 """Seconds that `stopped` may take."""
-MAX_TRACKERS = 10
-"""WebSocket trackers of one torrent: all are connected to at the same time."""
 
 
 class Signaller(Protocol):
     """Who makes WebRTC connections for one torrent. The synchronous methods may not block."""
+
+    def on_begin(self) -> None:
+        """We announce from now on."""
+
+    def on_end(self) -> None:
+        """No longer; offers that we left behind may still be answered."""
 
     async def make_offers(self, count: int) -> Sequence[Offer]:
         """At most `count` offers to be handed to peers; none when no peers are wanted.
@@ -104,18 +116,6 @@ class Signaller(Protocol):
         """Nobody can answer these offers any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignallingStatistics:
-    """What went through the WebSocket trackers of one torrent."""
-
-    offers_sent: int
-    answers_received: int
-    offers_received: int
-    answers_sent: int
-    dropped: int
-    """Offers beyond the limits, and answers to nothing."""
-
-
 class RtcAnnouncer:
     """Announces one torrent to the WebSocket trackers among `tiers`.
 
@@ -133,7 +133,9 @@ class RtcAnnouncer:
         signaller: Signaller,
         totals: Callable[[], Totals],
         rng: Random,
+        tally: Tally | None = None,
     ) -> None:
+        """`tally` is that of the session, which outlives the torrent."""
         self.says_stopped = True
         """False when somebody else goes on announcing for us: then `run` ends at once."""
         self.peer_id = peer_id
@@ -141,25 +143,42 @@ class RtcAnnouncer:
         self.signaller = signaller
         self.totals = totals
         self.rng = rng
-        self.offers_sent = self.answers_received = self.offers_received = 0
-        self.answers_sent = self.dropped = 0
+        self.tally = Tally(tally)
         urls: dict[str, int] = {}
         for tier, names in enumerate(tiers):
             for url in names:
                 if is_websocket(url):
                     urls.setdefault(url, tier)
         asked = list(urls)[:MAX_TRACKERS]
+        most = max(1, min(MAX_OFFERS, MOST_OFFERS // max(1, len(asked))))
         self._tiers = urls
         self._posts = {
-            url: [Post(self, url, info_hash) for info_hash in dict.fromkeys(info_hashes)]
+            url: [
+                Post(self, url, info_hash, most, is_second=number > 0)
+                for number, info_hash in enumerate(dict.fromkeys(info_hashes))
+            ]
             for url in asked
         }
 
     async def run(self) -> None:
         """Announce until cancelled; then say `stopped`, within `STOP_TIME`."""
-        async with trio.open_nursery() as nursery:
-            for post in self._all():
-                nursery.start_soon(post.run)
+        self.signaller.on_begin()
+        try:
+            async with trio.open_nursery() as nursery:
+                for post in self._all():
+                    nursery.start_soon(post.run)
+        finally:
+            self.signaller.on_end()
+
+    def on_room(self) -> None:
+        """More offers can be made now than the last time."""
+        for post in self._all():
+            post.on_room()
+
+    def on_offers_lost(self, offer_ids: Sequence[bytes]) -> None:
+        """Nobody can answer these any more; the signaller has forgotten them."""
+        for post in self._all():
+            post.on_offers_lost(offer_ids)
 
     def announce_soon(self) -> None:
         """More peers are wanted: announce as early as the trackers allow."""
@@ -183,19 +202,13 @@ class RtcAnnouncer:
         """All WebSocket trackers, in the order of the torrent."""
         now = trio.current_time()
         return tuple(
-            _statistics(url, tier, self._posts.get(url, ()), now)
+            tracker_statistics(url, tier, self._posts.get(url, ()), now)
             for url, tier in self._tiers.items()
         )
 
     def signalling(self) -> SignallingStatistics:
         """What went through these trackers so far."""
-        return SignallingStatistics(
-            offers_sent=self.offers_sent,
-            answers_received=self.answers_received,
-            offers_received=self.offers_received,
-            answers_sent=self.answers_sent,
-            dropped=self.dropped,
-        )
+        return self.tally.statistics()
 
     @property
     def unanswered(self) -> int:
@@ -210,9 +223,14 @@ class RtcAnnouncer:
 
 
 class Post:
-    """One info-hash at one tracker; a `Listener` of its socket."""
+    """One info-hash at one tracker; a `Listener` of its socket.
 
-    def __init__(self, announcer: RtcAnnouncer, url: str, info_hash: bytes) -> None:
+    `most` offers live at a time. `is_second`: it is the second form of a hybrid torrent's hash.
+    """
+
+    def __init__(
+        self, announcer: RtcAnnouncer, url: str, info_hash: bytes, most: int, *, is_second: bool
+    ) -> None:
         self.socket: TrackerSocket | None = None
         self.announces = 0
         self.failures = 0
@@ -228,6 +246,9 @@ class Post:
         self._announcer = announcer
         self._url = url
         self.info_hash = info_hash
+        self._most = most
+        self._is_second = is_second
+        self._is_short = False  # the last announce had fewer offers than it should have had
         self._offers = OurOffers()
         self.unanswered = TheirOffers()
         """Of this tracker alone: one that floods us takes nothing from the others."""
@@ -282,6 +303,16 @@ class Post:
         if self.socket is not None:
             self.socket.connect_soon()
         self._wake()
+
+    def on_room(self) -> None:
+        """See `RtcAnnouncer`."""
+        if self._is_short:
+            self._soon = True
+            self._wake()
+
+    def on_offers_lost(self, offer_ids: Sequence[bytes]) -> None:
+        """See `RtcAnnouncer`."""
+        self._offers.drop(offer_ids)
 
     def announce_completed(self) -> None:
         """See `RtcAnnouncer`."""
@@ -342,7 +373,7 @@ class Post:
         if offers:
             self._appetite = max(1, self._appetite // 2)
         if await self._say(socket, "" if self._answered else "started", offers):
-            self._announcer.offers_sent += len(offers)
+            self._announcer.tally.count("offers_sent", len(offers))
         else:
             now = trio.current_time()
             unsent = [offer.offer_id for offer in offers]
@@ -350,24 +381,26 @@ class Post:
 
     async def _make_offers(self) -> Sequence[Offer]:
         count = self._offers_wanted()
-        if count <= 0:
-            return ()
-        try:
-            with trio.move_on_after(MAKE_TIME):
-                made = tuple(await self._announcer.signaller.make_offers(count))
-                self._forget([offer.offer_id for offer in made[count:]])
-                return made[:count]
-        except TransportError as error:
-            log.debug("no offers for %s: %s", self._url, error)
-        return ()
+        made: tuple[Offer, ...] = ()
+        if count > 0:
+            try:
+                with trio.move_on_after(MAKE_TIME):
+                    made = tuple(await self._announcer.signaller.make_offers(count))
+                    self._forget([offer.offer_id for offer in made[count:]])
+            except TransportError as error:
+                log.debug("no offers for %s: %s", self._url, error)
+        self._is_short = len(made) < count
+        return made[: max(0, count)]
 
     def _offers_wanted(self) -> int:
-        others = MAX_OFFERS
+        others = 0 if self._is_second else MAX_OFFERS
         seeders, leechers = self.counts.seeders, self.counts.leechers
         if seeders is not None and leechers is not None:
             # at least one, since counts are old when they are used, and some trackers' are wrong
             others = max(1, seeders + leechers - 1)
-        return min(self._appetite, others) - len(self._offers)
+            if self._is_second:
+                others = min(1, seeders + leechers - 1)
+        return min(self._appetite, self._most, others) - len(self._offers)
 
     async def _say(
         self, socket: TrackerSocket, event: AnnounceEvent, offers: Sequence[Offer] = ()
@@ -464,9 +497,9 @@ class Post:
             return
         key = (offer.info_hash, offer.peer_id, offer.offer_id)
         if not self.unanswered.admit(key, now):
-            announcer.dropped += 1
+            announcer.tally.count("dropped")
             return
-        announcer.offers_received += 1
+        announcer.tally.count("offers_received")
         self.peers += 1
 
         def reply(sdp: str) -> None:
@@ -482,54 +515,20 @@ class Post:
             return
         answer = Answer(info_hash, announcer.peer_id, to_peer_id, offer_id, sdp)
         if self.socket.send_nowait(encode_request(answer)):
-            announcer.answers_sent += 1
+            announcer.tally.count("answers_sent")
 
     def _on_answer(self, answer: PeerAnswer, now: float) -> None:
         announcer = self._announcer
         if answer.peer_id == announcer.peer_id or not self._offers.take(answer.offer_id, now):
-            announcer.dropped += 1
+            announcer.tally.count("dropped")
             return
-        announcer.answers_received += 1
+        announcer.tally.count("answers_received")
         self.peers += 1
         self._appetite = MAX_OFFERS
         announcer.signaller.on_answer(self._url, answer)
 
     def __repr__(self) -> str:
         return f"<Post {self._url} {self.last_error or f'{self.peers} peers'}>"
-
-
-def _statistics(url: str, tier: int, posts: Sequence[Post], now: float) -> TrackerStatistics:
-    """One row for a tracker, whatever the number of info-hashes."""
-    socket = next((post.socket for post in posts), None)
-    next_announce: float | None = None
-    error: str | None = None
-    failures = max((post.failures for post in posts), default=0)
-    if not posts:
-        error = f"only {MAX_TRACKERS} WebSocket trackers are asked for a torrent"
-    elif socket is not None and socket.is_open:
-        error = next((post.last_error for post in posts if post.last_error), None)
-        due = min(post.due for post in posts)
-        next_announce = max(0.0, due - now) if due < float("inf") else None
-    elif socket is not None and socket.last_error is not None:
-        error = socket.last_error
-        failures = max(failures, socket.failures)
-        next_announce = max(0.0, socket.next_try - now)
-    counts = reduce(SwarmCounts.or_more, (post.counts for post in posts), SwarmCounts())
-    counted = max((post.counted for post in posts), default=float("-inf"))
-    return TrackerStatistics(
-        url=url,
-        tier=tier,
-        announces=sum(post.announces for post in posts),
-        failures=failures,
-        last_error=error,
-        warning=next((post.warning for post in posts if post.warning), None),
-        peers=sum(post.peers for post in posts),
-        seeders=counts.seeders,
-        leechers=counts.leechers,
-        next_announce=next_announce,
-        downloaded=counts.downloaded,
-        counted=now - counted if counted > float("-inf") else None,
-    )
 
 
 def _ask_for_counts(posts: Sequence[Post]) -> trio.Event:

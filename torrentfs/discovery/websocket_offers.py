@@ -45,6 +45,11 @@ class OurOffers:
         del self._ends[offer_id]
         return True
 
+    def drop(self, offer_ids: Iterable[bytes]) -> None:
+        """Those of them that are here end before their time."""
+        for offer_id in offer_ids:
+            self._ends.pop(offer_id, None)
+
     def expire(self, now: float) -> list[bytes]:
         """Forget those whose time is over, and say which."""
         over = [offer_id for offer_id, end in self._ends.items() if end <= now]

@@ -376,6 +376,7 @@ class Dormant:
         if self.outfit is not None:
             self.outfit.seeds[:] = torrent.seeds
             self.outfit.swarm.talk = None
+            self.outfit.swarm.is_awaited = lambda: False
             self.outfit.swarm.book.keep_best(REMEMBERED)
 
     # -- for the user -------------------------------------------------------------------------

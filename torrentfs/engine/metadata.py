@@ -106,6 +106,7 @@ class MetadataFetch:
         self.swarm = Swarm(
             hashes, self._talk, peer_id=peer_id, config=config, places=places, trackers=trackers
         )
+        self.swarm.is_awaited = self._is_awaited
 
     async def run(self) -> Metainfo:
         """Return the verified metainfo, as soon as one peer has given it.
@@ -153,6 +154,9 @@ class MetadataFetch:
         if not hopeful and not known and not connected:
             return "no tracker and no peer is known: name one with --tracker or --peer"
         return "; ".join([f"{connected} of {known} known peers connected", *complaints])
+
+    def _is_awaited(self) -> bool:
+        return not self._done.is_set()
 
     async def _want_peers(self) -> None:
         """The peers that were named may all be gone: ask again while nobody is connected."""

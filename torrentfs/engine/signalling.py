@@ -71,7 +71,14 @@ class Signalling:
 
         self._bridge = WebRtc(self._settings, self._bridging)
         self._sockets = websocket_trackers(self._client, self._talking, rng=self._rng)
-        return Rtc(self._bridge, self._sockets, self._talking, self._rng, self.swarms)
+        return Rtc(
+            self._bridge,
+            self._sockets,
+            self._talking,
+            self._rng,
+            self.swarms,
+            self._settings.max_offers,
+        )
 
     def stop_talking(self) -> None:
         """End all that needs the worker; the trackers' sockets are closed in good order."""

@@ -32,7 +32,7 @@ from torrentfs.wire.handshake import Handshake
 from torrentfs.wire.peer_id import PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torrentfs.discovery.dht.source import DhtSource
     from torrentfs.discovery.trackers import TrackerTiers
@@ -122,6 +122,8 @@ class Swarm:
         self.trackers = trackers
         self.dht: DhtSource | None = None
         self.dialler = Dialler(config)
+        self.is_awaited: Callable[[], bool] = lambda: False
+        """Whether somebody waits for what its peers could give; set by who has the `talk`."""
         self.is_local = False
         """Whether it is told to the local network, so that somebody there may call."""
         self.connected: dict[Address, PeerStream] = {}

@@ -160,8 +160,12 @@ class Torrent:
     def attach_swarm(self, swarm: Swarm, seeds: Sequence[WebSeed]) -> None:
         """Give the torrent where its bytes come from; before `run`."""
         self.swarm = swarm
+        swarm.is_awaited = self._is_awaited
         self.punching = HolePunching(swarm, self.peers, self.listen_port)
         self.seeds = list(seeds)
+
+    def _is_awaited(self) -> bool:
+        return self.reader.waiting > 0
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be active until cancelled; may be called again then."""

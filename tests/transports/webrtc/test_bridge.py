@@ -256,6 +256,25 @@ async def test_a_death_is_told_and_another_is_started_after_a_pause(
 
 
 @pytest.mark.expect_log("the WebRTC worker ended with signal 9")
+async def test_what_died_with_a_worker_is_told_and_when_to_ask_again(
+    workers: PaperWorkers, autojump_clock: MockClock
+) -> None:
+    told: list[tuple[list[int], float]] = []
+    async with open_webrtc(RtcConfig(max_workers=2), workers) as rtc:
+        rtc.on_lost = lambda connections, pause: told.append((list(connections), pause))
+        offer = await rtc.offer()
+        answers = [(await rtc.answer(SDP)).connection for _ in range(BUSY + 1)]
+        workers.last.dies.set()
+        await wait_all_tasks_blocked()
+        assert told == [([answers[-1]], 0)]  # the other lives
+        workers.made[0].dies.set()
+        await wait_all_tasks_blocked()
+        assert told[1:] == [([offer.connection, *answers[:-1]], 2 * FIRST_PAUSE)]
+        await trio.sleep(told[1][1])
+        await rtc.offer()
+
+
+@pytest.mark.expect_log("the WebRTC worker ended with signal 9")
 async def test_the_pause_grows_with_each_death(
     rtc: WebRtc, workers: PaperWorkers, autojump_clock: MockClock
 ) -> None:

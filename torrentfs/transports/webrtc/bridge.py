@@ -10,8 +10,9 @@
 ICE, DTLS and SCTP are spoken by a worker process (`worker`), started when first needed and ended
 with the context. One has a core's worth of work with a few busy peers (35 MB/s), so where there
 are cores, another is started when each has `BUSY` connections. If one dies, its streams and
-whatever waits for it get `TransportError`, nothing else happens; a request starts another, after a
-pause that doubles with each death. During the pause requests fail at once if no worker is left.
+whatever waits for it get `TransportError`, and `on_lost` is told which connections were its; a
+request starts another, after a pause that doubles with each death. During the pause requests fail
+at once if no worker is left.
 
 Every connection has a record here from the request until the worker says that nothing of it is
 left, so the number of records is the number of connections, and that is limited. Nothing in a
@@ -24,6 +25,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -50,7 +52,7 @@ from torrentfs.transports.webrtc.sdp import parse
 from torrentfs.transports.webrtc.stream import ChannelStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from torrentfs.transports.base import PeerStream
     from torrentfs.transports.webrtc.config import RtcConfig
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
 
     OnMessage = Callable[[Message, int], None]
     MakeWorker = Callable[[RtcConfig, OnMessage], "WorkerLink"]
+
+OnLost = Callable[[Sequence[int], float], None]
 
 log = logging.getLogger(__name__)
 
@@ -198,6 +202,9 @@ class WebRtc:
         self, config: RtcConfig, nursery: trio.Nursery, make_worker: MakeWorker = WorkerProcess
     ) -> None:
         self.config = config
+        self.on_lost: OnLost = lambda connections, pause: None
+        """Called when a worker has died, with its connections (offers and what was open) and the
+        seconds until another can be asked. May not block or raise."""
         self._nursery = nursery
         self._make_worker = make_worker
         self._links: list[WorkerLink] = []
@@ -359,7 +366,8 @@ class WebRtc:
             reason = "is lost"
         finally:
             self._links.remove(link)
-            for record in [each for each in self._records.values() if each.link is link]:
+            lost = [each for each in self._records.values() if each.link is link]
+            for record in lost:
                 del self._records[record.number]
                 record.fail("the worker is gone")
         now = trio.current_time()
@@ -370,6 +378,7 @@ class WebRtc:
         log.warning(
             "the WebRTC worker %s: its peers are lost; it can start again in %.1f s", reason, pause
         )
+        self.on_lost([record.number for record in lost], 0.0 if self._links else pause)
 
     def close(self) -> None:
         """No request is taken any more; `open_webrtc` does it at its end."""

@@ -51,8 +51,8 @@ class RtcConfig:
     turn: tuple[TurnServer, ...] = ()
     relay_only: bool = False
     bind: str | None = None
-    max_connections: int = 100
-    max_offers: int = 50
+    max_connections: int = 150
+    max_offers: int = 100
     max_workers: int = 0
 
     def __post_init__(self) -> None:
