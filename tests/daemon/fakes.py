@@ -14,6 +14,7 @@ from torrentfs.daemon.report import Mounted, MountStatus
 from torrentfs.daemon.service import Parts
 from torrentfs.daemon.sources import parse_source
 from torrentfs.errors import MetadataTimeout
+from torrentfs.metainfo.advice import Advice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -79,6 +80,7 @@ class FakeSession:
                 to_torrent=lambda: b"",
                 has_v1=True,
                 private=False,
+                advice=Advice(),
             )
         raise MetadataTimeout(f"nobody has {magnet.hashes}")
 

@@ -41,12 +41,23 @@ class FakeVolume:
     state: str = "asleep"
     events: list[str] = field(default_factory=list)
     pins: tuple[Pin, ...] = ()
+    asked: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    renewed: list[Shelving] = field(default_factory=list)
 
     def fail_reads(self, reason: str) -> None:
         self.events.append("fail_reads")
 
     def hurry_reads(self, reason: str, seconds: float) -> None:
         self.events.append(f"hurry_reads {seconds:g}")
+
+    async def renew(self, shelving: Shelving) -> bool:
+        before, self.metainfo = self.metainfo, self.metainfo.renewed(shelving.metainfo)
+        asked = (tuple(shelving.trackers), tuple(shelving.web_seeds))
+        is_same = self.metainfo is before and asked == self.asked
+        self.asked = asked
+        if not is_same:
+            self.renewed.append(shelving)
+        return not is_same
 
     async def pause(self) -> None:
         self.state = "paused"
@@ -118,6 +129,7 @@ class FakeSession:
         assert key not in self.volumes
         self.asked[key] = shelving
         volume = FakeVolume(shelving.metainfo, shelving.added, tuple(shelving.select))
+        volume.asked = (tuple(shelving.trackers), tuple(shelving.web_seeds))
         self.volumes[key] = volume
         return volume
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.daemon.libraries import Clock, FakeSession, begin, metainfo, opened
-from tests.daemon.test_library import magnet, torrent_file, without_layers
+from tests.daemon.test_library import NEW, OLD, magnet, torrent_file, without_layers
 from torrentfs.daemon.config import MountConfig
 from torrentfs.daemon.gathering import gather
 from torrentfs.daemon.items import WatchedFile
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.daemon.libraries import FakeMount
     from torrentfs.daemon.library import Library
     from torrentfs.daemon.sources import Source
+    from torrentfs.metainfo.torrent_file import Metainfo
 
 FILM, SONG, BOOK = metainfo("film"), metainfo("song"), metainfo("book")
 
@@ -192,6 +193,40 @@ async def test_a_held_file_stands_for_what_it_was(tmp_path: Path) -> None:
     async with opened(state) as (library, session):
         with pytest.raises(ConfigError, match="nothing to mount"):
             await gathered(library, session)
+
+
+@pytest.mark.parametrize("way", ["command line", "watch"])
+async def test_the_torrent_file_of_today_says_whom_to_ask(tmp_path: Path, way: str) -> None:
+    state = tmp_path / "l"
+
+    def named(torrent: Metainfo) -> dict[str, Any]:
+        return {"watched": [WatchedFile("/w/1.torrent", (), torrent)]}
+
+    for torrent in (OLD, NEW):
+        async with opened(state) as (library, session):
+            if way == "watch":
+                await gathered(library, session, **named(torrent))
+            else:
+                await gathered(library, session, torrent_file(tmp_path, torrent))
+            assert library.find("film").metainfo.advice == torrent.advice
+            assert session.volumes[FILM.hashes.key].metainfo.advice == torrent.advice
+    async with opened(state) as (library, session):  # by its hash, and from the records
+        await gathered(library, session, magnet(FILM))
+        assert session.volumes[FILM.hashes.key].metainfo.advice == NEW.advice
+
+
+async def test_a_file_that_says_what_it_said_before_undoes_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "l"
+    before = WatchedFile("/w/1.torrent", (), metainfo=OLD)
+    async with opened(state) as (library, session):
+        await gathered(library, session, watched=[before])
+        await library.add(torrent_file(tmp_path, NEW))
+    async with opened(state) as (library, session):
+        await gathered(library, session, watched=[before])
+        assert session.volumes[FILM.hashes.key].metainfo.advice == NEW.advice
+    async with opened(state) as (library, session):
+        await gathered(library, session, watched=[WatchedFile("/w/2.torrent", (), OLD)])
+        assert session.volumes[FILM.hashes.key].metainfo.advice == OLD.advice
 
 
 @pytest.mark.expect_log("was damaged")

@@ -50,6 +50,12 @@ def without_layers() -> Metainfo:
     return parse_torrent(build_torrent(whole.info, {}))
 
 
+def told(torrent: Metainfo, **more: Any) -> Metainfo:
+    """Another .torrent file of it."""
+    layers = torrent.piece_layers.stored()
+    return parse_torrent(build_torrent(torrent.info, layers, **more))
+
+
 def state(library: Library) -> list[tuple[str, str, tuple[str, ...] | None]]:
     return sorted((item.name, item.state, item.path) for item in library.items.values())
 
@@ -206,6 +212,64 @@ async def test_a_torrent_that_cannot_be_used(tmp_path: Path) -> None:
         assert set(mount.list()) == {()}
         with pytest.raises(InvalidTorrent, match="an uploaded file"):
             await library.add_torrent(b"no")
+
+
+OLD = FILM.renewed(told(FILM, trackers=[["http://t/old/announce"]], web_seeds=["http://w/"]))
+NEW = FILM.renewed(told(FILM, trackers=[["http://t/new/announce"]], nodes=[("10.0.0.1", 1)]))
+
+
+async def test_a_torrent_that_is_added_again_asks_whom_it_names_now(tmp_path: Path) -> None:
+    """Private trackers give new keys: the old URL is of no use for ever."""
+    path = tmp_path / "l.sqlite"
+    async with opened(path) as (library, session):
+        mount = await begin(library)
+        await library.add(torrent_file(tmp_path, OLD))
+        before, changes = mount.list(), library.changes()
+        item = await library.add(torrent_file(tmp_path, NEW))
+        assert item.metainfo.advice == NEW.advice
+        volume = session.volumes[item.key]
+        assert item.volume is volume
+        assert [each.metainfo.advice for each in volume.renewed] == [NEW.advice]
+        assert changes.receive_nowait().kind == "changed"
+        assert mount.list() == before
+        for same in (torrent_file(tmp_path, NEW), magnet(NEW), torrent_file(tmp_path, FILM)):
+            await library.add(same)  # says nothing new
+        await library.add_torrent(NEW.to_torrent())
+        assert len(volume.renewed) == 1
+        await library.add(magnet(FILM, trackers=("http://more/",)))
+        assert [each.trackers for each in volume.renewed] == [(), ("http://more/",)]
+        assert volume.metainfo.advice == NEW.advice
+    async with opened(path) as (library, _):
+        found = await library.known(FILM.hashes)
+        assert found is not None
+        assert found.advice == NEW.advice
+
+
+@pytest.mark.parametrize("way", ["removed", "uploaded", "without layers"])
+async def test_what_it_names_lasts(tmp_path: Path, way: str) -> None:
+    path = tmp_path / "l.sqlite"
+    old, new = OLD, NEW
+    if way == "without layers":
+        whole = make(200_000, name="v2", version="v2").metainfo
+        old, new = told(without_layers(), trackers=[["http://t/old"]]), whole
+    async with opened(path) as (library, session):
+        await begin(library)
+        if way == "without layers":
+            with pytest.raises(InvalidTorrent, match="lacks its piece layers"):
+                await library.add(torrent_file(tmp_path, old))
+        else:
+            await library.add(torrent_file(tmp_path, old))
+        if way == "removed":
+            await library.remove(old.hashes.key)
+        if way == "uploaded":
+            item = await library.add_torrent(new.to_torrent())
+        else:
+            item = await library.add(torrent_file(tmp_path, new))
+        assert item.volume is session.volumes[new.hashes.key]
+    async with opened(path) as (library, _):
+        found = await library.known(new.hashes)
+        assert found is not None
+        assert found.to_torrent() == new.to_torrent()
 
 
 async def test_pauses_and_pins_are_written_down(tmp_path: Path, autojump_clock: object) -> None:
@@ -432,6 +496,23 @@ async def test_two_files_of_one_torrent() -> None:
         assert item.path == ("a", "film")
         await library.on_files([], ["/w/a/1.torrent"])
         assert item.path == ("b", "film")
+
+
+async def test_a_file_that_names_others_to_ask_is_followed() -> None:
+    async with opened() as (library, session):
+        await begin(library)
+        await library.on_files([WatchedFile("/w/1", (), OLD)], [])
+        item = library.find(FILM.hashes.key)
+        await library.on_files([WatchedFile("/w/1", (), OLD)], [])
+        volume = session.volumes[item.key]
+        assert volume.renewed == []
+        await library.on_files([WatchedFile("/w/1", (), NEW)], [])
+        assert volume.metainfo.advice == NEW.advice
+        assert library.records.records[item.key].told == NEW.advice.fingerprint
+        assert library.records.records[item.key].said == (("/w/1", NEW.advice.fingerprint),)
+        await library.on_files([WatchedFile("/w/1", (), magnet=Magnet(FILM.hashes))], [])
+        assert volume.metainfo.advice == NEW.advice
+        assert len(volume.renewed) == 1
 
 
 async def test_a_file_that_is_no_torrent_is_told_about() -> None:

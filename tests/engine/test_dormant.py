@@ -10,11 +10,11 @@ from trio.testing import MockClock
 from tests.engine.kit import PIECE
 from tests.engine.ward import Ward, ward
 from torrentfs.engine.breaker import FAST
-from torrentfs.engine.dormant import LET_GO, REMEMBERED, Dormant, check_readable
+from torrentfs.engine.dormant import LET_GO, REMEMBERED, Dormant, Shelving, check_readable
 from torrentfs.engine.reader import HURRY
 from torrentfs.engine.report import PAUSED
 from torrentfs.errors import DataUnavailable, InvalidTorrent
-from torrentfs.metainfo.torrent_file import parse_info, parse_torrent
+from torrentfs.metainfo.torrent_file import build_torrent, parse_info, parse_torrent
 
 
 async def read(w: Ward, dormant: Dormant, offset: int = 0, size: int = 100) -> None:
@@ -108,6 +108,32 @@ async def test_bans_and_peers_survive_naps(autojump_clock: MockClock) -> None:
         assert swarm.book.is_banned(("10.1.1.1", 1))
         assert len(swarm.book) == REMEMBERED
         assert swarm.book.knows(("10.9.9.9", 9))  # the user's own
+
+
+async def test_who_reads_while_others_are_named_goes_on(autojump_clock: MockClock) -> None:
+    async with ward() as w:
+        a = w.shelve("a")
+        w.delay = 5
+        new = parse_torrent(build_torrent(a.metainfo.info, trackers=[["http://new/"]]))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, w, a)
+            await trio.sleep(1)
+            assert await a.renew(Shelving(metainfo=new, trackers=["http://more/"]))
+        assert w.take() == ["open a", "run a", "rest a", "close a", "open a", "run a"]
+        assert a.metainfo.trackers == new.trackers
+        assert (a.trackers, w.cache.kept) == (("http://more/",), [a.metainfo])
+
+
+async def test_pins_go_on_when_others_are_named(autojump_clock: MockClock) -> None:
+    async with ward() as w:
+        a = w.shelve("a", alive=False)
+        await a.pin(0)
+        await trio.sleep(1)
+        assert w.take() == ["open a", "run a"]
+        w.alive.add(a.key)
+        assert await a.renew(Shelving(metainfo=a.metainfo, web_seeds=["http://w/"]))
+        await trio.sleep(60)
+        assert a.statistics().progress == 1.0
 
 
 async def test_a_dead_torrent_does_not_get_the_whole_timeout_again_because_it_slept(

@@ -10,8 +10,10 @@ import pytest
 from tests.metainfo.torrents import Version, build
 from torrentfs.discovery.trackers import Totals
 from torrentfs.engine.config import SessionConfig
+from torrentfs.engine.dormant import Shelving
 from torrentfs.engine.outfit import totals_of
 from torrentfs.engine.session import open_session
+from torrentfs.metainfo.magnet import magnet_of
 from torrentfs.metainfo.torrent_file import build_torrent, parse_torrent
 from torrentfs.transports.webrtc.config import RtcConfig
 
@@ -71,6 +73,32 @@ async def test_a_private_torrent_that_names_none_has_those_of_the_user(tmp_path:
         swarm, _ = session._outfitter.outfit(metainfo, ["http://mine/announce"], [], Totals)
         assert swarm.trackers is not None
         assert [each.url for each in swarm.trackers.statistics()] == ["http://mine/announce"]
+
+
+async def test_a_newer_torrent_file_is_asked_from_then_on(tmp_path: Path) -> None:
+    bare = parse_torrent(build("v1"))
+    old = parse_torrent(build_torrent(bare.info, **TOLD))  # type: ignore[arg-type]
+    new = parse_torrent(build_torrent(bare.info, trackers=[["http://tracker/new"]]))
+    async with open_session(config(tmp_path)) as session:
+        shelving = Shelving(metainfo=old, peers=[("10.0.0.1", 1)])
+        (dormant,) = await session.shelve_many([shelving])
+        assert not await dormant.renew(shelving)
+        first = await dormant.wake()
+        assert first.swarm.trackers is not None
+        assert await dormant.renew(Shelving(metainfo=new, peers=[("10.0.0.2", 2)]))
+        assert dormant.torrent is None
+        assert not await dormant.renew(Shelving(metainfo=new))
+        second = await dormant.wake()
+        assert second.swarm.trackers is not None
+        assert [t.url for t in second.swarm.trackers.statistics()] == ["http://tracker/new"]
+        assert second.seeds == []
+        assert second.swarm is first.swarm
+        for peer in (("10.0.0.1", 1), ("10.0.0.2", 2)):
+            assert second.swarm.book.knows(peer)
+        assert await dormant.renew(Shelving(metainfo=new, web_seeds=["http://mine/"]))
+        assert [seed.url for seed in (await dormant.wake()).seeds] == ["http://mine/"]
+    async with open_session(config(tmp_path)) as session:
+        assert (await session.resolve(magnet_of(bare), timeout=1)).trackers == new.trackers
 
 
 async def test_what_the_user_does_not_want(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from torrentfs.engine.dormitory import Dormitory
 from torrentfs.engine.limits import Limits
 from torrentfs.engine.swarm import Places, Swarm
 from torrentfs.engine.torrent import Torrent
+from torrentfs.metainfo.torrent_file import Metainfo
 from torrentfs.scheduling.turns import Turns
 
 
@@ -30,11 +31,17 @@ class WardCache:
     def __init__(self, stores: dict[str, FakeStore]) -> None:
         self.trouble: str | None = None
         self.pins: dict[str, tuple[range, ...]] = {}
+        self.kept: list[Metainfo] = []
         self._stores = stores
 
     async def lacks(self, key: str, pieces: Sequence[range]) -> bool:
         await trio.lowlevel.checkpoint()
         return any(piece not in self._stores[key].have for run in pieces for piece in run)
+
+    async def keep_metadata(self, metainfo: Metainfo, added: float) -> float:
+        await trio.lowlevel.checkpoint()
+        self.kept.append(metainfo)
+        return added
 
     async def keep_pins(self, pins: Mapping[str, Sequence[range]]) -> None:
         await trio.lowlevel.checkpoint()

@@ -12,6 +12,7 @@ import trio
 
 from tests.control.controlled import Controlled
 from tests.interop.copying import MIB, VERSIONS, copy_equals
+from tests.library.looking import until
 from tests.swarm.child import ChildFailed
 from tests.swarm.mounted import TORRENTFS, MountFailed, mounted
 from tests.swarm.payload import write_file
@@ -101,6 +102,37 @@ def test_a_private_torrent_is_told_to_its_own_trackers_alone(
         if private:
             with pytest.raises(ChildFailed):
                 other.child.wait_line(0.5)
+
+
+@pytest.mark.parametrize("way", ["added", "watched"])
+def test_a_new_announce_url_of_a_known_torrent_holds_for_good(tmp_path: Path, way: str) -> None:
+    """Private trackers have a key of the user in the URL, and give out a new one now and then."""
+    plain = film(tmp_path / "plain", private=True)
+    watch = tmp_path / "watch"
+    watch.mkdir()
+    with (
+        tracker(tmp_path) as server,
+        seed(plain.torrent, plain.path, tmp_path, trackers=[server.http]) as seeder,
+    ):
+        server.wait_announce("start")
+        made = film(tmp_path, trackers=[["http://127.0.0.1:1/announce"]], private=True)
+        if way == "watched":
+            made.torrent.rename(watch / "t.torrent")
+        sources, options = [made.torrent][: way == "added"], ["--watch", str(watch)]
+        with mounted(sources, tmp_path, *options) as mount:
+            until((mount / made.path.name).exists)
+            new = film(tmp_path, trackers=[[server.http]], private=True)
+            if way == "watched":
+                new.torrent.rename(watch / "t.torrent")
+            else:
+                done = Controlled(mount, seeder, new, tmp_path).ask("add", str(new.torrent))
+                assert done.returncode == 0, done.stderr
+            mount.wait_log("there are other trackers")
+            copy_equals(mount / made.path.name, made.path, tmp_path)
+        (tmp_path / "copy").unlink()
+        with mounted([], tmp_path, *options, cache=tmp_path / "cache 2") as mount:
+            until((mount / made.path.name).exists)
+            copy_equals(mount / made.path.name, made.path, tmp_path)
 
 
 @pytest.mark.parametrize("trouble", ["closed", "silent", "refusing"])

@@ -49,3 +49,19 @@ def test_is_no_host(host: bytes) -> None:
 def test_fields_build_an_equal_advice() -> None:
     advice = Advice(trackers=(("http://a/",),), comment="c")
     assert Advice(**advice.fields()) == advice
+
+
+def test_who_is_asked_is_what_the_newer_one_says() -> None:
+    old = Advice((("http://old/",),), ("http://w/",), nodes=(("h", 1),), comment="c")
+    new = Advice((("http://new/",),), comment="d", creation_date=5)
+    assert old.asking(new) == Advice((("http://new/",),), comment="c")
+    assert old.asking(Advice(comment="d")) is old  # it names nobody
+
+
+def test_a_fingerprint_is_of_who_is_asked_alone() -> None:
+    one = Advice((("http://a/",), ("http://b/",)))
+    assert Advice(comment="c").fingerprint == ""
+    assert one.fingerprint == Advice(one.trackers, comment="c").fingerprint
+    others = [Advice((("http://a/", "http://b/"),)), Advice(web_seeds=("http://a/",))]
+    others += [Advice(http_seeds=("http://a/",)), Advice(nodes=(("a", 1),))]
+    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 5

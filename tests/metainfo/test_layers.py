@@ -89,3 +89,21 @@ def test_metainfo_is_frozen() -> None:
     metainfo = parse_torrent(build("v2"))
     with pytest.raises(dataclasses.FrozenInstanceError):
         metainfo.name = "x"  # type: ignore[misc]
+
+
+def test_two_torrent_files_have_the_layers_of_both() -> None:
+    whole = parse_torrent(build("v2"))
+    layers = dict(whole.piece_layers)
+    first, *rest = layers
+    bare = parse_info(whole.info)
+    one = bare.with_piece_layers({first: layers[first]})
+    other = parse_info(whole.info, piece_layers={root: layers[root] for root in rest})
+    assert one.renewed(other).missing_layers() == []
+    assert dict(one.renewed(other).piece_layers) == layers
+    assert whole.renewed(bare) is whole
+    # one that was not proved yet never takes the place of one that was
+    liar = parse_info(whole.info, piece_layers={r: bytes(len(layers[r])) for r in layers})
+    mixed = one.renewed(liar).piece_layers
+    assert mixed[first] == layers[first]
+    with pytest.raises(KeyError):
+        mixed[rest[0]]

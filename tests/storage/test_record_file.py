@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from torrentfs.storage.record_file import Pin, Record
@@ -13,6 +15,7 @@ def test_a_record_survives_as_text() -> None:
     record = Record(
         KEY, 1.5, folder=("a", "\udcff"), pins=(Pin(), Pin(1, 2, 3)), watched=(("/w", ()),)
     )
+    record = replace(record, told="ab", said=(("/w", "cd"),))
     assert Record.parse(KEY, record.to_json()) == record
 
 

@@ -72,6 +72,7 @@ class Claims:
         other.kept |= item.kept
         other.given |= item.given
         other.watched |= item.watched
+        other.said |= item.said
         self._files |= dict.fromkeys(item.watched, other)
         item.kept = item.given = False
         item.watched.clear()
@@ -86,8 +87,15 @@ class Claims:
                     return other
         return item
 
-    def enter(self, metainfo: Metainfo | None, magnet: Magnet, source: str) -> Item:
-        """The item of a torrent, made if need be, with what is told of it now; not yet claimed."""
+    def enter(
+        self, metainfo: Metainfo | None, magnet: Magnet, source: str, *, is_news: bool = False
+    ) -> Item:
+        """The item of a torrent, made if need be, with what is told of it now; not yet claimed.
+
+        With `is_news` the metadata is that of a .torrent that somebody names now, and whom that
+        says to ask is asked from now on (trackers give a new key now and then), in the place of
+        those of the .torrent before. Else it is what we knew.
+        """
         hashes = metainfo.hashes if metainfo is not None else magnet.hashes
         item = self.same(hashes)
         if item is None:
@@ -98,10 +106,14 @@ class Claims:
             self._end_search(item.key)
             item.metainfo = metainfo
             item.name = metainfo.name
+        elif metainfo is not None and is_news:
+            _renew(item, metainfo)
         item.name = item.name or magnet.name or hashes.key
         hints = joined(item.hints, magnet)
-        if hints != item.hints and item.metainfo is None:
-            self._end_search(item.key)
+        if hints != item.hints:
+            item.is_renewed = True
+            if item.metainfo is None:
+                self._end_search(item.key)
         item.hints = hints
         return item
 
@@ -119,6 +131,7 @@ class Claims:
         if record.kept or record.watched:  # it was here the last time
             item.folder, item.paused = record.folder, record.paused
             item.hints = parse_hints(record.hints)
+            item.said = dict(record.said)
         self.items[key] = item
         return item
 
@@ -147,6 +160,12 @@ class Claims:
         touched = [item]
         if before is not None and before is not item:
             touched += self.unclaim_file(file.path)
+        if file.magnet is None and file.metainfo is not None:
+            # a start looks at all files again: only one that says something else now is news
+            told = file.metainfo.advice.fingerprint
+            if item.said.get(file.path) != told:
+                _renew(item, file.metainfo)
+            item.said[file.path] = told
         item.watched[file.path] = file.folder
         self._files[file.path] = item
         if item.volume is not None:
@@ -177,6 +196,7 @@ class Claims:
         if item is None:
             return []
         item.watched.pop(path, None)
+        item.said.pop(path, None)
         self._choose_folder(item)
         return [item]
 
@@ -185,6 +205,14 @@ class Claims:
         if item.kept or not item.watched or item.folder in item.watched.values():
             return
         item.folder = item.watched[min(item.watched)]
+
+
+def _renew(item: Item, metainfo: Metainfo) -> None:
+    """Another .torrent of it says whom to ask."""
+    assert item.metainfo is not None
+    renewed = item.metainfo.renewed(metainfo)
+    item.is_renewed |= renewed is not item.metainfo
+    item.metainfo = renewed
 
 
 def file_key(path: str) -> str:

@@ -143,12 +143,12 @@ async def _take_sources(
     on_progress: Callable[[str], None],
 ) -> list[Item]:
     """Enter the sources of the command line, in their order; they are found at the same time."""
-    found: list[tuple[Metainfo, Magnet] | None] = [None] * len(config.sources)
+    found: list[tuple[Metainfo, Magnet, bool] | None] = [None] * len(config.sources)
 
     async def look(index: int, source: Source) -> None:
         known = await _known(library, source)
         if known is not None:
-            found[index] = known, _magnet(source, known)
+            found[index] = known, _magnet(source, known), False
             return
         try:
             one = await find(
@@ -165,9 +165,10 @@ async def _take_sources(
             if earlier is None:
                 raise
             log.warning("%s: the torrent of the last time is mounted", error)
-            found[index] = earlier, _magnet(source, earlier)
+            found[index] = earlier, _magnet(source, earlier), False
             return
-        found[index] = one.metainfo, one.magnet or Magnet(one.metainfo.hashes)
+        named = one.magnet or Magnet(one.metainfo.hashes)
+        found[index] = one.metainfo, named, one.magnet is None
 
     async with trio.open_nursery() as nursery:
         for index, source in enumerate(config.sources):
@@ -175,7 +176,8 @@ async def _take_sources(
     items: list[Item] = []
     for source, one in zip(config.sources, found, strict=True):
         assert one is not None
-        item = library.claims.enter(one[0], one[1], source.text)
+        metainfo, magnet, is_news = one
+        item = library.claims.enter(metainfo, magnet, source.text, is_news=is_news)
         if item.given:
             log.info("%s is given twice: shown once", shorten(item.name))
         item.given = True

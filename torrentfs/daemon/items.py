@@ -75,6 +75,10 @@ class Item:
     given: bool = False
     watched: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """The files of watch directories that name it, and the folder that each puts it in."""
+    said: dict[str, str] = field(default_factory=dict)
+    """Where the .torrent files among these said to ask the last time (`Advice.fingerprint`)."""
+    is_renewed: bool = False
+    """Whether there are others to ask than its volume knows of."""
 
     @property
     def origin(self) -> Origin:

@@ -170,7 +170,9 @@ class Library:
         else:
             metainfo = await load(source, self._session.client, timeout=FETCH_SECONDS)
             magnet = Magnet(metainfo.hashes)
-        return await self._add(metainfo, magnet, source.text, folder, origin, paused)
+        is_news = not isinstance(source, MagnetSource)
+        item = self.claims.enter(metainfo, magnet, source.text, is_news=is_news)
+        return await self._claim(item, folder, origin, paused)
 
     async def add_torrent(
         self, data: bytes, *, folder: tuple[str, ...] = (), name: str = "an uploaded file"
@@ -178,18 +180,12 @@ class Library:
         """Add the torrent whose .torrent file is `data`; InvalidTorrent when it is none."""
         source = UrlSource(name, name)
         metainfo = await trio.to_thread.run_sync(parse_torrent_of, source, data)
-        return await self._add(metainfo, Magnet(metainfo.hashes), name, folder, "added", False)
+        item = self.claims.enter(metainfo, Magnet(metainfo.hashes), name, is_news=True)
+        return await self._claim(item, folder, "added", False)
 
-    async def _add(
-        self,
-        metainfo: Metainfo | None,
-        magnet: Magnet,
-        source: str,
-        folder: tuple[str, ...],
-        origin: Origin,
-        paused: bool,
+    async def _claim(
+        self, item: Item, folder: tuple[str, ...], origin: Origin, paused: bool
     ) -> Item:
-        item = self.claims.enter(metainfo, magnet, source)
         is_new = not item.is_claimed
         if origin == "added":
             item.kept = True
@@ -357,6 +353,7 @@ class Library:
         now = places.moment() if comes or goes else places.latest
         await self._date([item for item in staying if not item.added], now)
         await self._shelve([item for item in staying if item.volume is None])
+        await self._renew([item for item in staying if item.is_renewed])
         # who was claimed anew meanwhile (a file that moved to another watch directory) stays
         leaving = [item for item in leaving if not item.is_claimed]
         for item in leaving:
@@ -399,8 +396,19 @@ class Library:
         for (item, _), volume in zip(wanted, volumes, strict=True):
             item.volume = volume
             item.trouble = ""
+            item.is_renewed = False
             if item.paused:
                 await volume.pause()
+
+    async def _renew(self, items: list[Item]) -> None:
+        """Tell volumes of others to ask, who were named since they were made."""
+        for item in items:
+            if item.volume is None or item.metainfo is None:
+                continue
+            item.is_renewed = False
+            if await item.volume.renew(self._shelving(item, item.metainfo)):
+                log.info("%s: there are other trackers or sources to ask now", shorten(item.name))
+                self.listeners.tell_of("changed", item)
 
     def _shelving(self, item: Item, metainfo: Metainfo) -> Shelving:
         told = item.hints or Magnet(metainfo.hashes)

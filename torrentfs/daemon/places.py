@@ -122,11 +122,21 @@ class Places:
             paused=item.paused,
             pins=item.pins,
             watched=tuple(sorted(item.watched.items())),
+            told=item.metainfo.advice.fingerprint if item.metainfo is not None else "",
+            said=tuple(sorted((p, told) for p, told in item.said.items() if p in item.watched)),
         )
         torrent = None
-        if item.metainfo is not None and not self._records.has_torrent(item.key):
+        # what cannot be shown is not kept: one that lacks its layers would come back as it was
+        if item.metainfo is not None and record.listed and not self._has_torrent(record):
             torrent = item.metainfo.to_torrent
         self._records.put(record, torrent)
+
+    def _has_torrent(self, record: Record) -> bool:
+        """Whether the .torrent file that is kept names whom to ask, as that of `record` does."""
+        before = self._records.records.get(record.key)
+        if before is None or not self._records.has_torrent(record.key):
+            return False
+        return not record.told or before.told == record.told
 
     def entry(self, item: Item) -> str:
         """The name it has in its folder, or had when it was last there."""

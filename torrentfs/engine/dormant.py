@@ -127,6 +127,9 @@ class Keeper(Protocol):
     def on_lost(self, dormant: Dormant) -> None:
         """Pinned pieces of it were lost."""
 
+    async def keep_metadata(self, dormant: Dormant) -> None:
+        """Remember its .torrent as it is now."""
+
     def check_room(self, dormant: Dormant, kept: Sequence[range]) -> None:
         """`ConfigError` if these bytes cannot be pinned, for want of room."""
 
@@ -167,12 +170,15 @@ class Dormant:
         """While it is active, and until the last of that has ended."""
         self.outfit: Outfit | None = None
         """Since it was opened for the first time."""
+        self.is_outdated = False
+        """Whether the outfit asks others than is known now."""
         self.breaker = Breaker(timeout)
         self.users = 0
         """Reads, and others, that must not be left without a torrent."""
         self.paused = False
         self.peers: list[tuple[Address, str]] = [(each, "user") for each in shelving.peers]
         """Addresses told before there was a swarm, and by whom."""
+        self._named = set(shelving.peers)
         self.errands = Errands(self.metainfo.geometry, (Pin(*each) for each in shelving.pins))
         """What is to be fetched of it although nobody reads it."""
         self._keeper = keeper
@@ -378,6 +384,27 @@ class Dormant:
             self.outfit.swarm.talk = None
             self.outfit.swarm.is_awaited = lambda: False
             self.outfit.swarm.book.keep_best(REMEMBERED)
+
+    async def renew(self, shelving: Shelving) -> bool:
+        """Ask those that `shelving` names from now on, where a new .torrent or link names others.
+
+        False: nothing is new. An active life ends, with a word to the trackers of before; reads
+        that wait begin another one.
+        """
+        self.add_peers([each for each in shelving.peers if each not in self._named], "user")
+        self._named |= set(shelving.peers)
+        trackers, web_seeds = tuple(shelving.trackers), tuple(shelving.web_seeds)
+        same = (trackers, web_seeds) == (self.trackers, self.web_seeds)
+        if same and self.metainfo.renewed(shelving.metainfo) is self.metainfo:
+            return False
+        await self.sleep()
+        self.metainfo = self.metainfo.renewed(shelving.metainfo)  # which has more layers by now
+        self.trackers, self.web_seeds = trackers, web_seeds
+        self.is_outdated = self.outfit is not None
+        await self._keeper.keep_metadata(self)
+        if self.errands.kept or self.errands.prefetches:
+            self._keeper.on_errands(self)
+        return True
 
     # -- for the user -------------------------------------------------------------------------
 

@@ -300,6 +300,10 @@ class Dormitory:
         """Pinned pieces of it were lost."""
         self.porter.on_lost(dormant)
 
+    async def keep_metadata(self, dormant: Dormant) -> None:
+        """Remember its .torrent as it is now."""
+        await self._host.cache.keep_metadata(dormant.metainfo, dormant.added)
+
     async def keep_pins(self, dormant: Dormant) -> None:
         """See to it that its pinned pieces are never evicted, and no others are spared."""
         await self._host.cache.keep_pins({dormant.key: dormant.errands.kept_pieces})

@@ -129,8 +129,6 @@ class Outfitter:
         totals: Callable[[], Totals],
     ) -> Outfit:
         """Where the bytes of a torrent come from."""
-        more = [(url,) for url in trackers]
-        tiers = trackers_of(metainfo.private, metainfo.trackers, more)
         swarm = Swarm(
             metainfo.hashes,
             None,
@@ -138,8 +136,21 @@ class Outfitter:
             config=self._session.config,
             places=self._places,
         )
-        swarm.trackers = self.trackers(tiers, swarm, totals)
         swarm.dialler = self._session.dialler
+        return self._fitted(swarm, metainfo, trackers, web_seeds, totals)
+
+    def _fitted(
+        self,
+        swarm: Swarm,
+        metainfo: Metainfo,
+        trackers: Sequence[str],
+        web_seeds: Sequence[str],
+        totals: Callable[[], Totals],
+    ) -> Outfit:
+        """`swarm` with those who find peers for it; the peers that it knows stay."""
+        more = [(url,) for url in trackers]
+        tiers = trackers_of(metainfo.private, metainfo.trackers, more)
+        swarm.trackers = self.trackers(tiers, swarm, totals)
         swarm.dht = self.dht_source(swarm, metainfo.private, metainfo.nodes)
         return Outfit(swarm, self._web_seeds(metainfo, web_seeds))
 
@@ -214,10 +225,12 @@ class Outfitter:
         metainfo = dormant.metainfo
         torrent = await self.open(metainfo, dormant.added, dormant.select, None)
         is_new = dormant.outfit is None
+        told = metainfo, dormant.trackers, dormant.web_seeds, dormant.totals
         if dormant.outfit is None:
-            dormant.outfit = self.outfit(
-                metainfo, dormant.trackers, dormant.web_seeds, dormant.totals
-            )
+            dormant.outfit = self.outfit(*told)
+        elif dormant.is_outdated:
+            dormant.outfit = self._fitted(dormant.outfit.swarm, *told)
+        dormant.is_outdated = False
         try:
             await self.equip(torrent, dormant.outfit, is_new=is_new)
         except BaseException:

@@ -6,8 +6,9 @@ so what is malformed or too much is dropped and the rest used.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torrentfs.metainfo import limits
@@ -65,6 +66,29 @@ class Advice:
     def fields(self) -> dict[str, Any]:
         """All of it by name, as `build_torrent` takes it."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+    def asking(self, other: Advice) -> Advice:
+        """This, with the trackers, web seeds and nodes of `other`, if that names any of these.
+
+        Dates and words stay: what programs saw of a torrent once does not change.
+        """
+        if not other.fingerprint:
+            return self
+        return replace(
+            self,
+            trackers=other.trackers,
+            web_seeds=other.web_seeds,
+            http_seeds=other.http_seeds,
+            nodes=other.nodes,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the trackers, web seeds and nodes, in hex; empty if none is named."""
+        named = self.trackers, self.web_seeds, self.http_seeds, self.nodes
+        if not any(named):
+            return ""
+        return hashlib.blake2b(repr(named).encode(), digest_size=8).hexdigest()
 
 
 def valid_url(raw: object) -> str | None:

@@ -63,6 +63,12 @@ class PieceLayers(Mapping[bytes, bytes]):
         twin._proved = {*self._proved, *layers}
         return twin
 
+    def joined(self, other: PieceLayers) -> PieceLayers:
+        """The layers of two .torrent files of the same torrent, proved or not; ours count first."""
+        twin = PieceLayers(self._piece_length, self._wanted, {**other._layers, **self._layers})
+        twin._proved = {*self._proved, *(other._proved - self._layers.keys())}
+        return twin
+
     def stored(self) -> dict[bytes, bytes]:
         """All layers as they are, proved or not (to write a .torrent file)."""
         return dict(self._layers)

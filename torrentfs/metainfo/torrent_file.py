@@ -136,6 +136,18 @@ class Metainfo:
         """The same torrent with more piece layers; `InvalidTorrent` when one does not fit."""
         return dataclasses.replace(self, piece_layers=self.piece_layers.extended(layers))
 
+    def renewed(self, other: Metainfo) -> Metainfo:
+        """This torrent as another .torrent of it says where to ask, see `Advice.asking`.
+
+        Piece layers are those of both; it is `self` if that changes nothing.
+        """
+        advice = self.advice.asking(other.advice)
+        more = other.piece_layers.stored().keys() - self.piece_layers.stored().keys()
+        if advice == self.advice and not more:
+            return self
+        layers = self.piece_layers.joined(other.piece_layers)
+        return dataclasses.replace(self, advice=advice, piece_layers=layers)
+
     def to_torrent(self) -> bytes:
         """A .torrent file; the bytes of `info` are the received ones."""
         return build_torrent(self.info, self.piece_layers.stored(), **self.advice.fields())

@@ -72,6 +72,10 @@ class Record:
     pins: tuple[Pin, ...] = ()
     watched: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """The files of watch directories that name it, and the folder that each puts it in."""
+    told: str = ""
+    """What its .torrent file says of where to ask (`Advice.fingerprint`)."""
+    said: tuple[tuple[str, str], ...] = ()
+    """The same of each of `watched` that is a .torrent file."""
 
     def to_json(self) -> str:
         """Everything but the key."""
@@ -91,6 +95,8 @@ class Record:
             about["added"] = float(about["added"])
             watched = about.get("watched", ())
             about["watched"] = tuple((str(path), tuple(folder)) for path, folder in watched)
+            said = about.get("said", ())
+            about["said"] = tuple((str(path), str(told)) for path, told in said)
             return cls(key=key, **about)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a record: {error}") from None
