@@ -190,6 +190,7 @@ class Fakes:
         tree = SimpleNamespace(
             path_of_key=lambda key: (names[key],),
             name_of_key=lambda key: names[key],
+            is_empty=lambda key: False,
             folder_times=folder_times,
         )
         try:
