@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
-from torrentfs.daemon.searching import ATTEMPT_SECONDS, FIRST_AT_ONCE, LATER_AT_ONCE, Searches
+from torrentfs.daemon.searching import (
+    ATTEMPT_SECONDS,
+    FIRST_AT_ONCE,
+    LATER_AT_ONCE,
+    RECALLED_AT_ONCE,
+    Searches,
+)
 from torrentfs.errors import InvalidTorrent, MetadataTimeout
 from torrentfs.metainfo.hashes import InfoHashes
 from torrentfs.metainfo.magnet import Magnet
@@ -88,4 +95,25 @@ async def test_few_at_a_time_and_new_ones_do_not_wait_for_old_ones(autojump_cloc
         started = trio.current_time()
         await several.find(MAGNET, lambda words: None)
         assert trio.current_time() - started < 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_restart_brings_back_does_not_hold_up_what_is_added_now(
+    autojump_clock: object,
+) -> None:
+    dead, alive = Swarm(), Swarm(after=0)
+    several = searches(dead)
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(partial(several.find, MAGNET, lambda words: None, recalled=True))
+        await trio.sleep(1)
+        assert dead.running == RECALLED_AT_ONCE
+        several._session = alive
+        started = trio.current_time()
+        await several.find(MAGNET, lambda words: None)
+        assert trio.current_time() == started
+        several._session = dead
+        await trio.sleep(30 / RECALLED_AT_ONCE * ATTEMPT_SECONDS)
+        assert len(dead.starts) >= 30  # all had their first attempt
+        assert dead.most <= RECALLED_AT_ONCE + LATER_AT_ONCE
         nursery.cancel_scope.cancel()

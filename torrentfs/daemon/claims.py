@@ -129,7 +129,7 @@ class Claims:
             pins=record.pins,
         )
         if record.kept or record.watched:  # it was here the last time
-            item.folder, item.paused = record.folder, record.paused
+            item.folder, item.paused, item.recalled = record.folder, record.paused, True
             item.hints = parse_hints(record.hints)
             item.said = dict(record.said)
         self.items[key] = item

@@ -69,6 +69,8 @@ class Item:
     """Where it is in the mount, when it is listed."""
     trouble: str = ""
     """Why it is not listed, or what goes wrong, in words; empty when nothing does."""
+    recalled: bool = False
+    """It was here in an earlier run, and nobody has asked for it since."""
     paused: bool = False
     pins: tuple[Pin, ...] = ()
     kept: bool = False

@@ -197,6 +197,7 @@ class Library:
             item.paused = True
         if item.metainfo is None:
             self._searches.end(item.key)  # who asks again wants it looked for now
+        item.recalled = False
         await self.settle([item])
         if item.metainfo is not None and item.volume is None:
             trouble = item.trouble or f"{shorten(item.name)} was removed at the same time"
@@ -285,6 +286,7 @@ class Library:
         """Look for the metadata of a magnet now, and not when its next turn comes."""
         item = self._item(key)
         self._searches.end(item.key)
+        item.recalled = False
         await self.settle([item])
 
     # --- questions ---

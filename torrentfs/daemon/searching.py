@@ -3,13 +3,14 @@
 Nobody waits for this: a magnet without metadata is absent from the mount, and shown elsewhere with
 the words of the last attempt. An attempt takes a minute; the next one follows after 1, 5, 15 and
 then every 60 minutes, for a magnet that is dead today may have a peer tomorrow. Few are looked for
-at a time, and first attempts have places of their own: a hundred dead magnets do not hold up the
-one that was added just now.
+at a time, and first attempts have places of their own, of which those that a restart brings back
+take not all: a hundred dead magnets do not hold up the one that was added just now.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -17,7 +18,7 @@ import trio
 from torrentfs.errors import InvalidTorrent, MetadataTimeout, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from torrentfs.daemon.items import Item
     from torrentfs.metainfo.magnet import Magnet
@@ -29,6 +30,8 @@ ATTEMPT_SECONDS = 60.0
 PAUSES = (60.0, 300.0, 900.0, 3600.0)
 """Seconds between attempts; the last one again and again."""
 FIRST_AT_ONCE = 4
+RECALLED_AT_ONCE = 3
+"""Of the first; they may be dead for months."""
 LATER_AT_ONCE = 2
 
 
@@ -60,6 +63,7 @@ class Searches:
         self._failed = failed
         self._running: dict[str, trio.CancelScope] = {}
         self._first = trio.Semaphore(FIRST_AT_ONCE)
+        self._recalled = trio.Semaphore(RECALLED_AT_ONCE)
         self._later = trio.Semaphore(LATER_AT_ONCE)
         self.extend: Callable[[Magnet], Magnet] = lambda magnet: magnet
         """Adds to a magnet what the user told for all."""
@@ -84,7 +88,7 @@ class Searches:
 
         with scope:
             try:
-                metainfo = await self.find(self.extend(magnet), on_words)
+                metainfo = await self.find(self.extend(magnet), on_words, recalled=item.recalled)
             except InvalidTorrent as error:
                 item.trouble = str(error)
                 item.hints = None
@@ -94,7 +98,9 @@ class Searches:
                 del self._running[item.key]
             await self._found(item, metainfo)
 
-    async def find(self, magnet: Magnet, on_words: Callable[[str], None]) -> Metainfo:
+    async def find(
+        self, magnet: Magnet, on_words: Callable[[str], None], *, recalled: bool = False
+    ) -> Metainfo:
         """The metadata, however long it takes; `on_words` hears how it goes.
 
         `InvalidTorrent` when what has this hash is no torrent: that will not change.
@@ -103,7 +109,7 @@ class Searches:
         on_words("in line to be looked for")
         attempt = 0
         while True:
-            async with self._later if attempt else self._first:
+            async with self._place(attempt, recalled):
                 on_words("looked for")
                 try:
                     found = await self._session.resolve(
@@ -123,3 +129,14 @@ class Searches:
             log.info("%s; looked for again in %g minutes", words, pause / 60)
             on_words(f"{words}; looked for again in {pause / 60:g} min")
             await trio.sleep(pause)
+
+    @asynccontextmanager
+    async def _place(self, attempt: int, recalled: bool) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if attempt:
+                await stack.enter_async_context(self._later)
+            else:
+                if recalled:
+                    await stack.enter_async_context(self._recalled)
+                await stack.enter_async_context(self._first)
+            yield
