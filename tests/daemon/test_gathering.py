@@ -88,6 +88,22 @@ async def test_the_command_line_says_what_it_said_before(tmp_path: Path) -> None
         assert after == before
 
 
+async def test_a_pause_of_the_command_line_lasts_until_it_is_not_named(tmp_path: Path) -> None:
+    state, film = tmp_path / "l", torrent_file(tmp_path, FILM)
+    song = torrent_file(tmp_path, SONG)
+    for named, expected in (
+        ([film], "asleep"),
+        ([film], "paused"),
+        ([song], ""),
+        ([film, song], "asleep"),  # it was gone in between
+    ):
+        async with opened(state) as (library, session):
+            await gathered(library, session, *named)
+            if film in named:
+                assert library.find("film").state == expected
+                await library.pause(library.find("film").key)
+
+
 async def test_changes_between_two_mounts_are_told(tmp_path: Path) -> None:
     state = tmp_path / "l"
     async with opened(state) as (library, session):

@@ -132,6 +132,8 @@ class Claims:
             item.folder, item.paused, item.recalled = record.folder, record.paused, True
             item.hints = parse_hints(record.hints)
             item.said = dict(record.said)
+        elif record.listed:  # the command line named it then, and may do so again
+            item.paused = record.paused
         self.items[key] = item
         return item
 
