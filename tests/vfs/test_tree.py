@@ -9,7 +9,8 @@ import pytest
 
 from tests.vfs.fakes import FakeVolume, volume
 from torrentfs.metainfo.torrent_file import parse_torrent
-from torrentfs.vfs.tree import ROOT, Attributes, Listing, Tree, TreeOptions
+from torrentfs.vfs.listing import Listing
+from torrentfs.vfs.tree import ROOT, Attributes, Tree, TreeOptions
 from torrentfs.vfs.views import View
 
 
@@ -291,27 +292,6 @@ def test_what_is_not_there_and_what_is_no_directory() -> None:
     for inode in (0, 2, 1 << 62, single + 1, single | 1 << 25, tree.resolve(["t"]) + 5):
         with pytest.raises(FileNotFoundError):
             tree.attributes(inode)
-
-
-def test_a_listing_has_nothing_that_came_or_went_since_it_was_opened() -> None:
-    """The kernel would keep the entry of what went for an hour."""
-    one, two = volume("one"), volume("two")
-    tree = Tree(volumes=[one, two])
-    listing = tree.listing(ROOT)
-    tree.remove(one.metainfo.hashes.key, now=1.0)
-    tree.add(volume("three"))
-    assert sorted(names(listing)) == [".", "..", "two"]
-    assert sorted(names(tree.listing(ROOT))) == [".", "..", "three", "two"]
-
-
-def test_a_directory_that_is_open_ends_with_its_torrent() -> None:
-    one = volume("t", [("a", 1), ("b", 1)])
-    tree = Tree(volumes=[one])
-    listing = tree.listing(tree.resolve(["t"]))
-    tree.remove(one.metainfo.hashes.key, now=1.0)
-    tree.add(one)
-    with pytest.raises(FileNotFoundError):
-        names(listing)
 
 
 def test_two_torrents_never_share_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:

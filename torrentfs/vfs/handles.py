@@ -15,7 +15,7 @@ import trio
 if TYPE_CHECKING:
     from torrentfs.vfs.admission import Gate
     from torrentfs.vfs.branch import Volume
-    from torrentfs.vfs.tree import Listing
+    from torrentfs.vfs.listing import Listing
 
 
 class FileHandle(NamedTuple):
