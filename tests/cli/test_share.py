@@ -181,6 +181,35 @@ def test_sharing_again_is_no_trouble(run: Run, tree: Path, served: list[ShareCon
     assert Path("mine.torrent").read_bytes() != before
 
 
+def test_what_was_hashed_is_not_hashed_again_but_with_check(
+    run: Run, tree: Path, served: list[ShareConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torrentfs.storage.remembered.SETTLED_NS", -(10**12))
+
+    def share(*options: str) -> str:
+        result = run("share", "--json", *options, str(tree))
+        assert (result.exit_code, result.stderr) == (0, "")
+        return str(json.loads(result.stdout)["magnet"])
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("hashed")
+
+    magnet = share()
+    share("-o", "mine.torrent")
+    assert share("--torrent", "mine.torrent") == magnet
+    with monkeypatch.context() as patched:
+        for name in ("hashing.hash_payload", "originals.Originals.examine"):
+            patched.setattr(f"torrentfs.storage.{name}", never)
+        assert share() == magnet
+        assert share("-o", "mine.torrent") == magnet
+        assert share("--torrent", "mine.torrent") == magnet
+        for options in ((), ("--torrent", "mine.torrent"), ("--comment", "x")):
+            result = run("share", *options, "--check", str(tree))
+            assert isinstance(result.exception, AssertionError) or result.exit_code
+    assert share("--check") == magnet
+    assert share("--torrent", "mine.torrent", "--check") == magnet
+
+
 def test_in_its_own_directory(
     run: Run, tree: Path, served: list[ShareConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,27 @@ def test_a_signal_while_hashing(tmp_path: Path, signum: signal.Signals) -> None:
     assert not list((tmp_path / "home").rglob("*.torrent"))
 
 
+def test_a_restart_reads_nothing_again(tmp_path: Path) -> None:
+    file = tmp_path / "sparse"
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 30)
+    wait_until(lambda: time.time_ns() - file.stat().st_ctime_ns > 3_000_000_000)  # it has settled
+
+    def read(*options: str) -> int:
+        """Bytes that one share had read when it was ready."""
+        with shared(file, tmp_path, *options) as share:
+            counts = Path(f"/proc/{share.pid}/io").read_text().split()
+            assert share.end() == 0
+        return int(counts[counts.index("rchar:") + 1])
+
+    assert read() >= 1 << 30
+    assert read() < 1 << 28
+    assert read("--check") >= 1 << 30
+    with file.open("r+b") as changing:
+        changing.write(b"x")
+    assert read() >= 1 << 30
+
+
 def test_in_the_background(tmp_path: Path, tree: Path) -> None:
     command = [str(TORRENTFS), "share", "-d", "--json", "--bind-interface", "127.0.0.1", str(tree)]
     done = subprocess.run(

@@ -205,3 +205,33 @@ def test_a_torrent_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     metainfo = parse_torrent(build_torrent(builder.finish()[0]))
     with pytest.raises(ConfigError, match="is no path of a file"):
         payload_of(metainfo, tmp_path)
+
+
+@pytest.mark.parametrize("version", ["v1", "hybrid", "v2"])
+def test_pieces_of_sure_files_alone_are_not_read(
+    tree: Path, version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = list_payload(tree)
+    info, layers = hash_payload(payload, builder_for(payload, Recipe(version, 65536)))
+    metainfo = parse_torrent(build_torrent(info, layers))
+    read: set[int] = set()
+    examine = hashing.Originals.examine
+
+    def counted(self: hashing.Originals, piece: int) -> object:
+        read.add(piece)
+        return examine(self, piece)
+
+    monkeypatch.setattr(hashing.Originals, "examine", counted)
+    places = range(len(payload.files))
+    numbers = [number for number, file in enumerate(metainfo.files) if not file.pad]
+    for doubtful in places:
+        told: list[int] = []
+        sure = [place for place in places if place != doubtful]
+        check_payload(payload, metainfo, sure=sure, on_progress=told.append)
+        wanted = metainfo.geometry.pieces_of_file(numbers[doubtful])
+        assert read == (set(wanted) if payload.files[doubtful].length else set())
+        pieces = range(metainfo.geometry.num_pieces)
+        assert told[-1] == sum(map(metainfo.geometry.piece_size, pieces))
+        read.clear()
+    check_payload(payload, metainfo, sure=places)
+    assert read == set()

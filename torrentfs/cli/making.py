@@ -27,7 +27,7 @@ from torrentfs.errors import ConfigError
 from torrentfs.metainfo.limits import MAX_NAME_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from torrentfs.metainfo.torrent_file import Metainfo
     from torrentfs.storage.payload import Payload
@@ -169,8 +169,13 @@ class Making:
         return Made(torrent, parse_torrent(torrent), payload)
 
 
-def check_against(path: Path, torrent: Path) -> Made:
-    """What `torrent` was made of lies at `path`, every byte of it; `ConfigError` if not."""
+def check_against(
+    path: Path, torrent: Path, sure: Callable[[Payload, bytes], Collection[int]]
+) -> Made:
+    """What `torrent` was made of lies at `path`, every byte of it; `ConfigError` if not.
+
+    `sure(payload, .torrent)` are files, by their place in the payload, that need not be read.
+    """
     from torrentfs.daemon.sources import FileSource, parse_torrent_of, read_torrent_file
     from torrentfs.storage.hashing import check_payload
     from torrentfs.storage.payload import payload_of
@@ -182,7 +187,7 @@ def check_against(path: Path, torrent: Path) -> Made:
         raise ConfigError(f"{torrent} lacks its piece layers: it cannot be checked")
     payload = payload_of(metainfo, path)
     with hashing_bar(payload.name, payload.size) as on_progress:
-        check_payload(payload, metainfo, on_progress=on_progress)
+        check_payload(payload, metainfo, sure=sure(payload, data), on_progress=on_progress)
     return Made(data, metainfo, payload)
 
 

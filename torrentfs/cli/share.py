@@ -20,7 +20,6 @@ from torrentfs.cli.dht import PUBLIC
 from torrentfs.cli.interrupting import interruptible
 from torrentfs.cli.making import (
     Making,
-    check_against,
     check_writable,
     describe,
     place_of,
@@ -32,6 +31,7 @@ from torrentfs.cli.making import (
 from torrentfs.cli.options import HOST_PORT, PATH, RATE, WholeNumber
 from torrentfs.cli.output import complain
 from torrentfs.cli.peers import bind_option, peer_options, peer_settings
+from torrentfs.cli.resuming import Resuming
 from torrentfs.cli.settings import ReadingCommand, config_option
 from torrentfs.cli.webrtc import rtc_config, rtc_options
 from torrentfs.daemon.config import absolute
@@ -79,6 +79,9 @@ and `web-seed` would change the torrent that is made."""
     metavar="FILE",
     type=PATH,
     help="Share PATH as this torrent, which was made of it, after checking that it is the same.",
+)
+@click.option(
+    "--check", is_flag=True, help="Read every byte, also of what was hashed for an earlier share."
 )
 @torrent_options
 @click.option(
@@ -132,6 +135,7 @@ def share(
     force: bool,
     as_json: bool,
     torrent: Path | None,
+    check: bool,
     **options: Any,
 ) -> int:
     """Make a torrent of each PATH and share it, from where it is, until Ctrl-C.
@@ -140,18 +144,23 @@ def share(
     when others can use it. Nobody is told of it unless you say so (--tracker, --dht): without
     these, others must know this machine's address, which is then in the link.
 
+    What was hashed for an earlier share, and looks as it did then, is not read again.
+
     Changing or deleting a file while it is shared is safe: what does not match is no longer sent.
     """
     making = Making.of(options, paths)
     session = make_session(options)
     if torrent is not None:
         check_alone(torrent, paths, output)
+    resuming = Resuming(check=check)
     with interruptible("nothing is shared"):
         if torrent is not None:
-            made, places = [check_against(paths[0], torrent)], [absolute(torrent)]
+            made, places = [resuming.check(paths[0], torrent)], [absolute(torrent)]
         else:
-            made = make_all(making, paths, output)
+            made = make_all(making, paths, output, resuming)
             places = [write(one, output, len(paths) > 1, force=force) for one in made]
+        for one, place in zip(made, places, strict=True):
+            resuming.keep(one, place, making if torrent is None else None)
     config = make_config(made, session, options, background=background)
     announcer = Announcer(made, places, config, as_json=as_json)
     if background:
@@ -170,7 +179,9 @@ def check_alone(torrent: Path, paths: Sequence[Path], output: Path | None) -> No
         raise click.UsageError("--torrent is for one PATH")
 
 
-def make_all(making: Making, paths: Sequence[Path], output: Path | None) -> list[Made]:
+def make_all(
+    making: Making, paths: Sequence[Path], output: Path | None, resuming: Resuming
+) -> list[Made]:
     """The torrents of all paths, each once; everything is looked at before any is hashed."""
     payloads = [making.list_payload(path) for path in paths]
     if output is not None:
@@ -178,7 +189,7 @@ def make_all(making: Making, paths: Sequence[Path], output: Path | None) -> list
             check_writable(place, force=True)  # what is there may be the same
     made: dict[str, Made] = {}
     for payload in payloads:
-        one = making.make(payload)
+        one = resuming.make(making, payload)
         first = made.setdefault(one.metainfo.hashes.key, one)
         if first is not one:
             complain(f"{payload.root} is the same as {first.payload.root}: shared once")

@@ -26,7 +26,7 @@ from torrentfs.storage.originals import Changed, Originals, originals_of
 from torrentfs.storage.payload import changed, shown, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterator
 
     from torrentfs.metainfo.create import PieceDigest, Version
     from torrentfs.metainfo.geometry import Geometry
@@ -109,14 +109,16 @@ def check_payload(
     payload: Payload,
     metainfo: Metainfo,
     *,
+    sure: Collection[int] = (),
     threads: int | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Hash all of `payload` and compare with the torrent; `ConfigError` when it differs.
 
-    Each worker holds one piece in memory. `on_progress` is as above.
+    Pieces that lie in `sure` files alone (by their place in the payload) are not read. Each worker
+    holds one piece in memory. `on_progress` is as above.
     """
-    work = _Check(payload, metainfo)
+    work = _Check(payload, metainfo, sure)
     with closing(work.run(threads, on_progress)) as batches:
         for _ in batches:
             pass
@@ -187,15 +189,21 @@ class _Workers(Generic[T]):
 class _Check(_Workers[None]):
     """Compares files with a torrent."""
 
-    def __init__(self, payload: Payload, metainfo: Metainfo) -> None:
+    def __init__(self, payload: Payload, metainfo: Metainfo, sure: Collection[int]) -> None:
         super().__init__(metainfo.geometry)
         self._metainfo = metainfo
         self._originals = originals_of(payload, metainfo)
+        numbers = [number for number, file in enumerate(metainfo.files) if not file.pad]
+        self._doubtful = self._originals.keys() - {numbers[place] for place in sure}
         self._store = Originals(metainfo, self._originals)
 
     def work_on(self, pieces: range) -> None:
         """Raise `ConfigError` for the first piece that is wrong."""
         for piece in pieces:
+            size = self._metainfo.geometry.piece_size(piece)
+            if not any(number in self._doubtful for number in self._files_of(piece)):
+                self.count(size)
+                continue
             try:
                 stamps = self._store.examine(piece)
             except Changed as change:
@@ -207,13 +215,17 @@ class _Check(_Workers[None]):
             for number, stamp in stamps.items():
                 if stamp != self._originals[number].stamp:
                     raise changed(self._originals[number].place)
-            self.count(self._metainfo.geometry.piece_size(piece))
+            self.count(size)
 
-    def _place(self, piece: int) -> str:
-        """The files that have a part of a piece; one of them is wrong."""
+    def _files_of(self, piece: int) -> list[int]:
+        """The numbers of the files that have a part of a piece."""
         start = piece * self._geometry.piece_length
         spans = self._geometry.files_in(start, self._geometry.piece_size(piece))
-        found = [self._originals[span.file].place for span in spans if span.file in self._originals]
+        return [span.file for span in spans if span.file in self._originals]
+
+    def _place(self, piece: int) -> str:
+        """Where they are; one of them is wrong."""
+        found = [self._originals[number].place for number in self._files_of(piece)]
         return " or ".join(map(shown, found[:3])) or self._metainfo.name
 
 
