@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tests.cli.controlled import controlled
+from tests.daemon.control.fakes import BROWSERS
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -25,6 +26,17 @@ def test_the_status_is_told_line_by_line(controlled: FakeMount, run: Run) -> Non
     assert lines["received"] == "tcp 2 KiB"
     assert lines["limits"] == "no limit down, 1 MiB/s up, 32 active"
     assert lines["trouble"] == "nothing is kept"
+
+
+def test_browsers_are_counted_once_there_may_be_any(controlled: FakeMount, run: Run) -> None:
+    assert "browsers" not in run("status").stdout
+    controlled.session.webrtc = BROWSERS
+    (line,) = [line for line in run("status").stdout.splitlines() if line.startswith("browsers")]
+    assert line == (
+        "browsers    3 connected, 4 of 20 offers were answered, 5 of 6 of theirs by us; "
+        "deaths of the worker: 1"
+    )
+    assert json.loads(run("status", "--json").stdout)["webrtc"]["workers"] == [42]
 
 
 def test_as_json(controlled: FakeMount, run: Run) -> None:

@@ -347,7 +347,11 @@ async def test_websocket_trackers_are_announced_to_beside_the_tiers(
             trackers.announce_soon()
             await trio.sleep(1)
             rows = trackers.statistics()
+            signalling = trackers.signalling()
             nursery.cancel_scope.cancel()
+    assert signalling == announcer.signalling()
+    assert signalling is not None
+    assert signalling.offers_sent == 5
     assert [(row.url, row.tier, row.last_error) for row in rows] == [
         ("fake:a", 0, None),
         (url, 1, None),

@@ -12,6 +12,7 @@ from tests.engine.kit import rig
 from torrentfs.discovery.trackers import Totals
 from torrentfs.engine.config import SessionConfig
 from torrentfs.engine.signalling import open_signalling
+from torrentfs.transports.webrtc.bridge import RtcStatistics
 from torrentfs.transports.webrtc.config import RtcConfig
 
 NO_CLIENT = cast("Any", None)
@@ -39,6 +40,7 @@ async def test_it_begins_with_the_first_websocket_tracker(autojump_clock: MockCl
         assert signalling is not None
         assert signalling.announcer(HTTP, r.swarm, totals) is None
         assert repr(signalling) == "<Signalling unused>"
+        assert signalling.statistics() is None
         first = signalling.announcer([*HTTP, ["wss://t.example"]], r.swarm, totals)
         second = signalling.announcer([["ws://t.example"]], r.swarm, totals)
         assert first is not None
@@ -46,3 +48,9 @@ async def test_it_begins_with_the_first_websocket_tracker(autojump_clock: MockCl
         assert [row.url for row in first.statistics()] == ["wss://t.example"]
         assert first.sockets is second.sockets
         assert "unused" not in repr(signalling)
+        first.tally.count("offers_sent", 3)
+        second.tally.count("offers_sent", 2)
+        now = signalling.statistics()
+        assert now is not None
+        assert now.signalling.offers_sent == 5
+        assert now.bridge == RtcStatistics((), 0, 0, 0, 0)

@@ -61,6 +61,8 @@ def lines_of(now: Any) -> Iterator[tuple[str, str]]:
     yield "peers", f"{now['peers']}, port {now['port'] or 'none'}"
     if now["blocked_reads"]:
         yield "waiting", f"{now['blocked_reads']} reads"
+    if now.get("webrtc"):
+        yield "browsers", _browsers(now["webrtc"])
     cache = now["cache"]
     yield (
         "cache",
@@ -83,6 +85,16 @@ def lines_of(now: Any) -> Iterator[tuple[str, str]]:
 
 def _limit(rate: int | None) -> str:
     return "no limit" if rate is None else format_rate(rate)
+
+
+def _browsers(webrtc: Any) -> str:
+    said, deaths = webrtc["signalling"], webrtc["restarts"]
+    return (
+        f"{webrtc['open']} connected, "
+        f"{said['answers_received']} of {said['offers_sent']} offers were answered, "
+        f"{said['answers_sent']} of {said['offers_received']} of theirs by us"
+        + (f"; deaths of the worker: {deaths}" if deaths else "")
+    )
 
 
 def _watch(client: Client, as_json: bool) -> None:

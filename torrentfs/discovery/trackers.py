@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from torrentfs.discovery.base import OnPeers
     from torrentfs.discovery.websocket_announcer import RtcAnnouncer
+    from torrentfs.discovery.websocket_statistics import SignallingStatistics
     from torrentfs.transports.base import Address
     from torrentfs.transports.http import HttpClient
     from torrentfs.wire.announce import AnnounceEvent, AnnounceReply, SwarmCounts
@@ -227,6 +228,10 @@ class TrackerTiers:
             else tracker.statistics(now)
             for tracker in self.ordered()
         )
+
+    def signalling(self) -> SignallingStatistics | None:
+        """What went to browsers and came from them; None: no WebSocket tracker is asked."""
+        return self.beside.signalling() if self.beside is not None else None
 
     def __repr__(self) -> str:
         return f"<TrackerTiers {[[t.url for t in tier] for tier in self._tiers]}>"

@@ -58,6 +58,8 @@ class Owner(Protocol):
     def dht(self) -> DhtNode | None: ...
     @property
     def meters(self) -> ReadMeters: ...
+    @property
+    def signalling(self) -> Signalling | None: ...
     async def close_torrent(self, torrent: Torrent) -> None: ...
 
 
@@ -68,7 +70,6 @@ class Outfitter:
         self,
         session: Owner,
         *,
-        signalling: Signalling | None,
         rng: Random,
         peer_id: bytes,
         limits: Limits,
@@ -76,7 +77,6 @@ class Outfitter:
         client_version: str,
     ) -> None:
         self._session = session
-        self._signalling = signalling
         self._rng = rng
         self._peer_id = peer_id
         self._limits = limits
@@ -188,7 +188,7 @@ class Outfitter:
         """Who finds peers for `swarm`; None if no tracker is named."""
         if not any(tiers):
             return None
-        signalling = self._signalling
+        signalling = self._session.signalling
         trackers = TrackerTiers(
             tiers,
             swarm.hashes.wire,

@@ -109,6 +109,8 @@ class Session:
         self.dht: DhtNode | None = None
         self.meters = ReadMeters()
         """Reads of all torrents, those that sleep by now too."""
+        self.signalling = signalling
+        """Browsers as peers; None: the user wants none."""
         self._nursery = nursery
         self._rng = Random(os.urandom(16))
         self._peer_id = make_peer_id(os.urandom(12))
@@ -122,7 +124,6 @@ class Session:
         self._adding = trio.Lock()
         self._outfitter = Outfitter(
             self,
-            signalling=signalling,
             rng=self._rng,
             peer_id=self._peer_id,
             limits=self.limits,
@@ -425,6 +426,7 @@ class Session:
             proxy=proxy_words(self.config),
             dht=self.dht.statistics() if self.dht is not None else None,
             mapping=self.mapping.statistics() if self.mapping is not None else None,
+            webrtc=self.signalling.statistics() if self.signalling is not None else None,
             torrents=tuple(torrent.statistics() for torrent in self._all()),
         )
 

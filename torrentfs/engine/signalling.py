@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from torrentfs.engine.stats import WebRtcStatistics
 from torrentfs.transports.binding import split
 from torrentfs.wire.announce import is_websocket
 
@@ -79,6 +80,12 @@ class Signalling:
             self.swarms,
             self._settings.max_offers,
         )
+
+    def statistics(self) -> WebRtcStatistics | None:
+        """What there is, and what was said; None while it is unused."""
+        if self._bridge is None or self._rtc is None:
+            return None
+        return WebRtcStatistics(self._bridge.statistics(), self._rtc.tally.statistics())
 
     def stop_talking(self) -> None:
         """End all that needs the worker; the trackers' sockets are closed in good order."""

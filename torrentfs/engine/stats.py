@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from torrentfs.discovery.dht.node import DhtStatistics
     from torrentfs.discovery.port_mapping import PortMappingStatistics
     from torrentfs.discovery.tracker import TrackerStatistics
+    from torrentfs.discovery.websocket_statistics import SignallingStatistics
+    from torrentfs.transports.webrtc.bridge import RtcStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,14 @@ class TorrentStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class WebRtcStatistics:
+    """Browsers as peers, for all torrents: what there is, and what went through their trackers."""
+
+    bridge: RtcStatistics
+    signalling: SignallingStatistics
+
+
+@dataclass(frozen=True, slots=True)
 class SessionStatistics:
     """All torrents of a session."""
 
@@ -65,5 +75,7 @@ class SessionStatistics:
     torrents: tuple[TorrentStatistics, ...] = ()
     dht: DhtStatistics | None = None
     mapping: PortMappingStatistics | None = None
+    webrtc: WebRtcStatistics | None = None
+    """None: it is off, or no torrent had a WebSocket tracker so far."""
     proxy: str = ""
     """What goes through it, and what is off, in words."""

@@ -17,15 +17,22 @@ from torrentfs.daemon.control.access import Endpoint
 from torrentfs.daemon.control.app import make_app
 from torrentfs.daemon.control.contract import Subject
 from torrentfs.daemon.sources import MagnetSource, shorten
+from torrentfs.discovery.websocket_statistics import SignallingStatistics
 from torrentfs.engine.config import SessionConfig
 from torrentfs.engine.errands import Errands, Pin, Prefetch
 from torrentfs.engine.limits import Limits, RateLimit
 from torrentfs.engine.meters import Histogram, ReadMeters
-from torrentfs.engine.stats import PeerStatistics, SessionStatistics, TorrentStatistics
+from torrentfs.engine.stats import (
+    PeerStatistics,
+    SessionStatistics,
+    TorrentStatistics,
+    WebRtcStatistics,
+)
 from torrentfs.engine.why import Holder, Why
 from torrentfs.errors import ConfigError, DataUnavailable
 from torrentfs.metainfo.torrent_file import Metainfo, parse_torrent
 from torrentfs.storage.base import CacheConfig, CacheStatistics
+from torrentfs.transports.webrtc.bridge import RtcStatistics
 from torrentfs.vfs.admission import Admission
 from torrentfs.vfs.tree import Tree, TreeOptions
 from torrentfs.vfs.views import View
@@ -251,6 +258,8 @@ class FakeSession:
     def __init__(self) -> None:
         self.config = SessionConfig(port=self.port)
         self.meters = ReadMeters()
+        self.webrtc: WebRtcStatistics | None = None
+        self.signalling = SimpleNamespace(statistics=lambda: self.webrtc)
         self.limits = Limits(RateLimit(None), RateLimit(MIB))
         self.dormitory = SimpleNamespace(turns=SimpleNamespace(places=32))
         self.cache = SimpleNamespace(
@@ -267,7 +276,14 @@ class FakeSession:
             self.dormitory.turns.places = limits["max_active"]
 
     def statistics(self) -> SessionStatistics:
-        return SessionStatistics(port=self.port)
+        return SessionStatistics(port=self.port, webrtc=self.webrtc)
+
+
+BROWSERS = WebRtcStatistics(
+    RtcStatistics(workers=(42,), restarts=1, connections=9, offers=5, open=3),
+    SignallingStatistics(20, 4, 6, 5, 1),
+)
+"""What a session says of browsers that it met."""
 
 
 @dataclass

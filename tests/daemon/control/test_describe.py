@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.daemon.control.fakes import fake_mount
+from tests.daemon.control.fakes import BROWSERS, fake_mount
 from tests.storage.torrents import make
 from torrentfs.daemon.control import describe
 from torrentfs.engine.stats import PeerStatistics
@@ -23,6 +23,28 @@ def test_peers_are_told() -> None:
     (peer,) = describe.peers(mount.volume)
     assert (peer.address, peer.kind, peer.client, peer.flags) == ("[::1]:1", "utp", "x?", "D")
     assert describe.of_item(mount.item).peers == 1
+
+
+def test_browsers_are_told_of_once_there_may_be_any() -> None:
+    mount = fake_mount()
+    assert describe.status(mount.subject, []).webrtc is None
+    mount.session.webrtc = BROWSERS
+    found = describe.status(mount.subject, []).webrtc
+    assert found is not None
+    assert found.model_dump() == {
+        "workers": [42],
+        "restarts": 1,
+        "connections": 9,
+        "offers": 5,
+        "open": 3,
+        "signalling": {
+            "offers_sent": 20,
+            "answers_received": 4,
+            "offers_received": 6,
+            "answers_sent": 5,
+            "dropped": 1,
+        },
+    }
 
 
 def test_padding_is_not_shown() -> None:

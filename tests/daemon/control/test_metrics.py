@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.daemon.control.fakes import FakeMount, client_of, fake_mount
+from tests.daemon.control.fakes import BROWSERS, FakeMount, client_of, fake_mount
 from tests.storage.torrents import make
 from torrentfs.engine.stats import PeerStatistics
 
@@ -64,6 +64,21 @@ async def test_torrents_peers_cache_and_limits() -> None:
     assert found["process_resident_memory_bytes", ()] > 0
 
 
+async def test_browsers_once_there_are_any() -> None:
+    mount = fake_mount()
+    assert not [name for name, _ in await scrape(mount) if "webrtc" in name]
+    mount.session.webrtc = BROWSERS
+    found = await scrape(mount)
+    name = "torrentfs_webrtc_"
+    states = [found[name + "connections", (("state", s),)] for s in ("offered", "open", "other")]
+    assert states == [5, 3, 1]
+    assert found[name + "workers", ()] == found[name + "worker_deaths_total", ()] == 1
+    for what, sent, received in (("offers", 20, 6), ("answers", 5, 4)):
+        assert found[f"{name}{what}_total", (("direction", "sent"),)] == sent
+        assert found[f"{name}{what}_total", (("direction", "received"),)] == received
+    assert found[name + "dropped_total", ()] == 1
+
+
 async def test_counters_do_not_go_down_when_a_torrent_goes() -> None:
     mount = fake_mount()
     gone = mount.library.put(make(5, name="gone.bin"))
@@ -86,6 +101,7 @@ async def test_the_dashboard_shows_metrics_that_there_are() -> None:
     mount.volume.downloaded = 1
     mount.volume.torrent = object()
     mount.volume.peers = (PeerStatistics("192.0.2.1:1", "utp", "", 1.0, 0, 0, 0.0, 0.0, ""),)
+    mount.session.webrtc = BROWSERS
     there = {name for name, _ in await scrape(mount)}
     assert len(asked) > 15
     assert asked <= there

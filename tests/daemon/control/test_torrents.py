@@ -8,6 +8,7 @@ from tests.daemon.control.fakes import MAGNET, client_of, fake_mount
 from tests.metainfo.torrents import build
 from tests.storage.torrents import make
 from torrentfs.discovery.tracker import TrackerStatistics
+from torrentfs.discovery.websocket_statistics import SignallingStatistics
 
 TORRENTS = "/api/v1/torrents"
 
@@ -138,7 +139,8 @@ async def test_a_torrent_that_sleeps_has_no_peers_and_no_trackers() -> None:
     mount = fake_mount()
     async with client_of(mount.app) as client:
         assert (await client.get(f"{TORRENTS}/sample/peers")).json() == {"peers": []}
-        assert (await client.get(f"{TORRENTS}/sample/trackers")).json() == {"trackers": []}
+        told = (await client.get(f"{TORRENTS}/sample/trackers")).json()
+        assert told == {"trackers": [], "signalling": None}
         assert (await client.get("/api/v1/reads")).json() == {"reads": []}
 
 
@@ -153,6 +155,9 @@ class Tracked:
 
     async def scrape(self) -> None:
         self.scraped += 1
+
+    def signalling(self) -> SignallingStatistics:
+        return SignallingStatistics(5, 1, 0, 0, 0)
 
     def statistics(self) -> list[TrackerStatistics]:
         return [
@@ -171,6 +176,7 @@ async def test_trackers_are_asked_for_their_counts_only_of_who_is_active() -> No
             reply = await client.get(f"{TORRENTS}/sample/trackers{query}")
             assert reply.status_code == 200
             [tracker] = reply.json()["trackers"]
+            assert reply.json()["signalling"]["answers_received"] == 1
             return int(tracker["downloaded"])
 
         assert await finished("?scrape=true") == 0

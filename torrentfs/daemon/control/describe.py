@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torrentfs.daemon.control.contract import Item, Subject, Volume
-    from torrentfs.engine.stats import TorrentStatistics
+    from torrentfs.discovery.websocket_statistics import SignallingStatistics
+    from torrentfs.engine.stats import TorrentStatistics, WebRtcStatistics
 
 FILES = "/files/"
 
@@ -108,6 +109,7 @@ def status(subject: Subject, known: Iterable[models.Torrent]) -> models.Status:
         received={},
         limits=limits(session),
         cache=cache(session),
+        webrtc=webrtc(session),
         proxy=clean(proxy_words(session.config)),
         trouble=clean(session.trouble),
     )
@@ -151,6 +153,32 @@ def cache(session: Any) -> models.Cache:
     )
 
 
+def webrtc(session: Any) -> models.WebRtc | None:
+    """Browsers as peers, for all torrents; None: off, or not used so far."""
+    now: WebRtcStatistics | None = session.signalling and session.signalling.statistics()
+    if now is None:
+        return None
+    bridge = now.bridge
+    return models.WebRtc.model_construct(
+        workers=list(bridge.workers),
+        restarts=bridge.restarts,
+        connections=bridge.connections,
+        offers=bridge.offers,
+        open=bridge.open,
+        signalling=_signalling(now.signalling),
+    )
+
+
+def _signalling(now: SignallingStatistics) -> models.Signalling:
+    return models.Signalling.model_construct(
+        offers_sent=now.offers_sent,
+        answers_received=now.answers_received,
+        offers_received=now.offers_received,
+        answers_sent=now.answers_sent,
+        dropped=now.dropped,
+    )
+
+
 def peers(volume: Volume) -> list[models.Peer]:
     """Who is connected."""
     return [
@@ -169,13 +197,13 @@ def peers(volume: Volume) -> list[models.Peer]:
     ]
 
 
-def trackers(volume: Volume) -> list[models.Tracker]:
+def trackers(volume: Volume | None) -> models.TrackerList:
     """What the trackers said last."""
-    torrent = volume.torrent
-    swarm = getattr(torrent, "swarm", None)
+    swarm = getattr(volume.torrent, "swarm", None) if volume is not None else None
     if swarm is None or swarm.trackers is None:
-        return []
-    return [
+        return models.TrackerList(trackers=[], signalling=None)
+    signalling = swarm.trackers.signalling()
+    found = [
         models.Tracker.model_construct(
             url=clean(tracker.url),
             tier=tracker.tier,
@@ -193,6 +221,9 @@ def trackers(volume: Volume) -> list[models.Tracker]:
         )
         for tracker in swarm.trackers.statistics()
     ]
+    return models.TrackerList.model_construct(
+        trackers=found, signalling=_signalling(signalling) if signalling is not None else None
+    )
 
 
 def files(subject: Subject, item: Item, start: int, stop: int) -> models.FileList:

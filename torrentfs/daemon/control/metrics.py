@@ -84,6 +84,7 @@ class MountCollector:
         yield InfoMetricFamily("torrentfs", "The mount", info)
         yield from self._of_torrents(torrents)
         yield from self._of_reads(torrents)
+        yield from self._of_webrtc()
         yield from self._of_cache()
         yield from self._of_limits()
 
@@ -159,6 +160,38 @@ class MountCollector:
         yield GaugeMetricFamily("torrentfs_reads_blocked", "Reads that wait for bytes", blocked)
         line = getattr(self._subject.admission, "waiting", 0)
         yield GaugeMetricFamily("torrentfs_reads_in_line", "Reads that wait for a slot", line)
+
+    def _of_webrtc(self) -> Iterator[Metric]:
+        now = describe.webrtc(self._subject.session)
+        if now is None:
+            return
+        yield GaugeMetricFamily(
+            "torrentfs_webrtc_workers", "Processes that speak WebRTC", len(now.workers)
+        )
+        yield CounterMetricFamily(
+            "torrentfs_webrtc_worker_deaths", "Times that one died", value=now.restarts
+        )
+        connections = GaugeMetricFamily(
+            "torrentfs_webrtc_connections", "WebRTC connections", labels=["state"]
+        )
+        connections.add_metric(["offered"], now.offers)
+        connections.add_metric(["open"], now.open)
+        connections.add_metric(["other"], now.connections - now.offers - now.open)
+        yield connections
+        said = now.signalling
+        for name, text, sent, received in (
+            ("offers", "Offers by WebSocket trackers", said.offers_sent, said.offers_received),
+            ("answers", "Answers to them", said.answers_sent, said.answers_received),
+        ):
+            family = CounterMetricFamily(f"torrentfs_webrtc_{name}", text, labels=["direction"])
+            family.add_metric(["sent"], sent)
+            family.add_metric(["received"], received)
+            yield family
+        yield CounterMetricFamily(
+            "torrentfs_webrtc_dropped",
+            "Offers beyond the limits, and answers to nothing",
+            value=said.dropped,
+        )
 
     def _of_cache(self) -> Iterator[Metric]:
         cache = self._subject.session.cache

@@ -143,10 +143,21 @@ class Tracker(BaseModel):
     next_announce: float | None = Field(description="In so many seconds")
 
 
+class Signalling(BaseModel):
+    """What WebSocket trackers passed on between us and browsers."""
+
+    offers_sent: int
+    answers_received: int = Field(description="To offers of ours")
+    offers_received: int
+    answers_sent: int
+    dropped: int = Field(description="Offers beyond the limits, and answers to nothing")
+
+
 class TrackerList(BaseModel):
     """The trackers of a torrent; none while it sleeps."""
 
     trackers: list[Tracker]
+    signalling: Signalling | None = Field(description="null: no WebSocket tracker is asked")
 
 
 class ReadHead(BaseModel):
@@ -220,6 +231,17 @@ class Cache(BaseModel):
     trouble: str
 
 
+class WebRtc(BaseModel):
+    """Browsers as peers, for all torrents."""
+
+    workers: list[int] = Field(description="Processes that speak WebRTC")
+    restarts: int = Field(description="Times that one died")
+    connections: int = Field(description="All that exist; offers, and what is being opened, too")
+    offers: int = Field(description="Offers of ours that nobody has answered yet")
+    open: int = Field(description="Open data channels")
+    signalling: Signalling
+
+
 class Status(BaseModel):
     """The mount at this moment."""
 
@@ -243,6 +265,9 @@ class Status(BaseModel):
     received: dict[str, int]
     limits: Limits
     cache: Cache
+    webrtc: WebRtc | None = Field(
+        description="null: it is off, or no torrent had a WebSocket tracker so far"
+    )
     proxy: str
     trouble: str = Field(description="What does not work as asked, in words; else empty")
 

@@ -178,8 +178,7 @@ def make_router(subject: Subject) -> APIRouter:
         living = volume.torrent if volume is not None else None
         if scrape and living is not None and living.inactive is None:
             await living.scrape()
-        found = describe.trackers(volume) if volume is not None else []
-        return TrackerList.model_construct(trackers=found)
+        return describe.trackers(volume)
 
     @router.get("/torrents/{torrent}/pieces", responses=responses(404, 409, 503))
     async def show_pieces(
