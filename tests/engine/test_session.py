@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,19 @@ from tests.swarm.payload import write_tree
 from torrentfs.discovery import port_mapping
 from torrentfs.engine.config import SessionConfig
 from torrentfs.engine.session import Session, open_session
-from torrentfs.errors import DataUnavailable, InvalidTorrent, MetadataTimeout
+from torrentfs.errors import DataUnavailable, InvalidTorrent, MetadataTimeout, TransportError
 from torrentfs.metainfo.magnet import magnet_of
 from torrentfs.metainfo.torrent_file import Metainfo, build_torrent, parse_info, parse_torrent
+from torrentfs.scheduling.ip_filter import parse_ip_filter
 from torrentfs.storage.hashing import Recipe, builder_for, hash_payload
 from torrentfs.storage.originals import Originals, originals_of
 from torrentfs.storage.payload import list_payload
+from torrentfs.transports.encrypted import encrypt_outgoing
+from torrentfs.transports.tcp import open_tcp
+from torrentfs.transports.udp_port import UdpPort
+from torrentfs.transports.utp import Utp
+from torrentfs.wire.connection import Connection
+from torrentfs.wire.handshake import Handshake
 from torrentfs.wire.port_control import Mapped, Protocol
 
 KIB = 1024
@@ -262,3 +271,35 @@ async def test_files_shared_in_place_reach_another_session(
             )
     originals.close()
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.real
+async def test_who_is_blocked_does_not_learn_what_is_here(tmp_path: Path) -> None:
+    """A handshake is gone on with only if we have the torrent that it names."""
+    metainfo = parse_torrent(build("v1"))
+    skey = metainfo.hashes.wire[0]
+    hello = Connection().send(Handshake(info_hash=skey, peer_id=bytes(20)))
+    blocked = parse_ip_filter([b"127.0.0.2/32"])
+    settings = config(tmp_path, utp=True, encryption="prefer", ip_filter=blocked)
+    async with open_session(settings) as session:
+        await session.add(metainfo)
+        assert session.udp is not None
+        for bind, is_blocked in (("127.0.0.2", True), ("127.0.0.3", False)):
+            async with trio.open_nursery() as nursery:
+                port = UdpPort(bind=bind)
+                utp = Utp(port)
+                await nursery.start(port.serve)
+                await nursery.start(utp.run)
+                ways = [
+                    partial(open_tcp, "127.0.0.1", session.port, bind=bind),
+                    partial(utp.connect, ("127.0.0.1", session.udp.port)),
+                ]
+                for connect in ways:
+                    with pytest.raises(TransportError) if is_blocked else nullcontext():
+                        stream = await connect(timeout=1 if is_blocked else 10)
+                        try:
+                            found = await encrypt_outgoing(stream, skey, hello)
+                            assert found.encryption != "none"
+                        finally:
+                            stream.abort()
+                nursery.cancel_scope.cancel()

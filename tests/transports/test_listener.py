@@ -25,8 +25,8 @@ async def echo(stream: PeerStream) -> None:
     await stream.aclose()
 
 
-async def ask(host: str, port: int) -> bytes:
-    stream = await open_tcp(host, port)
+async def ask(host: str, port: int, bind: str | None = None) -> bytes:
+    stream = await open_tcp(host, port, bind=bind)
     try:
         await stream.send_all(b"ping")
         room = bytearray(16)
@@ -63,6 +63,19 @@ async def test_addresses_are_not_mapped() -> None:
             stream.abort()
         nursery.cancel_scope.cancel()
     assert seen == ["127.0.0.1", "::1"]
+
+
+async def test_who_is_blocked_is_hung_up_on_before_a_byte() -> None:
+    """Whoever could shake hands would learn which torrents are here."""
+    listener = Listener(blocks=lambda host: host in ("127.0.0.2", "::1"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listener.serve, echo)
+        for host, bind in (("127.0.0.1", "127.0.0.2"), ("::1", None)):
+            with pytest.raises(TransportError, match="reset"):  # by then, or while it connects
+                await ask(host, listener.port, bind)
+        assert await ask("127.0.0.1", listener.port) == b"ping"
+        assert (listener.accepted, listener.refused) == (1, 2)
+        nursery.cancel_scope.cancel()
 
 
 async def test_an_explicit_port_that_is_busy_is_one_line() -> None:

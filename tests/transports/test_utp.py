@@ -315,6 +315,20 @@ async def test_strangers(autojump_clock: MockClock) -> None:
         assert "3 strangers" in repr(made.there)
 
 
+async def test_who_is_blocked_gets_no_answer(autojump_clock: MockClock) -> None:
+    async with house() as made:
+        evil: Address = ("192.0.2.66", 6)
+        made.there.blocks = lambda host: host == evil[0]
+        port = FakePort(made.net, evil)
+        port.register("utp", lambda data, sender: None)
+        for kind in (SYN, DATA, STATE, SYN):
+            port.send_run([write_header(kind, 5, 0, 0, 0, 9, 9)], THERE)
+        await trio.sleep(1)
+        assert [to for _, to, _ in made.net.seen if to == evil] == []
+        assert (made.there.accepted, len(made.there)) == (0, 0)
+        await made.pair()
+
+
 async def test_too_many(autojump_clock: MockClock) -> None:
     async with house() as made:
         made.here._streams = {("x", 1, n): None for n in range(MAX_CONNECTIONS)}  # type: ignore[misc]

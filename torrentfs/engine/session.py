@@ -138,7 +138,7 @@ class Session:
 
     async def start_listening(self) -> None:
         """Open the port for incoming peers; before anything is added."""
-        listener = Listener(self.config.port, bind=self.config.bind)
+        listener = Listener(self.config.port, bind=self.config.bind, blocks=self._blocks)
         await self._nursery.start(listener.serve, self._on_incoming)
         self.port = self.announced_port = listener.port
 
@@ -156,6 +156,7 @@ class Session:
         """Dial and be dialled over uTP as well; after `start_datagrams`."""
         assert self.udp is not None
         utp = Utp(self.udp)
+        utp.blocks = self._blocks
         await self._nursery.start(utp.run, self._on_incoming)
         self.dialler = Dialler(self.config, utp, self.udp.port)
         if not self.port:
@@ -170,15 +171,18 @@ class Session:
         """Become a node of the DHT; `keep` is where nodes are kept for the next time."""
         assert self.config.dht is not None
         assert self.udp is not None
-        ip_filter = self.config.ip_filter
         self.dht = DhtNode(
             self.udp,
             bootstrap=self.config.dht.bootstrap,
             keep=keep,
             read_only=self.config.dht.read_only,
-            blocks=ip_filter.blocks if ip_filter is not None else None,
+            blocks=self._blocks,
         )
         await self._nursery.start(self.dht.run)
+
+    def _blocks(self, host: str) -> bool:
+        """Whether the user never wants to talk to this IP address."""
+        return self.config.ip_filter is not None and self.config.ip_filter.blocks(host)
 
     async def map_ports(self) -> None:
         """Ask the gateway to let peers in to our ports, soon after these are open."""

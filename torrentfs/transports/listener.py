@@ -10,7 +10,8 @@ takes any port that is free in both families.
 A stranger can connect and stay silent. Connections whose handshake is not yet known to be good
 are counted; above `max_strangers` the *oldest* silent one is aborted, so that a flood shortens
 the time a peer has for its handshake instead of locking everybody out. A peer is no stranger
-any more when its handler returns, having handed the stream on.
+any more when its handler returns, having handed the stream on. Who is blocked is reset before a
+byte is read or said: a handshake would tell which torrents are here.
 
 Running out of file descriptors or memory pauses accepting; it never ends it.
 """
@@ -21,6 +22,7 @@ import errno
 import logging
 import os
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 import trio
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 128
 _PORT_TRIES = 16
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: closing resets, and leaves nothing behind."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE = 0.1
 """Seconds without accepting after a lack of resources; trio's own servers use the same."""
@@ -46,12 +50,23 @@ _PAUSE = 0.1
 class Listener:
     """A listening TCP port. Binding happens at construction; `serve` accepts.
 
-    `bind` is where (see `binding`), None for every address of the machine. Raises `ConfigError`.
+    `bind` is where (see `binding`), None for every address of the machine; `blocks` says of a
+    caller's address whether we never talk to it. Raises `ConfigError`.
     """
 
-    def __init__(self, port: int = 0, *, bind: str | None = None, max_strangers: int = 64) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        bind: str | None = None,
+        max_strangers: int = 64,
+        blocks: Callable[[str], bool] = lambda host: False,
+    ) -> None:
         self.max_strangers = max_strangers
         self.accepted = 0
+        self.refused = 0
+        """Connections of who is blocked."""
+        self._blocks = blocks
         self._sockets = _bind_all(port, bind)
         self.port: int = self._sockets[0].getsockname()[1]
         self._strangers: dict[TcpStream, None] = {}  # oldest first
@@ -95,6 +110,12 @@ class Listener:
                     await trio.sleep(_PAUSE)
                 else:  # the connection died before we took it (ECONNABORTED, EPROTO, ...)
                     await trio.lowlevel.checkpoint()
+                continue
+            if self._blocks(remote[0]):
+                self.refused += 1
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                connected.close()
+                await trio.lowlevel.checkpoint()
                 continue
             connected.setblocking(False)
             stream = TcpStream(connected, remote[:2])

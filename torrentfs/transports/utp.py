@@ -10,7 +10,8 @@ seconds at most. Aborting sends a RESET and forgets it.
 
 Strangers can send a SYN under any address, so what they cost is bounded as at the TCP port: above
 `max_strangers` connections that nobody has vouched for (their handler has not returned), the oldest
-is aborted; a packet of no connection is answered by one of 20 bytes, some per second at most.
+is aborted; a packet of no connection is answered by one of 20 bytes, some per second at most. Who
+is blocked is answered by none.
 """
 
 from __future__ import annotations
@@ -181,6 +182,8 @@ class Utp:
 
     def __init__(self, port: Port, *, max_strangers: int = 64) -> None:
         self.max_strangers = max_strangers
+        self.blocks: Callable[[str], bool] = lambda host: False
+        """Whether we never talk to a caller from an IP address."""
         self.accepted = 0
         self._port = port
         self._streams: dict[tuple[str, int, int], UtpStream] = {}
@@ -261,7 +264,7 @@ class Utp:
             wanted = packet.connection
             stream = next((s for s in found if s and s.connection.send_id == wanted), None)
         if stream is None:
-            if packet.kind != RESET:
+            if packet.kind != RESET and not self.blocks(host):
                 self._refuse(packet, sender)
             return
         stream.connection.receive(packet, trio.current_time())
@@ -276,6 +279,8 @@ class Utp:
             self._touched[stream] = None
             return
         if self._handler is None or self._nursery is None or not sender[1]:
+            return
+        if self.blocks(sender[0]):
             return
         if len(self._streams) >= MAX_CONNECTIONS:
             return
