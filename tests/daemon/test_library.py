@@ -385,6 +385,35 @@ async def test_a_torrent_of_which_nothing_is_shown_is_not_told_of(tmp_path: Path
                 assert changes.receive_nowait().path is None
 
 
+async def test_dead_magnets_of_the_last_run_do_not_hold_up_a_new_one(
+    autojump_clock: object,
+) -> None:
+    dead = [magnet(metainfo("dead", seed)) for seed in range(30)]
+    async with opened(session=FakeSession([FILM, SONG])) as (library, session):
+        await begin(library)
+        for source in dead:
+            item = library.claims.enter(None, source.magnet, "")
+            item.kept = item.recalled = True
+        await library.settle(library.items.values())
+        await trio.sleep(5)
+        film = await library.add(magnet(FILM))
+        await trio.sleep(2)
+        assert film.path == ("film",)
+        session.swarm[dead[-1].magnet.hashes.key] = metainfo("dead", 29)
+        again = await library.add(dead[-1])  # it is one of these, but is asked for now
+        await trio.sleep(2)
+        assert again.path is not None
+
+
+async def test_a_magnet_of_an_earlier_run_is_one_until_it_is_asked_for(tmp_path: Path) -> None:
+    for run in range(2):
+        async with opened(tmp_path / "l") as (library, _):
+            item = library.claims.enter(None, magnet(FILM).magnet, "")
+            assert item.recalled == bool(run)
+            await library.add(magnet(FILM))
+            assert not item.recalled
+
+
 class SlowSession(FakeSession):
     """Shelves when the test says so."""
 
@@ -533,6 +562,43 @@ async def test_a_file_that_is_no_torrent_is_told_about() -> None:
         await library.on_files([], ["/w/1.torrent", "/w/2.torrent"])
         assert not library.items
         assert set(mount.list()) == {()}
+
+
+async def test_the_magnet_of_a_torrent_without_layers_is_looked_for_as_told(
+    tmp_path: Path,
+) -> None:
+    whole, lacking = make(200_000, name="v2", version="v2").metainfo, without_layers()
+    path, session = tmp_path / "l", FakeSession()
+    async with opened(path, session=session) as (library, _):
+        await begin(library)
+        await library.on_files([file("v2.torrent", lacking)], [])
+        [item] = library.items.values()
+        assert (item.state, item.path) == ("failed", None)
+        assert "use its magnet link" in item.trouble
+        await library.on_files([file("v2.torrent", lacking)], [])  # written anew
+        assert item.state == "failed"
+        assert not session.resolved
+        assert await library.add(magnet(lacking)) is item
+        assert item.state == "metadata"
+        await library.on_files([file("v2.torrent", lacking)], [])
+        assert item.state == "metadata"
+    session = FakeSession([whole], delay=0)
+    async with opened(path, session=session) as (library, _):
+        library.claims.enter(None, magnet(lacking).magnet, "").kept = True
+        await library.on_files([file("v2.torrent", lacking)], [])
+        await begin(library)
+        [item] = library.items.values()
+        with trio.fail_after(10):
+            while item.path is None:  # noqa: ASYNC110 - a place has no event
+                await trio.sleep(0.001)
+        assert state(library) == [("v2", "asleep", ("v2",))]
+        await library.on_files([file("v2.torrent", lacking)], [])
+        assert state(library) == [("v2", "asleep", ("v2",))]
+    async with opened(path) as (library, session):
+        found = await library.known(whole.hashes)
+        assert found is not None
+        assert not found.missing_layers()
+        assert not session.resolved
 
 
 async def test_what_a_file_names_is_removed_with_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torrentfs.daemon.items import Item, LibraryError
 from torrentfs.daemon.sources import shorten
+from torrentfs.engine.dormant import check_readable
 from torrentfs.engine.privacy import trackers_of
 from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo import limits
@@ -102,6 +103,11 @@ class Claims:
             if len(self.items) >= MAX_ITEMS:
                 raise LibraryError(f"the library is full: {MAX_ITEMS} torrents are the most")
             item = self._new_item(hashes.key, source)
+        if metainfo is None and item.metainfo is not None and not is_readable(item.metainfo):
+            item.metainfo = None  # its magnet was asked for: peers have the layers that it lacks
+            item.trouble = ""
+        elif item.is_claimed and item.metainfo is None and not is_readable(metainfo):
+            metainfo = None  # and they are looked for already
         if metainfo is not None and item.metainfo is None:
             self._end_search(item.key)
             item.metainfo = metainfo
@@ -162,7 +168,7 @@ class Claims:
         touched = [item]
         if before is not None and before is not item:
             touched += self.unclaim_file(file.path)
-        if file.magnet is None and file.metainfo is not None:
+        if file.magnet is None and file.metainfo is not None and item.metainfo is not None:
             # a start looks at all files again: only one that says something else now is news
             told = file.metainfo.advice.fingerprint
             if item.said.get(file.path) != told:
@@ -215,6 +221,16 @@ def _renew(item: Item, metainfo: Metainfo) -> None:
     renewed = item.metainfo.renewed(metainfo)
     item.is_renewed |= renewed is not item.metainfo
     item.metainfo = renewed
+
+
+def is_readable(metainfo: Metainfo | None) -> bool:
+    """Whether it is known, and could be shown."""
+    try:
+        if metainfo is not None:
+            check_readable(metainfo)
+    except InvalidTorrent:
+        return False
+    return metainfo is not None
 
 
 def file_key(path: str) -> str:

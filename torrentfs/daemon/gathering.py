@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from torrentfs.daemon.claims import is_readable
 from torrentfs.daemon.config import Beside
 from torrentfs.daemon.following import dht_is_off
 from torrentfs.daemon.library import EAGER, LibraryError
@@ -103,7 +104,7 @@ async def _recall(library: Library, held: set[str]) -> list[Item]:
         if magnet is None:
             log.warning("the record of %s names no torrent: left out", shorten(record.name))
             continue
-        if metainfo is None:
+        if not is_readable(metainfo):
             metainfo = await library.known(magnet.hashes)
         item = library.claims.enter(metainfo, magnet, record.source)
         item.kept |= record.kept

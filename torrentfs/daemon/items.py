@@ -101,7 +101,7 @@ class Item:
             return self.volume.state
         if self.paused:
             return "paused"
-        return "metadata" if self.hints is not None else "failed"
+        return "metadata" if self.hints is not None and self.metainfo is None else "failed"
 
     def __repr__(self) -> str:
         return f"<Item {self.key[:8]} {self.name!r} {self.origin}, {self.state}>"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from torrentfs.daemon import finding
-from torrentfs.daemon.claims import Claims, extended
+from torrentfs.daemon.claims import Claims, extended, is_readable
 from torrentfs.daemon.config import Beside
 from torrentfs.daemon.following import follow
 from torrentfs.daemon.items import (
@@ -320,16 +320,20 @@ class Library:
         return self.listeners.add()
 
     async def known(self, hashes: InfoHashes) -> Metainfo | None:
-        """The metadata of a torrent that is here, was here, or is in the cache."""
+        """The metadata of a torrent that is here, was here, or is in the cache.
+
+        Not one that lacks the hashes which its bytes are proved by: peers have them.
+        """
         item = self.claims.same(hashes)
-        if item is not None and item.metainfo is not None:
+        if item is not None and is_readable(item.metainfo):
             return item.metainfo
-        for data in (await self.records.torrents([hashes.key])).values():
-            metainfo = await trio.to_thread.run_sync(_parse, data)
-            if metainfo is not None:
-                return metainfo
+        kept = list((await self.records.torrents([hashes.key])).values())
         stored = await self._session.cache.metadata(hashes)
-        return None if stored is None else await trio.to_thread.run_sync(_parse, stored.torrent)
+        for data in kept if stored is None else [*kept, stored.torrent]:
+            metainfo = await trio.to_thread.run_sync(_parse, data)
+            if is_readable(metainfo):
+                return metainfo
+        return None
 
     # --- the rest follows ---
 
