@@ -91,19 +91,20 @@ export class Detail {
       type: 'button', 'aria-label': `Play ${label}`, onclick: () => play(file, this.mount.status)
     }, 'Play')
     const link = h('a', { href: file.url, download: '', 'aria-label': `Download ${label}` }, 'Download')
-    const pin = h('button', { type: 'button', onclick: () => this.togglePin(file.path, this.isPinned(file)) })
+    let pinned = false
+    const pin = h('button', { type: 'button', onclick: () => this.togglePin(file.path, pinned) })
     cell.append(h('div.row.tight', {}, play_, pin, link))
-    return () => {
-      const word = this.isPinned(file) ? 'Unpin' : 'Pin'
+    return next => {
+      pinned = next.pinned
+      const word = pinned ? 'Unpin' : 'Pin'
       say(pin, word)
       pin.setAttribute('aria-label', `${word} ${label}`)
       pin.hidden = this.isPinned() // with all of the torrent
     }
   }
 
-  // Whether all of a file is pinned, or all of the torrent.
-  isPinned (file) {
-    if (file) return file.pinned
+  // Whether all of the torrent is pinned.
+  isPinned () {
     return this.kept.whole
   }
 
