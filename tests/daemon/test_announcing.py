@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 import trio
 
-from torrentfs.daemon.announcing import MOST_SECONDS, QUIET_SECONDS, Batch, Batches, coalesced
+from torrentfs.daemon.announcing import (
+    MOST_CHANGES,
+    MOST_SECONDS,
+    QUIET_SECONDS,
+    Batch,
+    Batches,
+    coalesced,
+)
 from torrentfs.daemon.items import Change, Kind
 
 
@@ -52,6 +59,12 @@ def test_batches_can_be_joined() -> None:
     assert one.joined(two) == Batch((change("added", "b"),), is_everything=True)
 
 
+def test_of_very_many_only_that_they_are_is_kept() -> None:
+    many = Batch(tuple(change("added", str(n)) for n in range(MOST_CHANGES)))
+    assert many.joined(Batch()) == many
+    assert many.joined(Batch((change("added", "b"),))) == Batch(is_everything=True)
+
+
 @pytest.mark.parametrize(
     ("paths", "place"),
     [(["m/a/x", "m/a/y"], ("m", "a")), (["m/a/x", "m/ab/y"], ("m",)), (["x", "m/y"], ()), ([], ())],
@@ -77,6 +90,16 @@ async def test_a_batch_ends_when_it_is_quiet(autojump_clock: object) -> None:
         batch = await batches.next()
     assert len(batch.changes) == 3
     assert trio.current_time() == pytest.approx(5 + 2 * (QUIET_SECONDS - 0.5) + QUIET_SECONDS)
+
+
+async def test_who_gives_up_waiting_loses_nothing(autojump_clock: object) -> None:
+    library: Any = FakeLibrary()
+    batches = Batches(library)
+    library.send.send_nowait(change("added", "a"))
+    with trio.move_on_after(QUIET_SECONDS / 2):
+        await batches.next()
+    library.send.send_nowait(change("added", "b"))
+    assert (await batches.next()).changes == (change("added", "a"), change("added", "b"))
 
 
 async def test_but_not_never(autojump_clock: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,7 @@ import h11
 import pytest
 import trio
 
-from torrentfs.daemon import refreshing as module
-from torrentfs.daemon.announcing import Batch
+from torrentfs.daemon.announcing import Batch, Batches
 from torrentfs.daemon.items import Change
 from torrentfs.daemon.refreshing import (
     MediaServer,
@@ -27,7 +27,7 @@ from torrentfs.daemon.refreshing import (
     places,
     tell,
 )
-from torrentfs.errors import ConfigError
+from torrentfs.errors import ConfigError, TransportError
 from torrentfs.transports.http import HttpClient
 
 if TYPE_CHECKING:
@@ -201,37 +201,82 @@ async def test_what_goes_wrong_is_said(kind: Any, status: int, content: bytes, w
         assert asked
 
 
-class Given:
-    def __init__(self, *batches: Batch) -> None:
-        self._batches = list(batches)
-        self.done = trio.Event()
+class Down:
+    """A client of servers that are down until the test says otherwise."""
 
-    async def next(self) -> Batch:
-        if not self._batches:
-            self.done.set()
-            await trio.sleep_forever()
-        return self._batches.pop(0)
+    def __init__(self) -> None:
+        self.is_up = False
+        self.tries: list[float] = []
+        self.told: list[list[str]] = []
+
+    async def request(self, method: str, url: str, **more: Any) -> Any:
+        self.tries.append(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        if not self.is_up:
+            raise TransportError("connection refused")
+        updates = json.loads(more["body"])["Updates"]
+        self.told.append([f"{each['UpdateType']} {each['Path']}" for each in updates])
+        return SimpleNamespace(status=204, body=b"")
 
 
-@pytest.mark.real
-@pytest.mark.expect_log("jellyfin at 127.0.0.1")
-async def test_a_server_that_does_not_answer_is_told_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@asynccontextmanager
+async def refreshed() -> AsyncIterator[tuple[Down, Callable[[Change], None]]]:
+    """A Jellyfin server that is kept fresh, and what tells of a change."""
+    down = Down()
+    client: Any = down
+    send, receive = trio.open_memory_channel[Change](1000)
+    library: Any = SimpleNamespace(items={}, changes=lambda: receive)
+    jellyfin = MediaServer("jellyfin", "http://jellyfin:8096", "/media", "secret")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_fresh, jellyfin, client, library, Batches(library))
+        yield down, send.send_nowait
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.expect_log("jellyfin at jellyfin:8096")
+async def test_a_server_that_is_down_for_a_day_is_told_all_the_same(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "PAUSES", (0.01, 0.01))
-    answers = [(500, b""), (500, b""), (204, b"")] + [(500, b"")] * 3
-    async with server(lambda _: answers.pop(0)) as (url, asked), HttpClient() as client:
-        batches: Any = Given(BATCH, EVERYTHING)
-        jellyfin = MediaServer("jellyfin", url, "/media", "secret")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_fresh, jellyfin, client, LIBRARY, batches)
-            with trio.fail_after(20):
-                await batches.done.wait()
-            nursery.cancel_scope.cancel()
-        assert len(asked) == 6
+    async with refreshed() as (server, tell_of):
+        tell_of(FILM)
+        await trio.sleep(24 * 3600)
+        gaps = [b - a for a, b in pairwise(server.tries)]
+        assert gaps[:6] == [30, 120, 600, 1800, 3600, 3600]
+        assert len(server.tries) < 30
+        server.is_up = True
+        await trio.sleep(3601)
+        assert server.told == [["Created /media/movies/film"]]
+        tell_of(SONG)
+        await trio.sleep(10)
+        assert server.told[1:] == [["Created /media/song.mp3"]]
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == 2  # one line for each
-    assert "secret" not in caplog.text + repr(jellyfin)
+    assert len(warnings) == 1
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.expect_log("jellyfin at jellyfin:8096")
+async def test_what_comes_meanwhile_is_told_with_it_and_sooner(autojump_clock: object) -> None:
+    async with refreshed() as (server, tell_of):
+        tell_of(FILM)
+        await trio.sleep(3 * 3600)
+        server.is_up = True
+        tell_of(GONE)
+        tell_of(Change("added", "x", "x", ("x",)))
+        await trio.sleep(1)
+        tell_of(Change("removed", "x", "x", ("x",)))
+        await trio.sleep(60)
+        assert server.told == [["Created /media/movies/film", "Deleted /media/movies/gone"]]
+
+
+@pytest.mark.expect_log("jellyfin at jellyfin:8096")
+async def test_what_came_and_went_while_it_was_down_is_not_told(autojump_clock: object) -> None:
+    async with refreshed() as (server, tell_of):
+        tell_of(SONG)
+        await trio.sleep(60)
+        tell_of(Change("removed", "s1", "song.mp3", SONG.path))
+        server.is_up = True
+        await trio.sleep(24 * 3600)
+        assert server.told == []
 
 
 def test_many_places_are_one() -> None:

@@ -23,6 +23,8 @@ QUIET_SECONDS = 2.0
 """Without a change, after which a batch is complete."""
 MOST_SECONDS = 30.0
 """But no change waits longer than this."""
+MOST_CHANGES = 1000
+"""Of several batches together; of more only that they were many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Batch:
     def joined(self, later: Batch) -> Batch:
         """Both, as one."""
         changes = coalesced([*self.changes, *later.changes])
+        if len(changes) > MOST_CHANGES:
+            return Batch(is_everything=True)
         return Batch(changes, self.is_everything or later.is_everything)
 
     def place(self) -> tuple[str, ...]:
@@ -74,30 +78,35 @@ class Batches:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._changes = library.changes()
+        self._told: list[Change] = []
+        self._is_everything = False
 
     async def next(self) -> Batch:
-        """Wait for changes and for their end."""
+        """Wait for changes and for their end; who is cancelled gets them the next time."""
         while True:
-            told: list[Change] = []
-            is_everything = await self._take(told)
+            if not (self._told or self._is_everything):
+                await self._take()
             with trio.move_on_after(MOST_SECONDS):
                 while True:
                     with trio.move_on_after(QUIET_SECONDS) as quiet:
-                        is_everything |= await self._take(told)
+                        await self._take()
                     if quiet.cancelled_caught:
                         break
-            batch = Batch(coalesced(told), is_everything)
+            batch = Batch(coalesced(self._told), self._is_everything)
+            self._told.clear()
+            self._is_everything = False
             if batch.changes or batch.is_everything:
                 return batch
 
-    async def _take(self, told: list[Change]) -> bool:
-        """Add the next change that shows; True when some were lost."""
+    async def _take(self) -> None:
+        """Add the next change that shows, or note that some were lost."""
         while True:
             try:
                 change = await self._changes.receive()
             except trio.EndOfChannel:  # we were too slow
                 self._changes = self._library.changes()
-                return True
+                self._is_everything = True
+                return
             if change.kind != "changed" and change.path is not None:
-                told.append(change)
-                return False
+                self._told.append(change)
+                return

@@ -11,7 +11,8 @@ has a way to be told of a path:
 A server may see the mount elsewhere (in a container): `KIND=URL#/path/there`. A token comes from
 a file (`--refresh-token KIND=FILE`) or a variable (`TORRENTFS_JELLYFIN_TOKEN`), never from the
 command line, which every user of the machine can read; it goes to that server alone. A server that
-does not answer is told again, twice; all of that is one line of log.
+does not answer is told again until it does, with what has changed meanwhile; all of that is one
+line of log.
 """
 
 from __future__ import annotations
@@ -44,8 +45,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 TIMEOUT = 20.0
 """Seconds for one request."""
-PAUSES = (30.0, 120.0)
-"""Seconds until a server that did not answer is asked again."""
+PAUSES = (30.0, 120.0, 600.0, 1800.0, 3600.0)
+"""Seconds until a server that did not answer is asked again; the last one again and again.
+
+A change that comes meanwhile is told at once, but not before the first of them is over."""
 MAX_TOKEN = 4096
 MAX_REPLY = 4 << 20
 MOST_PATHS = 100
@@ -146,21 +149,32 @@ async def keep_fresh(
     """Tell `server` what comes and goes, until cancelled."""
     while True:
         batch = await batches.next()
-        for attempt, pause in enumerate((*PAUSES, None)):
+        attempt = 0
+        while batch.changes or batch.is_everything:  # what came and went meanwhile is nothing
             try:
                 await tell(server, client, batch, library)
                 break
             except (TransportError, RefreshError) as error:
-                again = "; told again later" if pause else "; given up"
                 log.log(
-                    logging.WARNING if not attempt else logging.INFO,
-                    "%s was not told of changes: %s%s",
+                    logging.INFO if attempt else logging.WARNING,
+                    "%s was not told of changes: %s; told again later",
                     server,
                     error,
-                    again,
                 )
-            if pause is not None:
-                await trio.sleep(pause)
+            pause = PAUSES[min(attempt, len(PAUSES) - 1)]
+            attempt += 1
+            batch = await _wait(batch, batches, pause)
+        if attempt:
+            log.info("%s was told of changes at last", server)
+
+
+async def _wait(batch: Batch, batches: Batches, pause: float) -> Batch:
+    """Some time later: the batch, and what came meanwhile."""
+    soonest = trio.current_time() + PAUSES[0]
+    with trio.move_on_after(pause):
+        batch = batch.joined(await batches.next())
+        await trio.sleep_until(soonest)
+    return batch
 
 
 async def tell(server: MediaServer, client: Client, batch: Batch, library: Library) -> None:
