@@ -171,12 +171,9 @@ class Session:
         """Become a node of the DHT; `keep` is where nodes are kept for the next time."""
         assert self.config.dht is not None
         assert self.udp is not None
+        bootstrap, read_only = self.config.dht.bootstrap, self.config.dht.read_only
         self.dht = DhtNode(
-            self.udp,
-            bootstrap=self.config.dht.bootstrap,
-            keep=keep,
-            read_only=self.config.dht.read_only,
-            blocks=self._blocks,
+            self.udp, bootstrap=bootstrap, keep=keep, read_only=read_only, blocks=self._blocks
         )
         await self._nursery.start(self.dht.run)
 
