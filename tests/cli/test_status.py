@@ -34,7 +34,7 @@ def test_browsers_are_counted_once_there_may_be_any(controlled: FakeMount, run: 
     (line,) = [line for line in run("status").stdout.splitlines() if line.startswith("browsers")]
     assert line == (
         "browsers    3 connected, 4 of 20 offers were answered, 5 of 6 of theirs by us; "
-        "deaths of the worker: 1"
+        "deaths of the worker: 1; turn:relay refuses the credentials (401)"
     )
     assert json.loads(run("status", "--json").stdout)["webrtc"]["workers"] == [42]
 

@@ -107,14 +107,15 @@ def test_a_wrong_password_is_in_the_log_and_the_answer_to_why(tmp_path: Path) ->
         ) as mount:
             with pytest.raises(OSError, match="Input/output error"):
                 read(mount)
-            told = subprocess.run(
-                [str(TORRENTFS), "why", f"{mount / 'film.mkv'}:0"],
-                capture_output=True,
-                text=True,
-                check=False,
-                env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run")},
-            )
-            assert said in told.stdout
+            for command in (["why", f"{mount / 'film.mkv'}:0"], ["status"]):
+                told = subprocess.run(
+                    [str(TORRENTFS), *command],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run")},
+                )
+                assert said in told.stdout
             assert (
                 mount.log().count(f"WARNING torrentfs.transports.webrtc.bridge: WebRTC: {said}")
                 == 1

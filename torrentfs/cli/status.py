@@ -94,6 +94,7 @@ def _browsers(webrtc: Any) -> str:
         f"{said['answers_received']} of {said['offers_sent']} offers were answered, "
         f"{said['answers_sent']} of {said['offers_received']} of theirs by us"
         + (f"; deaths of the worker: {deaths}" if deaths else "")
+        + (f"; {webrtc['trouble']}" if webrtc["trouble"] else "")
     )
 
 

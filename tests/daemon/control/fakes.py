@@ -280,7 +280,14 @@ class FakeSession:
 
 
 BROWSERS = WebRtcStatistics(
-    RtcStatistics(workers=(42,), restarts=1, connections=9, offers=5, open=3),
+    RtcStatistics(
+        workers=(42,),
+        restarts=1,
+        connections=9,
+        offers=5,
+        open=3,
+        trouble="turn:relay refuses the credentials (401)",
+    ),
     SignallingStatistics(20, 4, 6, 5, 1),
 )
 """What a session says of browsers that it met."""

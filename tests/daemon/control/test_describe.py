@@ -37,6 +37,7 @@ def test_browsers_are_told_of_once_there_may_be_any() -> None:
         "connections": 9,
         "offers": 5,
         "open": 3,
+        "trouble": "turn:relay refuses the credentials (401)",
         "signalling": {
             "offers_sent": 20,
             "answers_received": 4,

@@ -163,7 +163,7 @@ async def test_what_a_worker_learns_of_a_server_is_told_once_and_explains_failur
         assert rtc.troubles == {}
         await _fails(rtc, await rtc.offer(), "30 s$")
         workers.last.say(ServerTold("turn:relay", "refuses the credentials (401)"), -1)
-        assert rtc.troubles == {"turn:relay": "refuses the credentials (401)"}
+        assert rtc.statistics().trouble == "turn:relay refuses the credentials (401)"
     assert [record.getMessage() for record in caplog.records if "turn:" in record.getMessage()] == [
         "WebRTC: turn:relay refuses the credentials (401)",
         "WebRTC: turn:relay answers again",

@@ -165,6 +165,7 @@ def webrtc(session: Any) -> models.WebRtc | None:
         connections=bridge.connections,
         offers=bridge.offers,
         open=bridge.open,
+        trouble=clean(bridge.trouble),
         signalling=_signalling(now.signalling),
     )
 

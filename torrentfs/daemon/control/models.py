@@ -239,6 +239,7 @@ class WebRtc(BaseModel):
     connections: int = Field(description="All that exist; offers, and what is being opened, too")
     offers: int = Field(description="Offers of ours that nobody has answered yet")
     open: int = Field(description="Open data channels")
+    trouble: str = Field(description="STUN and TURN servers that fail, and why; else empty")
     signalling: Signalling
 
 

@@ -101,6 +101,8 @@ class RtcStatistics:
     connections: int
     offers: int
     open: int
+    trouble: str = ""
+    """Which STUN and TURN servers do not do their work, and why, in words."""
 
 
 class WorkerLink(Protocol):
@@ -290,6 +292,7 @@ class WebRtc:
             connections=len(self._records),
             offers=self._count(_Stage.OFFERED),
             open=self._count(_Stage.OPEN),
+            trouble="; ".join(f"{url} {reason}" for url, reason in self.troubles.items()),
         )
 
     def _count(self, stage: _Stage) -> int:
