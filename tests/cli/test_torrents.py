@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cli.controlled import controlled
 from tests.daemon.control.fakes import MAGNET
 from tests.metainfo.torrents import build
+from torrentfs.daemon.publications import Publication
+from torrentfs.metainfo.magnet import Publisher
+from torrentfs.wire.krpc import Item
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -64,6 +68,23 @@ def test_pausing(controlled: FakeMount, run: Run) -> None:
     assert controlled.item.state == "paused"
     assert run("resume", controlled.item.key[:10]).exit_code == 0
     assert controlled.item.state == "asleep"
+
+
+def test_the_list_tells_of_publishers(controlled: FakeMount, run: Run) -> None:
+    one = Publication("magnet:?xs=urn:btpk:" + "ab" * 32, Publisher(b"\xab" * 32))
+    controlled.item.published.append(one)
+
+    def remark() -> str:
+        return run("list").stdout.splitlines()[0].split("\t")[-1]
+
+    assert remark() == "a publisher's link, not asked yet"
+    one.said, one.asked = Item(b"1:x", sequence=7), time.time() - 720
+    assert remark() == "edition 7, asked 12 min ago"
+    one.coming = controlled.item  # type: ignore[assignment]
+    one.trouble = "his line is dead"
+    assert remark() == "newer edition 7: his line is dead"
+    [found] = json.loads(run("list", "--json").stdout)["torrents"]
+    assert found["publications"][0]["sequence"] == 7
 
 
 def test_the_list_has_a_line_for_each(controlled: FakeMount, run: Run) -> None:

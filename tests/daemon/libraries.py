@@ -65,6 +65,9 @@ class FakeVolume:
     def resume(self) -> None:
         self.state = "asleep"
 
+    def __hash__(self) -> int:
+        return id(self)
+
     async def pin_all(self, pins: Sequence[Pin]) -> None:
         self.pins = (*self.pins, *pins)
 
@@ -126,7 +129,8 @@ class FakeSession:
     def _shelve(self, shelving: Shelving) -> FakeVolume:
         key = shelving.metainfo.hashes.key
         assert shelving.added
-        assert key not in self.volumes
+        if key in self.volumes:  # somebody still reads it
+            return self.volumes[key]
         self.asked[key] = shelving
         volume = FakeVolume(shelving.metainfo, shelving.added, tuple(shelving.select))
         volume.asked = (tuple(shelving.trackers), tuple(shelving.web_seeds))
@@ -142,6 +146,10 @@ class FakeMount:
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
+        self.expelled: list[Any] = []
+        self.closed = trio.Event()
+        self.closed.set()
+        """Not set: somebody has files open."""
 
     async def add(
         self,
@@ -159,6 +167,23 @@ class FakeMount:
         await trio.lowlevel.checkpoint()
         assert now is not None
         return self.tree.remove(key, now).path
+
+    async def replace(
+        self, key: str, placement: Placement, *, now: float | None = None
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        await trio.lowlevel.checkpoint()
+        assert now is not None
+        held = self.tree.hold(placement.folder)
+        went = self.tree.remove(key, now)
+        came = self.tree.insert(placement, now)
+        self.tree.let_go(held)
+        return went.path, came.path
+
+    async def wait_closed(self, volume: Any) -> None:
+        await self.closed.wait()
+
+    def expel(self, volume: Any) -> None:
+        self.expelled.append(volume)
 
     def list(self) -> dict[tuple[str, ...], tuple[int, int]]:
         """Inode and time of everything."""

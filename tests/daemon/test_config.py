@@ -59,6 +59,8 @@ def test_impossible_configurations() -> None:
     assert config(inotify=True, umask=0o077).inotify
     with pytest.raises(ConfigError, match="timeout"):
         config(metadata_timeout=0.0)
+    with pytest.raises(ConfigError, match="--follow-interval must be 1s"):
+        config(follow_interval=0.5)
     with pytest.raises(ConfigError, match="timeout"):
         config(session=SessionConfig(read_timeout=0.0))
 

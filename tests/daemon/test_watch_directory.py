@@ -10,9 +10,11 @@ import pytest
 
 from tests.daemon.libraries import metainfo
 from torrentfs.daemon import watch_directory as module
+from torrentfs.daemon.sources import PublisherSource
 from torrentfs.daemon.watch_directory import MAX_MAGNET_FILE, WatchDirectory, parse_magnet_file
 from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo.limits import MAX_TORRENT_BYTES
+from torrentfs.metainfo.magnet import Magnet, Publisher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -239,11 +241,21 @@ def test_depth_and_number_are_bounded(root: Path, monkeypatch: pytest.MonkeyPatc
     [HASH, f"magnet:?xt=urn:btih:{HASH}&dn=x", f"\ufeff{HASH}", f"#x\r\n{HASH}\r\nrest", "a" * 32],
 )
 def test_magnet_files(text: str) -> None:
-    assert parse_magnet_file(text.encode()).hashes.v1
+    found = parse_magnet_file(text.encode())
+    assert isinstance(found, Magnet)
+    assert found.hashes.v1
+
+
+def test_a_magnet_file_of_a_publisher(tmp_path: Path) -> None:
+    link = f"magnet:?xs=urn:btpk:{'a' * 64}"
+    put(tmp_path / "weekly.magnet", f"# every week\n{link}\n".encode())
+    [found] = WatchDirectory(tmp_path).look().found
+    assert found.publisher == PublisherSource(link, Publisher(b"\xaa" * 32))
+    assert (found.magnet, found.metainfo, found.trouble) == (None, None, "")
 
 
 @pytest.mark.parametrize(
-    "text", ["", "#", "http://x/", HASH[:-1], f"magnet:?xs=urn:btpk:{'a' * 64}"]
+    "text", ["", "#", "http://x/", HASH[:-1], f"magnet:?xs=urn:btpk:{'a' * 63}"]
 )
 def test_bad_magnet_files(text: str) -> None:
     with pytest.raises(InvalidTorrent):

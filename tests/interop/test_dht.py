@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.interop.copying import wait_until
 from tests.swarm.dht import dht_network
 from tests.swarm.mounted import mounted
 from tests.swarm.payload import sha256_tree, write_tree
@@ -93,15 +95,28 @@ def test_an_indexer_learns_what_we_keep(tmp_path: Path) -> None:
 
 
 def test_a_publishers_newest_torrent(tmp_path: Path) -> None:
-    """BEP 46: the link names no torrent; libtorrent's nodes check and keep what names it."""
-    tree = write_tree(tmp_path / "payload" / "tree")
-    made = make_torrent(tree, tmp_path / "t.torrent")
-    assert made.v1 is not None
+    """BEP 46: the link names no torrent; libtorrent's nodes check and keep what names it.
+
+    The mount follows: what he names next takes the place of the first, and who reads that reads on.
+    """
+    sizes = {"big": 8_000_000, "small": 100}
+    trees = [write_tree(tmp_path / str(n) / "weekly", sizes, seed=n) for n in (10, 20)]
+    made = [make_torrent(tree, tmp_path / f"{tree.parent.name}.torrent") for tree in trees]
+    hashes = [bytes.fromhex(one.v1 or "") for one in made]
     with dht_network(tmp_path, libtorrent=8, ours=8) as network:
-        network.seed(made.torrent, tree)
-        network.wait_stored(bytes.fromhex(made.v1))
-        key = network.publish(bytes.fromhex(made.v1), b"weekly")
+        for tree, one, info_hash in zip(trees, made, hashes, strict=True):
+            network.seed(one.torrent, tree)
+            network.wait_stored(info_hash)
+        key = network.publish(hashes[0], b"weekly")
         link = f"magnet:?xs=urn:btpk:{key.hex()}&s={b'weekly'.hex()}"
-        options = network.bootstrap_options()
+        options = [*network.bootstrap_options(), "--follow-interval", "1s"]
         with mounted(link, tmp_path, *options, environment=WITH_DHT) as mount:
-            assert sha256_tree(mount / "tree") == sha256_tree(tree)
+            assert (mount / "weekly/small").read_bytes() == (trees[0] / "small").read_bytes()
+            with (mount / "weekly/big").open("rb", buffering=0) as reader:
+                start = reader.read(10)
+                first = (mount / "weekly").stat().st_ino
+                assert network.publish(hashes[1], b"weekly", 2) == key
+                wait_until(lambda: (mount / "weekly").stat().st_ino != first)
+                assert os.listdir(mount.path) == ["weekly"]
+                assert sha256_tree(mount / "weekly") == sha256_tree(trees[1])
+                assert start + reader.read() == (trees[0] / "big").read_bytes()

@@ -83,13 +83,14 @@ class DhtNetwork:
             {"do": "seed", "node": 0, "torrent": str(torrent), "save_path": str(payload.parent)}
         )
 
-    def publish(self, info_hash: bytes, salt: bytes = b"") -> bytes:
+    def publish(self, info_hash: bytes, salt: bytes = b"", sequence: int = 1) -> bytes:
         """Name a torrent as a publisher's newest (BEP 46) at libtorrent's nodes; his key."""
         answer = self.ours.ask(
             {
                 "do": "publish",
                 "info_hash": info_hash.hex(),
                 "salt": salt.hex(),
+                "sequence": sequence,
                 "at": [one for one in self.addresses if one not in self.our_addresses],
             },
             30,
@@ -320,11 +321,12 @@ async def _publish(node: Any, request: dict[str, Any]) -> dict[str, Any]:
     from torrentfs.metainfo.bencoding import encode
     from torrentfs.wire.krpc import GetItem, Item, PutItem, Response
 
-    private = Ed25519PrivateKey.generate()
+    private = Ed25519PrivateKey.from_private_bytes(b"a publisher of tests".ljust(32))
     key = private.public_key().public_bytes_raw()
     value = encode({"ih": bytes.fromhex(request["info_hash"])})
-    bare = Item(value, key, bytes(64), 1, bytes.fromhex(request["salt"]))
-    item = Item(value, key, private.sign(signed_part(bare)), 1, bare.salt)
+    sequence = request["sequence"]
+    bare = Item(value, key, bytes(64), sequence, bytes.fromhex(request["salt"]))
+    item = Item(value, key, private.sign(signed_part(bare)), sequence, bare.salt)
     taken: list[Address] = []
 
     def put(address: Address) -> None:

@@ -116,6 +116,13 @@ def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
     "Folders of DIR are folders of the mount. May be repeated.",
 )
 @click.option(
+    "--follow-interval",
+    type=DURATION,
+    default="1h",
+    show_default=True,
+    help="Ask the DHT so often what publishers (magnet:?xs=urn:btpk:...) named last.",
+)
+@click.option(
     "--on-change",
     metavar="CMD",
     default="",
@@ -224,6 +231,7 @@ def make_config(options: dict[str, Any]) -> MountConfig:
         web_seeds=options["web_seed"],
         control=control_config(options),
         watch=tuple(map(absolute, options["watch"])),
+        follow_interval=options["follow_interval"],
         on_change=options["on_change"],
         refresh=media_servers(
             options["refresh"],

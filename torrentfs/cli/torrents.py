@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,5 +175,17 @@ def row_of(torrent: Any) -> list[str]:
         format_rate(torrent["upload_rate"]) if torrent["upload_rate"] >= 1 else "",
         str(torrent["peers"]) if torrent["peers"] else "",
         torrent["key"][:10],
-        torrent["trouble"],
+        torrent["trouble"] or "; ".join(map(_edition, torrent.get("publications", ()))),
     ]
+
+
+def _edition(publication: Any) -> str:
+    """What there is to say of a publisher's link that a torrent is an edition of."""
+    number = publication["sequence"]
+    words = "newer edition" if publication["is_coming"] else "edition"
+    words = "a publisher's link" if number is None else f"{words} {number}"
+    if publication["trouble"]:
+        return f"{words}: {publication['trouble']}"
+    if publication["asked"] is None:
+        return f"{words}, not asked yet"
+    return f"{words}, asked {max(time.time() - publication['asked'], 0) / 60:.0f} min ago"

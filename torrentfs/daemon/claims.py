@@ -75,8 +75,12 @@ class Claims:
         other.watched |= item.watched
         other.said |= item.said
         self._files |= dict.fromkeys(item.watched, other)
+        for publication in item.published:
+            publication.rename(item, other)
+        other.published += [one for one in item.published if one not in other.published]
         item.kept = item.given = False
         item.watched.clear()
+        item.published.clear()
         return other
 
     def same(self, hashes: InfoHashes) -> Item | None:

@@ -48,6 +48,8 @@ class MountConfig:
     foreground: bool = False
     metadata_timeout: float = 60.0
     """Longest wait for a magnet's metadata or a URL's .torrent."""
+    follow_interval: float = 3600.0
+    """Between two questions to the DHT for what a publisher named last."""
     allow_other: bool = False
     allow_root: bool = False
     uid: int | None = None
@@ -88,6 +90,8 @@ class MountConfig:
             )
         if self.metadata_timeout <= 0 or self.session.read_timeout <= 0:
             raise ConfigError("a timeout must be longer than 0s")
+        if self.follow_interval < 1:
+            raise ConfigError("--follow-interval must be 1s at least")
         if self.log_file is not None and self.log_file.is_relative_to(self.mountpoint):
             raise ConfigError(f"the log file must not be in the mount point: {self.log_file}")
         for place in self.watch:

@@ -1,4 +1,4 @@
-"""What a user means: the torrent of a key, of its first digits, of a path in the mount, of a name.
+"""What a user means: the torrent of a key or its first digits, of a publication, a path, a name.
 
 Nothing here changes anything, and nothing has a checkpoint.
 """
@@ -30,9 +30,12 @@ def item_of(items: Mapping[str, Item], key: str) -> Item:
 
 
 def find(items: Mapping[str, Item], mount: Mount | None, text: str) -> Item:
-    """The torrent of a key, the first digits of one, a path in the mount, or a name."""
+    """The torrent of a key, the first digits of one, a publication, a path in the mount, a name."""
     if text in items:
         return items[text]
+    for item in items.values():  # a publication is called the same whatever it shows
+        if any(one.id == text and one.item is item for one in item.published):
+            return item
     path = tuple(part for part in text.split("/") if part)
     matches = [item for item in items.values() if path and item.path == path]
     if not matches:

@@ -16,11 +16,12 @@ import trio
 
 from torrentfs.daemon.claims import is_readable
 from torrentfs.daemon.config import Beside
-from torrentfs.daemon.following import dht_is_off
+from torrentfs.daemon.following import dht_is_off, magnet_in, newest
 from torrentfs.daemon.library import EAGER, LibraryError
 from torrentfs.daemon.opening import find
-from torrentfs.daemon.sources import FileSource, MagnetSource, PublisherSource, UrlSource, shorten
-from torrentfs.errors import ConfigError, InvalidTorrent, MetadataTimeout
+from torrentfs.daemon.publications import recorded
+from torrentfs.daemon.sources import MagnetSource, PublisherSource, UrlSource, shorten
+from torrentfs.errors import ConfigError, InvalidTorrent
 from torrentfs.metainfo.magnet import Magnet, parse_magnet
 from torrentfs.metainfo.torrent_file import parse_torrent
 
@@ -53,13 +54,14 @@ async def gather(
     """
     library.private = config.session.private
     library.dht_off = dht_is_off(config.session)
+    library.editions.interval = config.follow_interval
     library.beside = Beside(config.trackers, config.web_seeds, config.peers)
     library.view = config.view
     damage = library.records.damage
     if damage:
         log.warning("%s", damage)
     items = await _recall(library, set(held))
-    items += library.claims.claim_files([await library.informed(file) for file in watched])
+    items += await library.editions.claim_files(watched)
     items += await _take_sources(library, session, config, on_progress)
     _check(library, config, damage)
     await library.settle(items)
@@ -84,8 +86,10 @@ def _check(library: Library, config: MountConfig, damage: str) -> None:
 
 def _check_given(library: Library) -> None:
     """A source of the command line that is no torrent after all ends the command."""
-    for item in library.items.values():
-        if item.given and item.volume is None:
+    given = [item for item in library.items.values() if item.given]
+    given += [one.item for one in library.editions.all.values() if one.given and one.item]
+    for item in given:
+        if item.volume is None:
             raise InvalidTorrent(f"{shorten(item.source)}: {item.trouble}")
 
 
@@ -112,6 +116,14 @@ async def _recall(library: Library, held: set[str]) -> list[Item]:
             if path in held:
                 library.claims.hold_file(item, path, folder)
         items.append(item)
+    for one, is_kept, watched in list(recorded(library.records.facts)):
+        files = {path: folder for path, folder in watched.items() if path in held}
+        if is_kept or files:
+            publication = library.editions.enter(PublisherSource(one.link, one.publisher))
+            publication.kept |= is_kept
+            for path, folder in files.items():
+                library.editions.hold_file(publication, path, folder)
+            items += await library.editions.show(publication)
     return items
 
 
@@ -151,23 +163,17 @@ async def _take_sources(
         if known is not None:
             found[index] = known, _magnet(source, known), False
             return
-        try:
-            one = await find(
-                session,
-                source,
-                library.beside,
-                timeout=config.metadata_timeout,
-                private=library.private,
-                dht_off=library.dht_off,
-                on_progress=on_progress,
-            )
-        except MetadataTimeout as error:
-            earlier = await _earlier(library, source)
-            if earlier is None:
-                raise
-            log.warning("%s: the torrent of the last time is mounted", error)
-            found[index] = earlier, _magnet(source, earlier), False
-            return
+        deadline = trio.current_time() + config.metadata_timeout
+        if isinstance(source, PublisherSource):
+            source = await _ask_publisher(library, session, source, config, on_progress)
+        one = await find(
+            session,
+            source,
+            library.beside,
+            timeout=deadline - trio.current_time(),
+            private=library.private,
+            on_progress=on_progress,
+        )
         named = one.magnet or Magnet(one.metainfo.hashes)
         found[index] = one.metainfo, named, one.magnet is None
 
@@ -179,9 +185,16 @@ async def _take_sources(
         assert one is not None
         metainfo, magnet, is_news = one
         item = library.claims.enter(metainfo, magnet, source.text, is_news=is_news)
-        if item.given:
+        publication = None
+        if isinstance(source, PublisherSource):
+            publication = library.editions.enter(source)
+            if publication.item is None:
+                library.editions.attach(publication, item)
+            items += await library.editions.show(publication)
+        claimed = publication or item
+        if claimed.given:
             log.info("%s is given twice: shown once", shorten(item.name))
-        item.given = True
+        claimed.given = True
         items.append(item)
     if len(items) <= EAGER:
         library.eager |= {item.key for item in items}
@@ -197,16 +210,34 @@ async def _known(library: Library, source: Source) -> Metainfo | None:
     """The metadata of a source that need not be asked for."""
     if isinstance(source, MagnetSource):
         return await library.known(source.magnet.hashes)
+    if isinstance(source, PublisherSource):
+        return await library.editions.known(library.editions.enter(source))
     if isinstance(source, UrlSource):
         return await _earlier(library, source)
     return None
 
 
-async def _earlier(library: Library, source: Source) -> Metainfo | None:
+async def _ask_publisher(
+    library: Library,
+    session: Session,
+    source: PublisherSource,
+    config: MountConfig,
+    on_progress: Callable[[str], None],
+) -> MagnetSource:
+    """The magnet of the torrent that he names; what he said is remembered."""
+    on_progress(f"looking for the publisher of {shorten(source.text)}")
+    off, timeout = library.dht_off, config.metadata_timeout
+    said = await newest(session.dht, source, timeout=timeout, off=off)
+    magnet = magnet_in(source.text, said)
+    if magnet is None:
+        name = shorten(source.text)
+        raise InvalidTorrent(f"{name}: what its publisher says there names no torrent")
+    library.editions.enter(source).said = said
+    return MagnetSource(source.text, magnet)
+
+
+async def _earlier(library: Library, source: UrlSource) -> Metainfo | None:
     """The torrent that this source was the last time it was mounted here."""
-    if isinstance(source, FileSource | MagnetSource):
-        return None
-    assert isinstance(source, UrlSource | PublisherSource)
     for record in library.records.records.values():
         if record.source == source.text and library.records.has_torrent(record.key):
             parsed = _parse_all(await library.records.torrents([record.key]))

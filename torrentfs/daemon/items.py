@@ -1,9 +1,10 @@
 """One torrent as a library knows it, and what is told when one comes, goes or changes.
 
 An item may be backed by several *claims* at once: it was added to stay, it was named on the command
-line, a file in a watch directory names it. It goes with the last of them. `origin` is the strongest
-one. An item without metadata (a magnet that is still looked for) is not in the mount; neither is
-one that stands for a file in a watch directory that is no torrent, which is here to be told about.
+line, a file in a watch directory names it, or a publication that was claimed in one of these ways
+stands for it. It goes with the last of them. `origin` is the strongest one. An item without
+metadata (a magnet that is still looked for) is not in the mount; neither is one that stands for a
+file in a watch directory that is no torrent, which is here to be told about.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import trio
 from torrentfs.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torrentfs.daemon.publications import Publication
+    from torrentfs.daemon.sources import PublisherSource
     from torrentfs.engine.dormant import Dormant
     from torrentfs.metainfo.magnet import Magnet
     from torrentfs.metainfo.torrent_file import Metainfo
@@ -81,18 +84,25 @@ class Item:
     """Where the .torrent files among these said to ask the last time (`Advice.fingerprint`)."""
     is_renewed: bool = False
     """Whether there are others to ask than its volume knows of."""
+    published: list[Publication] = field(default_factory=list)
+    """The publications that it is an edition of."""
+    is_placeholder: bool = False
+    """It stands for a publication of which no torrent is known."""
+    instead_of: Item | None = None
+    """Whose place it is to take when it is shown."""
 
     @property
     def origin(self) -> Origin:
         """The strongest reason why it is here."""
-        if self.kept:
+        claims: list[Item | Publication] = [self, *self.published]
+        if any(one.kept for one in claims):
             return "added"
-        return "watch" if self.watched else "command line"
+        return "watch" if any(one.watched for one in claims) else "command line"
 
     @property
     def is_claimed(self) -> bool:
         """False once nothing backs it any more."""
-        return self.kept or self.given or bool(self.watched)
+        return self.kept or self.given or bool(self.watched) or bool(self.published)
 
     @property
     def state(self) -> str:
@@ -101,7 +111,8 @@ class Item:
             return self.volume.state
         if self.paused:
             return "paused"
-        return "metadata" if self.hints is not None and self.metainfo is None else "failed"
+        is_sought = self.hints is not None and self.metainfo is None
+        return "metadata" if is_sought or self.is_placeholder else "failed"
 
     def __repr__(self) -> str:
         return f"<Item {self.key[:8]} {self.name!r} {self.origin}, {self.state}>"
@@ -109,13 +120,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class WatchedFile:
-    """What a file of a watch directory names: a torrent, a magnet, or nothing (`trouble`)."""
+    """What a file of a watch directory names: a torrent, a magnet, a publisher, or nothing
+    (`trouble`)."""
 
     path: str
     folder: tuple[str, ...]
     metainfo: Metainfo | None = None
     magnet: Magnet | None = None
     trouble: str = ""
+    publisher: PublisherSource | None = None
 
 
 class Listeners:

@@ -25,7 +25,7 @@ import trio
 from torrentfs.daemon import finding
 from torrentfs.daemon.claims import Claims, extended, is_readable
 from torrentfs.daemon.config import Beside
-from torrentfs.daemon.following import follow
+from torrentfs.daemon.editions import Editions
 from torrentfs.daemon.items import (
     Change,
     Item,
@@ -35,6 +35,7 @@ from torrentfs.daemon.items import (
     WatchedFile,
 )
 from torrentfs.daemon.places import Places
+from torrentfs.daemon.retiring import Retired
 from torrentfs.daemon.searching import Searches
 from torrentfs.daemon.sources import (
     MagnetSource,
@@ -46,8 +47,7 @@ from torrentfs.daemon.sources import (
 )
 from torrentfs.engine.dormant import Shelving, check_readable
 from torrentfs.errors import InvalidTorrent
-from torrentfs.metainfo.intervals import joined
-from torrentfs.metainfo.magnet import Magnet, file_numbers
+from torrentfs.metainfo.magnet import Magnet
 from torrentfs.metainfo.torrent_file import parse_torrent
 from torrentfs.storage.catalog import Unusable
 from torrentfs.storage.records import Pin, Records, open_records
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from torrentfs.daemon.following import Publications
     from torrentfs.daemon.items import Origin
     from torrentfs.daemon.places import Mount
+    from torrentfs.daemon.publications import Publication
     from torrentfs.daemon.sources import Fetcher, Source
     from torrentfs.engine.dormant import Dormant
     from torrentfs.metainfo.hashes import InfoHashes
@@ -140,9 +141,11 @@ class Library:
         self.items: Mapping[str, Item] = self.claims.items
         """All torrents, by key."""
         self.places = Places(self.items, records, self.listeners, clock)
+        self.editions = Editions(self, session, nursery, clock)
         self._session = session
         self._turn = trio.Lock()
         self._dirty: dict[Item, None] = {}
+        self._retired = Retired(session, nursery, self._turn)
 
     # --- commands ---
 
@@ -156,14 +159,12 @@ class Library:
     ) -> Item:
         """Add a torrent; listed in the mount when this returns, if its metadata can be had at once.
 
-        A magnet whose metadata is not known yet is looked for in the background. What is here
-        already stays where it is, unless another `folder` is named. Errors as of `sources.load`,
-        and `LibraryError`.
+        A magnet whose metadata is not known yet is looked for in the background, and so is what a
+        publisher says. What is here already stays where it is, unless another `folder` is named.
+        Errors as of `sources.load`, `editions.add`, and `LibraryError`.
         """
         if isinstance(source, PublisherSource):
-            source = await follow(
-                self._session.dht, source, timeout=FETCH_SECONDS, off=self.dht_off
-            )
+            return await self.editions.add(source, folder=folder, origin=origin, paused=paused)
         if isinstance(source, MagnetSource):
             magnet = source.magnet
             metainfo = await self.known(magnet.hashes)
@@ -213,7 +214,8 @@ class Library:
         `LibraryError` when a file in a watch directory names it: then that is to be removed.
         """
         item = self._item(key)
-        paths = list(item.watched)
+        claims: list[Item | Publication] = [item, *item.published]
+        paths = [path for one in claims for path in one.watched]
         there = await trio.to_thread.run_sync(_existing, paths, abandon_on_cancel=True)
         if there:
             raise LibraryError(
@@ -224,7 +226,7 @@ class Library:
         item.kept = item.given = False
         for path in paths:
             self.claims.unclaim_file(path)
-        await self.settle([item])
+        await self.settle([item, *self.editions.end_all(item)])
 
     async def pause(self, key: str) -> None:
         """Stop all traffic of a torrent; what is cached can be read. Survives a restart."""
@@ -245,6 +247,11 @@ class Library:
                 item.volume.resume()
         await self.settle([item])
         self.listeners.tell_of("changed", item)
+        for publication in item.published:  # all of it is paused, or none
+            publication.wanted.set()
+            for other in (publication.item, publication.coming):
+                if other is not None:
+                    await self._set_paused(other, paused)
 
     async def pin(self, key: str, pins: Sequence[Pin]) -> None:
         """Fetch bytes of a torrent in the background and keep them, for good.
@@ -287,6 +294,7 @@ class Library:
         item = self._item(key)
         self._searches.end(item.key)
         item.recalled = False
+        self.editions.look_now(item)
         await self.settle([item])
 
     # --- questions ---
@@ -305,7 +313,8 @@ class Library:
     @property
     def volumes(self) -> list[Dormant]:
         """All torrents that can be read."""
-        return [item.volume for item in self.items.values() if item.volume is not None]
+        shown = [item.volume for item in self.items.values() if item.volume is not None]
+        return shown + self._retired.volumes
 
     @property
     def trouble(self) -> str:
@@ -368,10 +377,12 @@ class Library:
             places.write_down(item)
         moving = [item for item in leaving if places.is_shown(item)]
         moving += [item for item in staying if places.is_misplaced(item)]
-        await places.show(moving, now)
+        replaced = await places.show(moving, now)
         for item in leaving:
-            if item.volume is not None:
-                item.volume = None
+            volume, item.volume = item.volume, None
+            if volume is not None and item in replaced and places.mount is not None:
+                await self._retired.add(item.key, volume, places.mount)
+            elif volume is not None:
                 await self._session.forget(item.key)
 
     async def _date(self, items: list[Item], now: float) -> None:
@@ -403,6 +414,8 @@ class Library:
             item.volume = volume
             item.trouble = ""
             item.is_renewed = False
+            if self._retired.take_back(item.key) and item.pins:
+                await volume.pin_all(item.pins)
             if item.paused:
                 await volume.pause()
 
@@ -425,7 +438,7 @@ class Library:
             trackers=hints.trackers,
             web_seeds=hints.web_seeds,
             peers=hints.peers,
-            select=_seen(self.view, metainfo, hints.select),
+            select=self.view.ranges(metainfo, hints.select),
             pins=item.pins,
             eager=item.key in self.eager and not item.paused,
         )
@@ -466,15 +479,15 @@ class Library:
         item.metainfo = metainfo
         item.name = metainfo.name
         item.trouble = ""
-        await self.settle([item])
+        await self.settle([item, *self.editions.on_metadata(item)])
 
     # --- watch directories ---
 
     async def on_files(self, found: Iterable[WatchedFile], gone: Iterable[str]) -> None:
         """Files of watch directories came, changed or went."""
-        touched = self.claims.claim_files([await self.informed(file) for file in found])
+        touched = await self.editions.claim_files(found)
         for path in gone:
-            touched += self.claims.unclaim_file(path)
+            touched += self.claims.unclaim_file(path) + self.editions.unclaim_file(path)
         await self.settle(touched)
 
     async def informed(self, file: WatchedFile) -> WatchedFile:
@@ -491,17 +504,10 @@ class Library:
             async with self._turn:
                 self.places.on_mounted(mount)
         await self.settle(self.items.values())
+        self.editions.begin()
 
     def __repr__(self) -> str:
         return f"<Library of {len(self.items)} torrents>"
-
-
-def _seen(view: View, metainfo: Metainfo, select: Sequence[range]) -> Sequence[range]:
-    """The numbers of the files that are shown, of those in `select`, where not all of them are."""
-    if view.shows_all:
-        return select
-    numbers = view.files(metainfo, file_numbers(select, len(metainfo.files)))
-    return select if numbers is None else joined(range(n, n + 1) for n in numbers)
 
 
 def _existing(paths: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torrentfs.daemon.items import Change
 from torrentfs.metainfo.magnet import file_numbers
 from torrentfs.storage.records import Record
+from torrentfs.vfs.tree import Placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -49,6 +50,11 @@ class Mount(Protocol):
         now: float | None = None,
     ) -> tuple[str, ...]: ...
     async def remove(self, key: str, now: float | None = None) -> tuple[str, ...]: ...
+    async def replace(
+        self, key: str, placement: Placement, *, now: float | None = None
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]: ...
+    async def wait_closed(self, volume: Any) -> None: ...
+    def expel(self, volume: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +158,12 @@ class Places:
             return False
         return self._placed.get(item.key) != item.folder
 
-    async def show(self, moving: list[Item], now: float) -> None:
-        """Show, move and hide these, once that is written down."""
+    async def show(self, moving: list[Item], now: float) -> set[Item]:
+        """Show, move and hide these, once that is written down; whose place another took."""
         mount = self.mount
         if mount is None:
             await self._records.save()
-            return
+            return set()
         moving = [item for item in moving if item.volume is not None]
         for item in moving:  # what will be so, should we die before we can say that it is
             for folder in (self._placed.get(item.key), item.folder):
@@ -165,11 +171,41 @@ class Places:
                     self._times[folder] = now
         self._write_times()
         await self._records.save()
-        for item in moving:
-            await self._place(mount, item, now)
+        replaced = set()
+        for item in sorted(moving, key=lambda item: item.instead_of is None):
+            old, item.instead_of = item.instead_of, None
+            if old is not None and self._may_replace(old, item):
+                await self._replace(mount, old, item, now)
+                replaced.add(old)
+            else:
+                await self._place(mount, item, now)
         self._times = dict(mount.tree.folder_times)
         self._write_times()
         await self._records.save()
+        return replaced
+
+    def _may_replace(self, old: Item, item: Item) -> bool:
+        """Whether `item` can be shown where `old` is, in one step."""
+        return (
+            not old.is_claimed
+            and item.is_claimed
+            and item.key not in self._placed
+            and self._placed.get(old.key) == item.folder
+        )
+
+    async def _replace(self, mount: Mount, old: Item, item: Item, now: float) -> None:
+        assert item.volume is not None
+        name = self.entry(item) or None
+        place = Placement(item.volume, _numbers(item.volume), item.folder, name)
+        was_seen = not mount.tree.is_empty(old.key)
+        gone, _ = await mount.replace(old.key, place, now=now)
+        del self._placed[old.key]
+        old.path = None
+        self._placed[item.key] = item.folder
+        self._note_path(mount, item)
+        self.write_down(item)
+        self._listeners.tell_of("removed", old, gone if was_seen else None)
+        self._listeners.tell_of("added" if item.path is not None else "changed", item)
 
     def _write_times(self) -> None:
         times = sorted([list(folder), value] for folder, value in self._times.items())

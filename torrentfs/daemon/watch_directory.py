@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torrentfs.daemon.items import WatchedFile
 from torrentfs.daemon.quantities import format_size
-from torrentfs.daemon.sources import parse_info_hash
+from torrentfs.daemon.sources import PublisherSource, parse_info_hash
 from torrentfs.errors import InvalidTorrent
 from torrentfs.metainfo.limits import MAX_MAGNET_BYTES, MAX_PATH_DEPTH, MAX_TORRENT_BYTES
 from torrentfs.metainfo.magnet import Magnet, parse_magnet, parse_publisher
@@ -193,7 +193,7 @@ class WatchDirectory:
         if known is not None and known.signature == signature and known.told:
             return None, True
         try:
-            metainfo, magnet = _read(path, about)
+            named = _read(path, about)
         except InvalidTorrent as error:
             if known is not None and known.signature == signature:
                 known.told = True
@@ -201,7 +201,11 @@ class WatchDirectory:
             self._known[path] = _Known(signature, told=False)
             return None, False
         self._known[path] = _Known(signature)
-        return WatchedFile(path, folder, metainfo, magnet), True
+        if isinstance(named, PublisherSource):
+            return WatchedFile(path, folder, publisher=named), True
+        if isinstance(named, Magnet):
+            return WatchedFile(path, folder, magnet=named), True
+        return WatchedFile(path, folder, metainfo=named), True
 
     # --- what is not there any more ---
 
@@ -255,7 +259,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _read(path: str, about: os.stat_result) -> tuple[Metainfo | None, Magnet | None]:
+def _read(path: str, about: os.stat_result) -> Metainfo | Magnet | PublisherSource:
     """What a file names; `InvalidTorrent`, in words without its path."""
     is_magnet = path.lower().endswith(MAGNET)
     most = MAX_MAGNET_FILE if is_magnet else MAX_TORRENT_BYTES
@@ -272,15 +276,15 @@ def _read(path: str, about: os.stat_result) -> tuple[Metainfo | None, Magnet | N
     if len(data) > most:
         raise InvalidTorrent("too large")
     if is_magnet:
-        return None, parse_magnet_file(data)
+        return parse_magnet_file(data)
     try:
-        return parse_torrent(data), None
+        return parse_torrent(data)
     except InvalidTorrent as error:
         raise InvalidTorrent(f"no torrent, or not all of it ({error})") from None
 
 
-def parse_magnet_file(data: bytes) -> Magnet:
-    """The magnet link or info-hash in the first line that is no comment (#); `InvalidTorrent`."""
+def parse_magnet_file(data: bytes) -> Magnet | PublisherSource:
+    """What the first line names that is no comment (#), by link or info-hash; `InvalidTorrent`."""
     text = data.decode("utf-8-sig", "replace")
     for line in re.split(r"[\r\n]+", text):
         line = line.strip()
@@ -289,7 +293,8 @@ def parse_magnet_file(data: bytes) -> Magnet:
         hashes = parse_info_hash(line)
         if hashes is not None:
             return Magnet(hashes)
-        if parse_publisher(line) is not None:
-            raise InvalidTorrent("names a publisher and no torrent: use torrentfs add")
+        publisher = parse_publisher(line)
+        if publisher is not None:
+            return PublisherSource(line, publisher)
         return parse_magnet(line)
     raise InvalidTorrent("has no magnet link")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from torrentfs.daemon.publications import watched_paths
 from torrentfs.daemon.watch_directory import Look, WatchDirectory
 from torrentfs.daemon.watch_events import Events
 
@@ -57,6 +58,7 @@ class Watching:
         self._records = records
         self._make_events = make_events
         seen = {path for record in records.records.values() for path, _ in record.watched}
+        seen |= watched_paths(records.facts)
         kept = records.facts.get(IDENTITIES, {})
         self._directories = []
         for root in dict.fromkeys(roots):

@@ -26,6 +26,9 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from torrentfs.metainfo.intervals import joined
+from torrentfs.metainfo.magnet import file_numbers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -77,6 +80,13 @@ class View:
         if not found:
             return None
         return found if len(found) < count else ()
+
+    def ranges(self, metainfo: Metainfo, within: Sequence[range]) -> Sequence[range]:
+        """The same as ranges of indexes, empty for all; `within` where nothing is left."""
+        if self.shows_all:
+            return within
+        numbers = self.files(metainfo, file_numbers(within, len(metainfo.files)))
+        return within if numbers is None else joined(range(n, n + 1) for n in numbers)
 
     def _takes(self, path: Sequence[str]) -> bool:
         if not (self._wanted or self._unwanted):

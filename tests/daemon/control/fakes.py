@@ -153,6 +153,7 @@ class FakeItem:
     path: tuple[str, ...] | None = None
     trouble: str = ""
     state: str = "asleep"
+    published: list[Any] = field(default_factory=list)
 
 
 @dataclass

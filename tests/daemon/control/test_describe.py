@@ -5,7 +5,10 @@ from __future__ import annotations
 from tests.daemon.control.fakes import BROWSERS, fake_mount
 from tests.storage.torrents import make
 from torrentfs.daemon.control import describe
+from torrentfs.daemon.publications import Publication
 from torrentfs.engine.stats import PeerStatistics
+from torrentfs.metainfo.magnet import Publisher
+from torrentfs.wire.krpc import Item
 
 
 def test_text_from_outside_is_made_fit_for_json() -> None:
@@ -46,6 +49,21 @@ def test_browsers_are_told_of_once_there_may_be_any() -> None:
             "dropped": 1,
         },
     }
+
+
+def test_publications_are_told() -> None:
+    mount = fake_mount()
+    one = Publication("magnet:?xs=urn:btpk:" + "ab" * 32, Publisher(b"\xab" * 32))
+    mount.item.published.append(one)
+    [found] = describe.of_item(mount.item).publications
+    assert (found.id, found.link, found.sequence, found.asked) == (one.id, one.link, None, None)
+    assert not found.is_coming
+    one.said, one.asked, one.trouble = Item(b"1:x", sequence=7), 5.0, "gone \ud800"
+    one.coming = mount.item  # type: ignore[assignment]
+    [found] = describe.of_item(mount.item).publications
+    assert (found.sequence, found.asked, found.is_coming) == (7, 5.0, True)
+    assert found.trouble == "gone ?"
+    assert describe.of_item(mount.item).model_dump_json()
 
 
 def test_padding_is_not_shown() -> None:

@@ -78,6 +78,9 @@ class Item(Protocol):
     def trouble(self) -> str: ...
     @property
     def state(self) -> str: ...
+    @property
+    def published(self) -> Sequence[Any]:
+        """The daemon.publications.Publication that it is an edition of."""
 
 
 class Library(Protocol):

@@ -70,6 +70,17 @@ def of_item(item: Item) -> models.Torrent:
         blocked_reads=now.waiting_reads if now else 0,
         peers=len(now.peers) if now else 0,
         received=dict(now.bytes_by_kind) if now else {},
+        publications=[
+            models.Publication.model_construct(
+                id=publication.id,
+                link=clean(publication.link),
+                sequence=publication.sequence,
+                asked=publication.asked or None,
+                is_coming=publication.coming is item,
+                trouble=clean(publication.trouble),
+            )
+            for publication in item.published
+        ],
     )
 
 

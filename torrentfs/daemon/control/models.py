@@ -29,6 +29,21 @@ class ErrorBody(BaseModel):
     error: str = Field(description="What is wrong, in one line for a person")
 
 
+class Publication(BaseModel):
+    """A publisher's link, and how it stands."""
+
+    id: str = Field(description="What it is called whatever torrent it shows, as a key is")
+    link: str
+    sequence: int | None = Field(
+        description="Number of the newest that its publisher said; null while nothing was heard"
+    )
+    asked: float | None = Field(description="When the DHT last answered; null while it has not")
+    is_coming: bool = Field(
+        description="This torrent is a newer one, whose metadata is looked for; else it is shown"
+    )
+    trouble: str = Field(description="Why nothing newer can be had, in words; else empty")
+
+
 class Torrent(BaseModel):
     """A torrent of the mount, or one whose metadata is looked for."""
 
@@ -61,6 +76,9 @@ class Torrent(BaseModel):
     blocked_reads: int
     peers: int = Field(description="Connected peers and web seeds")
     received: dict[str, int] = Field(description="Bytes by kind of source: tcp, utp, webrtc, ...")
+    publications: list[Publication] = Field(
+        description="The publishers' links that it is an edition of"
+    )
 
 
 class TorrentList(BaseModel):

@@ -1,0 +1,55 @@
+"""Torrents whose place another one has taken: they end when nobody has a file of theirs open.
+
+Who reads the old edition of a publication goes on reading it. It is in the library no more, so
+nobody finds it; but it can be read, and counts as a torrent of the mount when that ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    from torrentfs.daemon.places import Mount
+    from torrentfs.engine.dormant import Dormant
+
+
+class Session(Protocol):
+    """What is needed of a session."""
+
+    async def forget(self, key: str) -> None: ...
+
+
+class Retired:
+    """The torrents that end; `turn` is held by whoever changes what is shown."""
+
+    def __init__(self, session: Session, nursery: trio.Nursery, turn: trio.Lock) -> None:
+        self._session = session
+        self._nursery = nursery
+        self._turn = turn
+        self._volumes: dict[str, Dormant] = {}
+
+    @property
+    def volumes(self) -> list[Dormant]:
+        """Those that somebody still reads."""
+        return list(self._volumes.values())
+
+    async def add(self, key: str, volume: Dormant, mount: Mount) -> None:
+        """Let `volume` end when it is closed; nothing more is fetched for its pins."""
+        self._volumes[key] = volume
+        await volume.unpin_all(volume.pins)
+        self._nursery.start_soon(self._end, key, volume, mount)
+
+    def take_back(self, key: str) -> bool:
+        """It is shown again; False when it is not one of these."""
+        return self._volumes.pop(key, None) is not None
+
+    async def _end(self, key: str, volume: Dormant, mount: Mount) -> None:
+        await mount.wait_closed(volume)
+        with trio.CancelScope(shield=True):
+            async with self._turn:
+                if self._volumes.get(key) is volume:
+                    del self._volumes[key]
+                    mount.expel(volume)
+                    await self._session.forget(key)
