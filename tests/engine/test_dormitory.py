@@ -124,6 +124,17 @@ async def test_a_bug_in_a_life_costs_a_turn(autojump_clock: MockClock) -> None:
             await read(w, a)
 
 
+async def test_one_that_is_sent_to_sleep_before_its_life_begins(autojump_clock: MockClock) -> None:
+    async with ward() as w:
+        a = w.shelve("a")
+        await a.wake()
+        w.dormitory._start(a)
+        await a.sleep()  # before the task of that life has run
+        assert a.torrent is None
+        assert a.life is None
+        assert await a.read(0, 0, 10)
+
+
 async def test_forgotten_its_reads_fail_and_nothing_is_left(autojump_clock: MockClock) -> None:
     async with ward() as w:
         a = w.shelve("a", alive=False)

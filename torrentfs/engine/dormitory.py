@@ -133,10 +133,11 @@ class Dormitory:
     # -- lives --------------------------------------------------------------------------------
 
     def _start(self, dormant: Dormant) -> None:
-        assert dormant.torrent is not None
-        dormant.torrent.inactive = "it is waking"
+        torrent = dormant.torrent
+        assert torrent is not None
+        torrent.inactive = "it is waking"
         previous, dormant.life = dormant.life, Life()
-        self._nursery.start_soon(self._live, dormant, dormant.life, previous)
+        self._nursery.start_soon(self._live, dormant, torrent, dormant.life, previous)
 
     def _stop(self, dormant: Dormant, why: str) -> None:
         if dormant.torrent is not None:
@@ -147,12 +148,12 @@ class Dormitory:
     async def _live(
         self,
         dormant: Dormant,
+        torrent: Torrent,
         life: Life,
         previous: Life | None,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        torrent = dormant.torrent
-        assert torrent is not None
+        """One active life of `torrent`, which `dormant` may have let go of before it begins."""
         try:
             if previous is not None:
                 await previous.ended.wait()
@@ -178,14 +179,14 @@ class Dormitory:
         dormant.users += 1  # so that it is not closed in between
         try:
             try:
-                await dormant.wake()
+                torrent = await dormant.wake()
             except DataUnavailable as error:
                 log.warning("%s: %s", dormant.metainfo.name, error)
                 self.turns.on_gone(dormant.key)
                 return
             if dormant.life is None and self.turns.is_active(dormant.key):
                 life = dormant.life = Life()
-                await self._nursery.start(self._live, dormant, life, None)
+                await self._nursery.start(self._live, dormant, torrent, life, None)
         finally:
             dormant.users -= 1
             self.look()
