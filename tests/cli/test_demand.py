@@ -51,6 +51,52 @@ def test_evict(controlled: FakeMount, run: Run) -> None:
     assert controlled.library.calls == [("evict", controlled.item.key, 2, False)]
 
 
+@pytest.mark.parametrize("command", ["pin", "unpin", "prefetch", "evict"])
+def test_each_path_is_tried_and_each_that_fails_is_told(
+    controlled: FakeMount, run: Run, command: str
+) -> None:
+    controlled.volume.errands.keep(controlled.volume.errands.with_pins([Pin(1)]))
+    result = run(command, "/m/sample/nothing", TWO, "/elsewhere", "/m/sample/a/one.bin")
+    assert result.exit_code == 1
+    assert "nothing" in result.stderr
+    assert "/elsewhere" in result.stderr
+    if command != "unpin":
+        assert [line.split(":")[0] for line in result.stdout.splitlines()] == [
+            TWO,
+            "/m/sample/a/one.bin",
+        ]
+    if command == "pin":
+        assert controlled.volume.pins == (Pin(1), Pin(2))
+    elif command == "unpin":
+        assert controlled.volume.pins == ()
+    told = json.loads(run(command, "/m/sample/nothing", TWO, "--json").stdout)
+    assert [each["path"] for each in told["paths"]] == [TWO]
+
+
+def test_paths_of_the_mount_that_is_named(controlled: FakeMount, run: Run) -> None:
+    assert run("pin", "--mount", "/m", "sample/two.bin").exit_code == 0
+    assert controlled.volume.pins == (Pin(2),)
+    assert run("why", "--mount", "/m", "sample/two.bin:5").stdout.startswith("asked")
+    for path in ("/elsewhere/two.bin", "."):
+        result = run("pin", "--mount", "/m", path)
+        assert result.exit_code == 1
+        assert path in result.stderr
+
+
+def test_the_list_of_pins_and_prefetches(controlled: FakeMount, run: Run) -> None:
+    assert run("pins").stdout == ""
+    run("pin", TWO)
+    run("pin", "/m/sample/a/one.bin", "--range", "1K:2K")
+    run("prefetch", "/m/sample/a")
+    assert run("pins").stdout.splitlines() == [
+        "sample/a/one.bin\tpinned\t1 KiB to 3 KiB\t0%\t",
+        "sample/two.bin\tpinned\t\t0%\t",
+        "sample/a\tprefetched\t\t0%\t",
+    ]
+    told = json.loads(run("pins", "--mount", "/m", "--json").stdout)
+    assert (told["total"], len(told["pins"]), len(told["prefetches"])) == (2, 2, 1)
+
+
 @pytest.mark.parametrize("command", ["why", "pin", "unpin", "prefetch", "evict"])
 @pytest.mark.parametrize("path", ["/m", "/elsewhere", "/m/sample/nothing"])
 def test_what_is_not_there(controlled: FakeMount, run: Run, command: str, path: str) -> None:

@@ -95,14 +95,6 @@ def the_mount(mountpoint: Path | None) -> MountPoint:
     return mounts[0]
 
 
-def place_or_fail(path: str) -> Place:
-    """Where in which mount `path` is; `ConfigError` when it is in none."""
-    place = place_of(path)
-    if place is None:
-        raise ConfigError(f"{path} is not in a mount of torrentfs")
-    return place
-
-
 class Client:
     """Asks one mount."""
 
@@ -235,9 +227,20 @@ def torrent_of(text: str, mountpoint: Path | None) -> Iterator[tuple[Client, Any
 
 
 @contextmanager
-def client_at(path: str) -> Iterator[tuple[Client, str]]:
-    """A client of the mount that `path` is in, and the path in it; not the mount as a whole."""
-    place = place_or_fail(path)
+def client_at(path: str, mountpoint: Path | None = None) -> Iterator[tuple[Client, str]]:
+    """A client of the mount that `path` is in, and the path in it; not the mount as a whole.
+
+    With `mountpoint` a relative path may be one of that mount as well.
+    """
+    place = place_of(path)
+    if mountpoint is not None:
+        mount = the_mount(mountpoint)
+        if (place is None or place.mount != mount) and not path.startswith(("/", "~")):
+            place = Place(mount, tuple(part for part in path.split("/") if part not in ("", ".")))
+        if place is None or place.mount != mount:
+            raise ConfigError(f"{path} is not in {mount.path}")
+    if place is None:
+        raise ConfigError(f"{path} is not in a mount of torrentfs")
     if not place.path:
         raise ConfigError(f"{path} is the whole mount: name a torrent or a file of it")
     with connect(place.mount) as client:

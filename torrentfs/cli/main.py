@@ -45,6 +45,7 @@ COMMANDS = {
     "why": "torrentfs.cli.demand:why",
     "pin": "torrentfs.cli.demand:pin",
     "unpin": "torrentfs.cli.demand:unpin",
+    "pins": "torrentfs.cli.demand:pins",
     "prefetch": "torrentfs.cli.demand:prefetch",
     "evict": "torrentfs.cli.demand:evict",
     "cache": "torrentfs.cli.cache:cache",

@@ -18,13 +18,14 @@ from torrentfs.cli.client import (
     torrent_argument,
     torrent_of,
 )
-from torrentfs.cli.output import complain, printable
+from torrentfs.cli.output import printable
+from torrentfs.cli.several import do_each, tell_of
 from torrentfs.cli.tables import percent, print_json, print_table
 from torrentfs.daemon.quantities import format_rate, format_size
-from torrentfs.errors import ConfigError, TorrentFSError
+from torrentfs.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 TORRENT = "application/x-bittorrent"
 
@@ -50,7 +51,7 @@ def add(
         folder = place.text
         mountpoint = Path(place.mount.path)
     with client_for(mountpoint) as client:
-        added, failed = _each(sources, lambda source: _add(client, source, folder, paused))
+        added, failed = do_each(sources, lambda source: _add(client, source, folder, paused))
     if as_json:
         print_json({"torrents": added})
     for torrent in [] if as_json else added:
@@ -62,29 +63,7 @@ def add(
         else:
             words = f"{client.mount.path}/{where}"
         click.echo(printable(words))
-    _tell(failed)
-
-
-def _each(
-    texts: Sequence[str], work: Callable[[str], Any]
-) -> tuple[list[Any], list[TorrentFSError]]:
-    """Do all, whatever fails: what came of it, and what failed."""
-    done: list[Any] = []
-    failed: list[TorrentFSError] = []
-    for text in texts:
-        try:
-            done.append(work(text))
-        except TorrentFSError as error:
-            failed.append(error)
-    return done, failed
-
-
-def _tell(failed: Sequence[TorrentFSError]) -> None:
-    """Say what failed; the last of it ends the command."""
-    for error in failed[:-1]:
-        complain(str(error))
-    if failed:
-        raise failed[-1]
+    tell_of(failed)
 
 
 def _add(client: Client, text: str, folder: str, paused: bool) -> Any:
@@ -123,7 +102,7 @@ def remove(torrents: Sequence[str], evict: bool, mountpoint: Path | None) -> Non
             query = {"evict": "true"} if evict else {}
             client.ask("DELETE", f"/torrents/{in_url(torrent['key'])}", params=query)
 
-    _tell(_each(torrents, one)[1])
+    tell_of(do_each(torrents, one)[1])
 
 
 @click.command(short_help="Pause torrents.")
@@ -131,7 +110,7 @@ def remove(torrents: Sequence[str], evict: bool, mountpoint: Path | None) -> Non
 @mount_option
 def pause(torrents: Sequence[str], mountpoint: Path | None) -> None:
     """Let each TORRENT have no traffic: what is in the cache can be read, other reads fail."""
-    _tell(_each(torrents, lambda text: _change(text, mountpoint, True))[1])
+    tell_of(do_each(torrents, lambda text: _change(text, mountpoint, True))[1])
 
 
 @click.command(short_help="Go on with paused torrents.")
@@ -139,7 +118,7 @@ def pause(torrents: Sequence[str], mountpoint: Path | None) -> None:
 @mount_option
 def resume(torrents: Sequence[str], mountpoint: Path | None) -> None:
     """Go on with each TORRENT that was paused."""
-    _tell(_each(torrents, lambda text: _change(text, mountpoint, False))[1])
+    tell_of(do_each(torrents, lambda text: _change(text, mountpoint, False))[1])
 
 
 def _change(text: str, mountpoint: Path | None, paused: bool) -> None:

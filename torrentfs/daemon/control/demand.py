@@ -158,12 +158,14 @@ def make_router(subject: Subject) -> APIRouter:
 
 def state_of(item: Item, each: Any) -> PrefetchState:
     """One prefetch; the range is that of each of its files."""
+    first = each.pins[0]
+    is_run = bool(each.path) and first.file is None  # whole files, side by side
     return PrefetchState(
         key=item.key,
         number=each.number,
-        path=clean(each.path) or path_of(item.name, item.metainfo, each.pins[0].file),
-        offset=each.pins[0].offset,
-        length=each.pins[0].length,
+        path=clean(each.path) or path_of(item.name, item.metainfo, first.file),
+        offset=0 if is_run else first.offset,
+        length=None if is_run else first.length,
         pieces=each.total,
         missing=each.missing,
         trouble=clean(each.trouble),
