@@ -17,9 +17,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import trio
 from hypothesis import HealthCheck, settings
 
 from tests.swarm.mounted import mounts_below, unmount
@@ -147,3 +149,14 @@ def _sockets() -> list[str]:
         with contextlib.suppress(OSError):
             links.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     return [link for link in links if link.startswith("socket:")]
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do at once what is for threads: virtual time would go on while one works."""
+
+    async def run_sync(work: Any, *args: object, **options: object) -> Any:
+        await trio.lowlevel.checkpoint()
+        return work(*args)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)

@@ -32,15 +32,7 @@ ONE, TWO, THREE = (metainfo("weekly", seed) for seed in (1, 2, 3))
 LINK = f"magnet:?xs=urn:btpk:{PUBLIC.hex()}&dn=journal&tr=http%3A%2F%2Ft%2F"
 
 
-@pytest.fixture(autouse=True)
-def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virtual time goes on while a thread works: here none does."""
-
-    async def run_sync(work: Any, *args: object, **options: object) -> Any:
-        await trio.lowlevel.checkpoint()
-        return work(*args)
-
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
+pytestmark = pytest.mark.usefixtures("no_threads")
 
 
 def source(link: str = LINK) -> PublisherSource:

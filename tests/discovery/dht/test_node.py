@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -256,6 +257,7 @@ async def test_a_port_message_makes_a_node(
     assert any(query.call == Ping() for _, query, _ in port.sent)
 
 
+@pytest.mark.usefixtures("no_threads")
 async def test_nodes_are_kept_at_the_end_and_asked_first_at_the_start(
     autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
@@ -291,6 +293,7 @@ async def test_routers_are_not_asked_when_kept_nodes_do(
     assert ("10.0.0.9", 2) not in port.asked()
 
 
+@pytest.mark.usefixtures("no_threads")
 async def test_nodes_are_kept_now_and_then(
     autojump_clock: MockClock, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
@@ -301,6 +304,36 @@ async def test_nodes_are_kept_now_and_then(
     assert unpack_kept((tmp_path / "dht").read_bytes())
 
 
+async def test_a_disk_that_hangs_holds_up_nothing(
+    nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_module, "SAVE_EVERY", 0.01)
+    monkeypatch.setattr(node_module, "LAST_SAVE", 0.01)
+    hanging, free = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def replace(source: object, target: object) -> None:
+        hanging.set()
+        free.wait(30)
+        done.append("")
+
+    monkeypatch.setattr(os, "replace", replace)
+    port = FakePort()
+    port.nodes["10.0.0.1", 5] = b"n" * 20
+    try:
+        async with trio.open_nursery() as inner:
+            await begin(inner, make(port, bootstrap=[("10.0.0.1", 5)], keep=tmp_path / "dht"))
+            with trio.fail_after(20):
+                while not hanging.is_set():  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+                assert not done  # and everything else goes on
+                inner.cancel_scope.cancel()
+        assert not done
+    finally:
+        free.set()
+
+
+@pytest.mark.usefixtures("no_threads")
 async def test_a_directory_that_is_gone_harms_nothing(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:

@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 SAVE_EVERY = 600.0
 """Seconds."""
+LAST_SAVE = 1.0
+"""Seconds that the end waits for the last one: a disk may hang."""
 
 PATIENCE = 1.0
 """Seconds that kept nodes have to answer before names of others are looked up."""
@@ -146,7 +148,8 @@ class DhtNode:
                 nursery.start_soon(self._bootstrap_loop)
                 task_status.started()
         finally:
-            self._save()
+            with trio.move_on_after(LAST_SAVE, shield=True):
+                await self._save()
 
     async def _timer_loop(self) -> None:
         while True:
@@ -302,7 +305,7 @@ class DhtNode:
     async def _save_loop(self) -> None:
         while True:
             await trio.sleep(SAVE_EVERY)
-            self._save()
+            await self._save()
 
     def _read_kept(self) -> list[Contact]:
         if self._keep is None:
@@ -316,22 +319,12 @@ class DhtNode:
             log.info("cannot read the DHT nodes of the last time: %s", error)
             return []
 
-    def _save(self) -> None:
-        """Write the file anew: some kilobytes, so it is done at once."""
+    async def _save(self) -> None:
+        """Write the file anew, in a thread: a disk that hangs holds up nothing but this."""
         contacts = self.dht.contacts()
-        if self._keep is None or not contacts:
-            return
-        aside = self._keep.with_name(f"{self._keep.name}.{secrets.token_hex(4)}")
-        try:
-            try:
-                aside.write_bytes(pack_kept(contacts))
-                os.replace(aside, self._keep)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    aside.unlink()
-                raise
-        except OSError as error:
-            log.info("cannot keep the DHT nodes for the next time: %s", error)
+        if self._keep is not None and contacts:
+            data = pack_kept(contacts)
+            await trio.to_thread.run_sync(_write, self._keep, data, abandon_on_cancel=True)
 
     # -- words --------------------------------------------------------------------------------
 
@@ -351,3 +344,18 @@ class DhtNode:
 
     def __repr__(self) -> str:
         return f"<DhtNode {self.dht.nodes} nodes, {self.dht.searching} searches>"
+
+
+def _write(keep: Path, data: bytes) -> None:
+    """Make a file appear whole, or not at all."""
+    aside = keep.with_name(f"{keep.name}.{secrets.token_hex(4)}")
+    try:
+        try:
+            aside.write_bytes(data)
+            os.replace(aside, keep)
+        except OSError:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            raise
+    except OSError as error:
+        log.info("cannot keep the DHT nodes for the next time: %s", error)
