@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from torrentfs.cli.dht import PUBLIC
+from torrentfs.cli.settings import parse_settings
 from torrentfs.engine.config import DhtConfig
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ def test_named_nodes_replace_the_public_ones(
     args = ["--dht-bootstrap", "127.0.0.1:7000", "--dht-bootstrap", "[::1]:7001"]
     assert run("mount", SOURCE, str(home), *args).exit_code == 0
     assert configs[0].session.dht == DhtConfig(bootstrap=(("127.0.0.1", 7000), ("::1", 7001)))
+
+
+def test_it_may_ask_and_answer_nobody(run: Run, home: Path, configs: list[MountConfig]) -> None:
+    assert run("mount", SOURCE, str(home), "--dht-read-only").exit_code == 0
+    assert configs[0].session.dht == DhtConfig(PUBLIC, read_only=True)
+    assert parse_settings({"dht_read_only": True}).session.dht == configs[0].session.dht
 
 
 @pytest.mark.parametrize(

@@ -142,13 +142,13 @@ def test_the_dht_only_when_asked(run: Run, tree: Path, served: list[ShareConfig]
     options = ["--dht", "--dht-bootstrap", "127.0.0.1:9"]
     said = [
         run("share", *chosen, "--no-webrtc", str(tree)).stdout
-        for chosen in ([], ["--dht"], options, [*options, "--private"])
+        for chosen in ([], ["--dht"], [*options, "--dht-read-only"], [*options, "--private"])
     ]
     assert ["x.pe" in text and "Note" in text for text in said] == [True, False, False, True]
     assert [config.session.dht for config in served] == [
         None,
         DhtConfig(PUBLIC),
-        DhtConfig((("127.0.0.1", 9),)),
+        DhtConfig((("127.0.0.1", 9),), read_only=True),
         DhtConfig((("127.0.0.1", 9),)),
     ]
 

@@ -26,8 +26,16 @@ PUBLIC = (
 """Nodes that the makers of libtorrent, BitTorrent and Transmission run for beginners."""
 
 
+read_only_option = click.option(
+    "--dht-read-only",
+    is_flag=True,
+    default=False,
+    help="Ask the DHT and answer nobody there, as for a node that others cannot reach (BEP 43).",
+)
+
+
 def dht_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--no-dht`, `--dht-bootstrap`."""
+    """`--no-dht`, `--dht-bootstrap`, `--dht-read-only`."""
     options = (
         click.option("--no-dht", is_flag=True, default=False, help="Take no part in the DHT."),
         click.option(
@@ -38,6 +46,7 @@ def dht_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Begin the DHT with this node. May be repeated.  "
             f"[default: {PUBLIC[0][0]} and others]",
         ),
+        read_only_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -48,4 +57,5 @@ def dht_config(options: Mapping[str, Any]) -> DhtConfig | None:
     """What these options say, None for no DHT at all."""
     if options["no_dht"]:
         return None
-    return DhtConfig(bootstrap=tuple(options["dht_bootstrap"]) or PUBLIC)
+    bootstrap = tuple(options["dht_bootstrap"]) or PUBLIC
+    return DhtConfig(bootstrap, read_only=options["dht_read_only"])

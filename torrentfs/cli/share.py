@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from torrentfs.cli.dht import PUBLIC
+from torrentfs.cli.dht import PUBLIC, read_only_option
 from torrentfs.cli.interrupting import interruptible
 from torrentfs.cli.making import (
     Making,
@@ -43,12 +43,13 @@ if TYPE_CHECKING:
 
     from torrentfs.cli.making import Made
     from torrentfs.daemon.sharing import ShareConfig, ShareReport, Sharing
-    from torrentfs.engine.config import SessionConfig
+    from torrentfs.engine.config import DhtConfig, SessionConfig
     from torrentfs.metainfo.torrent_file import Metainfo
 
 
 FROM_CONFIG = (
-    *("bind_interface", "proxy", "ip_filter", "encryption", "upload_limit", "dht_bootstrap"),
+    *("bind_interface", "proxy", "ip_filter", "encryption", "upload_limit"),
+    *("dht_bootstrap", "dht_read_only"),
     *("no_tcp", "no_utp", "no_pex", "no_lsd", "no_port_mapping"),
     *("no_webrtc", "stun", "turn", "turn_credentials", "relay_only"),
 )
@@ -103,6 +104,7 @@ and `web-seed` would change the torrent that is made."""
     multiple=True,
     help=f"Begin --dht with this node. May be repeated.  [default: {PUBLIC[0][0]} and others]",
 )
+@read_only_option
 @peer_options
 @rtc_options
 @click.option(
@@ -196,6 +198,14 @@ def make_all(
     return list(made.values())
 
 
+def _dht(options: dict[str, Any]) -> DhtConfig | None:
+    from torrentfs.engine.config import DhtConfig
+
+    if not options["dht"]:
+        return None
+    return DhtConfig(options["dht_bootstrap"] or PUBLIC, read_only=options["dht_read_only"])
+
+
 def default_directory() -> Path:
     """`~/.local/share/torrentfs/shared` (XDG_DATA_HOME is honoured)."""
     import platformdirs
@@ -207,7 +217,7 @@ def make_session(options: dict[str, Any]) -> SessionConfig:
     """The session's settings; ConfigError."""
     from torrentfs.daemon.filters import read_ip_filters
     from torrentfs.daemon.interfaces import binding_of
-    from torrentfs.engine.config import DhtConfig, SessionConfig
+    from torrentfs.engine.config import SessionConfig
 
     bind = binding_of(options["bind_interface"]) if options["bind_interface"] else None
     if not options["no_tcp"] and options["proxy"] is None:
@@ -219,7 +229,7 @@ def make_session(options: dict[str, Any]) -> SessionConfig:
         tcp=not options["no_tcp"],
         **peer_settings(options),
         rtc=rtc_config(options),
-        dht=DhtConfig(options["dht_bootstrap"] or PUBLIC) if options["dht"] else None,
+        dht=_dht(options),
         ip_filter=read_ip_filters(tuple(map(absolute, options["ip_filter"]))),
         upload_limit=options["upload_limit"],
     )
