@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import socket
 import subprocess
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -219,3 +222,43 @@ def test_a_command_hears_of_changes(tmp_path: Path, watch: Path) -> None:
         (watch / "more" / "new.torrent").unlink()
         until(lambda: len(told.read_text().splitlines()) == 6)
         assert told.read_text().splitlines()[-1] == f"removed {mount.path}/more/new"
+
+
+def test_a_media_server_is_asked_by_ourselves_whatever_torrents_go_through(
+    tmp_path: Path, watch: Path
+) -> None:
+    """Its `localhost` is ours and not the proxy's, who is not to read the token either."""
+    asked: list[tuple[str, str, str]] = []
+
+    class MediaServer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append((self.client_address[0], self.path, self.headers["Authorization"]))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as proxy,
+        ThreadingHTTPServer(("127.0.0.1", 0), MediaServer) as server,
+    ):
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with mounted(
+                *([], tmp_path, "--watch", str(watch), "--bind-interface", "127.0.0.2"),
+                *("--proxy", f"socks5://127.0.0.1:{proxy.getsockname()[1]}"),
+                *("--refresh", f"jellyfin=http://127.0.0.1:{server.server_port}"),
+                environment={"TORRENTFS_JELLYFIN_TOKEN": "secret"},
+            ):
+                until(lambda: asked)
+        finally:
+            server.shutdown()
+            thread.join()
+        told = "127.0.0.1", "/Library/Media/Updated", 'MediaBrowser Token="secret"'
+        assert set(asked) == {told}
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()

@@ -13,6 +13,10 @@ a file (`--refresh-token KIND=FILE`) or a variable (`TORRENTFS_JELLYFIN_TOKEN`),
 command line, which every user of the machine can read; it goes to that server alone. A server that
 does not answer is told again until it does, with what has changed meanwhile; all of that is one
 line of log.
+
+These requests are no part of torrents: they go neither through `--proxy`, whose `localhost` is
+another one and who would read the token, nor from `--bind-interface`, from which this machine and
+its network are mostly out of reach. The user named that server, and nobody else is asked.
 """
 
 from __future__ import annotations
@@ -143,10 +147,18 @@ def _read_token(path: Path) -> str:
     return token
 
 
+async def refresh(server: MediaServer, library: Library, batches: Batches) -> None:
+    """Tell `server` what comes and goes, over connections of its own, until cancelled."""
+    from torrentfs.transports.http import HttpClient
+
+    async with HttpClient() as client:
+        await keep_fresh(server, client, library, batches)
+
+
 async def keep_fresh(
     server: MediaServer, client: Client, library: Library, batches: Batches
 ) -> None:
-    """Tell `server` what comes and goes, until cancelled."""
+    """The same, asking by `client`."""
     while True:
         batch = await batches.next()
         attempt = 0

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from torrentfs.daemon.places import Mount
     from torrentfs.daemon.report import Report
     from torrentfs.engine.dormant import Dormant
-    from torrentfs.transports.http import HttpClient
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +67,6 @@ class Session(library.Session, opening.Session, Protocol):
     def port(self) -> int: ...
     @property
     def trouble(self) -> str: ...
-    @property
-    def client(self) -> HttpClient: ...
 
 
 class Control(Protocol):
@@ -213,7 +210,7 @@ class _MountService:
             self._report.on_progress("mounting")
             mount: Mount = await nursery.start(serve)
             self._mounted = True
-            for hook in self._hooks(session, library):  # before anything is told
+            for hook in self._hooks(library):  # before anything is told
                 nursery.start_soon(hook)
             await library.on_mounted(mount)
             nursery.start_soon(watching.run, library)
@@ -223,7 +220,7 @@ class _MountService:
             self._report.on_ready(mounted)
             nursery.start_soon(self._report.follow, lambda: self._parts.status(session))
 
-    def _hooks(self, session: Session, library: Library) -> Iterator[Callable[[], Awaitable[None]]]:
+    def _hooks(self, library: Library) -> Iterator[Callable[[], Awaitable[None]]]:
         """Who is told, outside, of what comes to the mount and goes from it."""
         config = self._config
         if config.on_change:
@@ -233,9 +230,9 @@ class _MountService:
             batches = Batches(library)
             yield partial(run_on_changes, config.on_change, config.mountpoint, batches)
         for server in config.refresh:
-            from torrentfs.daemon.refreshing import keep_fresh
+            from torrentfs.daemon.refreshing import refresh
 
-            yield partial(keep_fresh, server, session.client, library, Batches(library))
+            yield partial(refresh, server, library, Batches(library))
 
     def _describe(self, session: Session, library: Library, watching: Watching) -> Mounted:
         listed = [item.name for item in library.items.values() if item.volume is not None]
