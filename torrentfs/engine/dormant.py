@@ -37,7 +37,7 @@ from torrentfs.engine.reader import HURRY
 from torrentfs.engine.report import xattrs_of
 from torrentfs.engine.stats import TorrentStatistics
 from torrentfs.errors import DataUnavailable, InvalidTorrent
-from torrentfs.metainfo.intervals import common, each_of, groups
+from torrentfs.metainfo.intervals import common, covers, each_of, groups
 from torrentfs.scheduling.turns import Need
 
 if TYPE_CHECKING:
@@ -323,7 +323,7 @@ class Dormant:
 
     def _on_lost(self, pieces: Sequence[int]) -> None:
         kept = self.errands.kept_pieces
-        if kept and any(piece in part for piece in pieces for part in kept):
+        if kept and any(covers(kept, range(piece, piece + 1)) for piece in pieces):
             self._keeper.on_lost(self)
 
     @property

@@ -318,11 +318,7 @@ class Dormitory:
         geometry = dormant.metainfo.geometry
         size = bytes_of(geometry, groups(kept, geometry.piece_length))
         others = [each for each in self.volumes.values() if each is not dormant]
-        taken = sum(
-            bytes_of(each.metainfo.geometry, each.errands.kept_pieces)
-            for each in others
-            if each.errands.kept
-        )
+        taken = sum(each.errands.kept_size for each in others if each.errands.kept)
         self._check("pin", "pins", size, taken)
 
     def check_prefetch(self, dormant: Dormant, pieces: Sequence[range]) -> None:

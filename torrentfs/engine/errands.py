@@ -136,6 +136,7 @@ class Errands:
         self.kept = joined(range_of(geometry, pin) for pin in pins)
         """Pinned bytes of piece space."""
         self._kept_pieces: tuple[range, ...] | None = None
+        self._kept_size: int | None = None
         self.prefetches: dict[int, Prefetch] = {}
         self.trouble = ""
         """Why nothing of it is fetched now although some is missing, in words."""
@@ -159,6 +160,13 @@ class Errands:
         return self._kept_pieces
 
     @property
+    def kept_size(self) -> int:
+        """Bytes of the pieces under the pins."""
+        if self._kept_size is None:
+            self._kept_size = bytes_of(self._geometry, self.kept_pieces)
+        return self._kept_size
+
+    @property
     def pieces(self) -> tuple[range, ...]:
         """The pieces under everything."""
         prefetched = [part for each in self.prefetches.values() for part in each.pieces]
@@ -171,7 +179,7 @@ class Errands:
     def keep(self, kept: tuple[range, ...]) -> None:
         """Pin these bytes of piece space, and no others."""
         self.kept = kept
-        self._kept_pieces = None
+        self._kept_pieces = self._kept_size = None
         if self._torrent is not None:
             self._begin_pins(self._torrent)
             self._torrent.schedule(trio.current_time())
@@ -191,7 +199,7 @@ class Errands:
     @property
     def size(self) -> int:
         """Bytes of the pieces under everything."""
-        return bytes_of(self._geometry, self.pieces)
+        return bytes_of(self._geometry, self.pieces) if self.prefetches else self.kept_size
 
     def size_with(self, pieces: Sequence[range]) -> int:
         """The same, with these as well."""

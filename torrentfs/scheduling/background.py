@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torrentfs.metainfo.intervals import joined, total
+from torrentfs.metainfo.intervals import covers, joined, total
 from torrentfs.scheduling.agenda import Agenda, Level, Want
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Background:
             return False
         self._awaited.discard(piece)
         for errand in self._errands.values():
-            if any(piece in run for run in errand.left):
+            if covers(errand.left, range(piece, piece + 1)):
                 errand.came.add(piece)
         if 2 * len(self._awaited) > len(self._wants):
             return False
