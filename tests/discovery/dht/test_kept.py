@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torrentfs.discovery.dht.kept import MAX_BYTES, MAX_NODES, pack_kept, unpack_kept
+from torrentfs.discovery.dht.kept import (
+    MAX_BYTES,
+    MAX_NODES,
+    NOBODY,
+    Own,
+    pack_kept,
+    unpack_kept,
+    unpack_own,
+)
 from torrentfs.metainfo.bencoding import encode
 from torrentfs.wire.krpc import Contact
 
@@ -20,6 +28,15 @@ NODES = [
 def test_it_goes_round() -> None:
     assert set(unpack_kept(pack_kept(NODES))) == set(NODES)
     assert unpack_kept(pack_kept([])) == []
+
+
+def test_our_own_ids_go_round() -> None:
+    own = Own(6881, {False: b"4" * 20, True: b"6" * 20})
+    assert unpack_own(pack_kept(NODES, own)) == own
+    assert set(unpack_kept(pack_kept(NODES, own))) == set(NODES)
+    assert unpack_own(pack_kept(NODES)) == unpack_own(b"le") == NOBODY
+    damaged = encode({"port": 5, "id": b"short", "id6": 7})
+    assert unpack_own(damaged) == Own(5, {})
 
 
 def test_it_is_bounded() -> None:
@@ -40,3 +57,4 @@ def test_damage(data: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     unpack_kept(data)
+    unpack_own(data)

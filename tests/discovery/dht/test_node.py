@@ -43,6 +43,7 @@ class FakePort:
     """Datagrams to scripted nodes: `nodes` are answered at once, others never."""
 
     families = frozenset({socket.AF_INET, socket.AF_INET6})
+    port = 6881
 
     def __init__(self) -> None:
         self.nodes: dict[Address, bytes] = {}
@@ -277,6 +278,28 @@ async def test_nodes_are_kept_at_the_end_and_asked_first_at_the_start(
     assert port.asked() == {("10.0.0.1", 5)}
     await trio.sleep(1.0)  # silent: now the routers
     assert ("10.0.0.9", 2) in port.asked()
+
+
+@pytest.mark.usefixtures("no_threads")
+async def test_at_the_same_port_we_are_who_we_were(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    ids = []
+    for seed, number in ((1, 6881), (2, 6881), (3, 6882)):
+        port = FakePort()
+        port.port = number
+        port.nodes["10.0.0.1", 5] = b"n" * 20
+        node = DhtNode(port, rng=Random(seed), resolve=resolve, keep=tmp_path / "dht")  # type: ignore[arg-type]
+        async with trio.open_nursery() as inner:
+            await inner.start(node.run)
+            node.take_part()
+            node.on_told(("10.0.0.1", 5))
+            await trio.sleep(1)
+            inner.cancel_scope.cancel()
+        ids.append(node.dht.own_ids)
+        assert {query.id for _, query, _ in port.sent} <= set(ids[-1].values())
+    assert ids[0] == ids[1]
+    assert not set(ids[2].values()) & set(ids[0].values())
 
 
 async def test_routers_are_not_asked_when_kept_nodes_do(

@@ -1,8 +1,9 @@
 """The DHT node of a session: `protocol.Dht` with a port, a clock, names and a file.
 
 All torrents share it. Datagrams come and go through the session's UDP port, which it shares with
-uTP. Nodes that answered are kept in a file for the next start, written now and then and at the end,
-whole or not at all; several processes may share the file, the last one to end wins.
+uTP. Nodes that answered are kept in a file for the next start, and our ids for the same port, by
+which others know who we are. It is written now and then and at the end, whole or not at all;
+several processes may share the file, the last one to end wins.
 
 Nobody is asked before a torrent needs it: a session whose torrents are all private takes no part.
 Names of bootstrap nodes are looked up only when the kept nodes are not enough to begin with, and
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import trio
 
 from torrentfs.discovery.dht.items import is_genuine, target_of_publisher
-from torrentfs.discovery.dht.kept import MAX_BYTES, pack_kept, unpack_kept
+from torrentfs.discovery.dht.kept import MAX_BYTES, Own, pack_kept, unpack_kept, unpack_own
 from torrentfs.discovery.dht.protocol import Dht
 from torrentfs.discovery.dht.routing import BUCKET_SIZE
 from torrentfs.discovery.udp import resolve_datagram
@@ -140,7 +141,11 @@ class DhtNode:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live until cancelled; what is known then is kept."""
-        self._kept = await trio.to_thread.run_sync(self._read_kept)
+        data = await trio.to_thread.run_sync(self._read_kept)
+        self._kept = unpack_kept(data)
+        own = unpack_own(data)
+        if own.port == self.port:
+            self.dht.take_ids(own.ids)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._timer_loop)
@@ -307,23 +312,23 @@ class DhtNode:
             await trio.sleep(SAVE_EVERY)
             await self._save()
 
-    def _read_kept(self) -> list[Contact]:
+    def _read_kept(self) -> bytes:
         if self._keep is None:
-            return []
+            return b""
         try:
             with self._keep.open("rb") as file:
-                return unpack_kept(file.read(MAX_BYTES + 1))
+                return file.read(MAX_BYTES + 1)
         except FileNotFoundError:
-            return []
+            return b""
         except OSError as error:
             log.info("cannot read the DHT nodes of the last time: %s", error)
-            return []
+            return b""
 
     async def _save(self) -> None:
         """Write the file anew, in a thread: a disk that hangs holds up nothing but this."""
         contacts = self.dht.contacts()
         if self._keep is not None and contacts:
-            data = pack_kept(contacts)
+            data = pack_kept(contacts, Own(self.port, self.dht.own_ids))
             await trio.to_thread.run_sync(_write, self._keep, data, abandon_on_cancel=True)
 
     # -- words --------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ from torrentfs.wire.krpc import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from random import Random
 
     from torrentfs.discovery.dht.search import OnPeers
@@ -134,6 +134,17 @@ class Dht:
             if len(self._remembered[ipv6]) < MAX_REMEMBERED:
                 self._remembered[ipv6].append(contact)
                 self._bootstrap_at[ipv6] = self._upkeep_at = now
+
+    @property
+    def own_ids(self) -> dict[bool, bytes]:
+        """Our ids, by whether they are for IPv6."""
+        return {ipv6: table.own_id for ipv6, table in self.tables.items()}
+
+    def take_ids(self, ids: Mapping[bool, bytes]) -> None:
+        """Be who we were in a former run, until BEP 42 wants another id (`_on_seen_as`)."""
+        for ipv6, own_id in ids.items():
+            if ipv6 in self.tables:
+                self.tables[ipv6] = self.tables[ipv6].moved(own_id)
 
     def ping(self, address: Address, now: float) -> None:
         """Ask whether there is a node (a peer's PORT message, a torrent's `nodes`)."""
