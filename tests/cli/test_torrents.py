@@ -82,7 +82,9 @@ def test_the_list_tells_of_publishers(controlled: FakeMount, run: Run) -> None:
     assert remark() == "edition 7, asked 12 min ago"
     one.coming = controlled.item  # type: ignore[assignment]
     one.trouble = "his line is dead"
-    assert remark() == "newer edition 7: his line is dead"
+    assert remark() == "newer edition 7, asked 12 min ago; his line is dead"
+    controlled.item.trouble = "asking 3 peers"
+    assert remark() == "newer edition 7, asked 12 min ago; asking 3 peers"
     [found] = json.loads(run("list", "--json").stdout)["torrents"]
     assert found["publications"][0]["sequence"] == 7
 

@@ -348,7 +348,7 @@ async def test_without_the_dht(tmp_path: Path, autojump_clock: object) -> None:
         one = WatchedFile("/w/1.magnet", (), publisher=source())
         await library.on_files([one], [])
         [publication] = library.editions.all.values()
-        assert "leave out --proxy" in publication.trouble
+        assert publication.trouble == "a publisher is found in the DHT only: leave out --proxy"
         assert shown(library).state == "metadata"
     session = session_of(ONE, said=names(ONE, 1))
     async with opened(tmp_path / "l", session) as (library, _):
@@ -359,7 +359,7 @@ async def test_without_the_dht(tmp_path: Path, autojump_clock: object) -> None:
         mount = await gathered(library, without, source())
         assert ("weekly",) in mount.list()
         [publication] = library.editions.all.values()
-        assert "leave out --no-dht" in publication.trouble
+        assert publication.trouble == "nothing newer is found: leave out --no-dht"
         assert await library.add(source()) is shown(library)  # it is known: no error
 
 

@@ -144,6 +144,7 @@ def list_torrents(mountpoint: Path | None, as_json: bool) -> None:
 
 def row_of(torrent: Any) -> list[str]:
     """A line of the list."""
+    remarks = [*map(_edition, torrent.get("publications", ())), torrent["trouble"]]
     known = torrent["state"] not in ("metadata", "failed")
     return [
         torrent["path"] or torrent["name"],
@@ -154,7 +155,7 @@ def row_of(torrent: Any) -> list[str]:
         format_rate(torrent["upload_rate"]) if torrent["upload_rate"] >= 1 else "",
         str(torrent["peers"]) if torrent["peers"] else "",
         torrent["key"][:10],
-        torrent["trouble"] or "; ".join(map(_edition, torrent.get("publications", ()))),
+        "; ".join(filter(None, remarks)),
     ]
 
 
@@ -163,8 +164,6 @@ def _edition(publication: Any) -> str:
     number = publication["sequence"]
     words = "newer edition" if publication["is_coming"] else "edition"
     words = "a publisher's link" if number is None else f"{words} {number}"
-    if publication["trouble"]:
-        return f"{words}: {publication['trouble']}"
     if publication["asked"] is None:
         return f"{words}, not asked yet"
     return f"{words}, asked {max(time.time() - publication['asked'], 0) / 60:.0f} min ago"

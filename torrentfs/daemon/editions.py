@@ -243,7 +243,9 @@ class Editions:
         if folder:
             self._put_in(publication, folder)
         if self.is_off:
-            publication.trouble = f"no newer one is looked for: leave out {self.is_off}"
+            nothing = publication.item is None or publication.item.is_placeholder
+            what = "a publisher is found in the DHT only" if nothing else "nothing newer is found"
+            publication.trouble = f"{what}: leave out {self.is_off}"
         self._write(publication)
         return touched
 

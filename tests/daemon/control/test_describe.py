@@ -62,7 +62,7 @@ def test_publications_are_told() -> None:
     one.coming = mount.item  # type: ignore[assignment]
     [found] = describe.of_item(mount.item).publications
     assert (found.sequence, found.asked, found.is_coming) == (7, 5.0, True)
-    assert found.trouble == "gone ?"
+    assert found.trouble == describe.of_item(mount.item).trouble == "gone ?"
     assert describe.of_item(mount.item).model_dump_json()
 
 

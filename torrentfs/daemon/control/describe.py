@@ -49,7 +49,7 @@ def of_item(item: Item) -> models.Torrent:
         path=clean("/".join(item.path)) if item.path is not None else None,
         url=url_of(item.path) if item.path is not None else None,
         state=item.state,
-        trouble=clean(item.trouble),
+        trouble=clean(_trouble(item)),
         source=clean(item.source),
         origin=item.origin,
         folder=clean("/".join(item.folder)),
@@ -82,6 +82,11 @@ def of_item(item: Item) -> models.Torrent:
             for publication in item.published
         ],
     )
+
+
+def _trouble(item: Item) -> str:
+    """What goes wrong, or stands in the way of something newer."""
+    return item.trouble or next((one.trouble for one in item.published if one.trouble), "")
 
 
 def _file_count(item: Item) -> int:
