@@ -109,6 +109,8 @@ async def test_a_newer_edition_takes_the_place_of_the_old_one(autojump_clock: ob
         await trio.sleep(40)
         assert shown(library) is new
         assert set(library.items) == set(session.volumes) == {TWO.hashes.key}
+        assert set(library.records.records) == {TWO.hashes.key}  # or they would be ever more
+        assert not library.records.has_torrent(ONE.hashes.key)
         assert new.path == ("news", "weekly")
         assert mount.list().keys() == before.keys()
         assert mount.list()[("news",)][0] == before[("news",)][0]

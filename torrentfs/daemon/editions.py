@@ -260,6 +260,7 @@ class Editions:
             record = self._library.records.records.get(item.key)
             item.paused |= record is not None and record.paused
         item.published.append(publication)
+        item.is_replaced = False
 
     def _placeholder(self, publication: Publication) -> Item:
         claims = self._library.claims
@@ -330,6 +331,8 @@ class Editions:
         if not old.is_placeholder:
             log.info("%s: a newer torrent takes its place", shorten(old.name))
             new.instead_of = old
+            # a mount that begins has yet to tell what went since the last one
+            old.is_replaced = not old.is_claimed and self._library.places.mount is not None
             if new.volume is None:
                 new.pins = tuple(dict.fromkeys([*new.pins, *moved_pins(old, new)]))
         self._write(publication)

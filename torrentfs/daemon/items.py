@@ -90,6 +90,8 @@ class Item:
     """It stands for a publication of which no torrent is known."""
     instead_of: Item | None = None
     """Whose place it is to take when it is shown."""
+    is_replaced: bool = False
+    """Another has taken its place: nothing of it is to be remembered."""
 
     @property
     def origin(self) -> Origin:

@@ -452,7 +452,7 @@ class Library:
         self._searches.end(item.key)
         self.claims.drop(item)
         record = self.records.records.get(item.key)
-        if record is not None and item.metainfo is None:
+        if record is not None and (item.metainfo is None or item.is_replaced):
             self.records.drop(item.key)
         elif record is not None:
             gone = dataclasses.replace(
