@@ -124,6 +124,32 @@ async def test_a_bug_in_a_life_costs_a_turn(autojump_clock: MockClock) -> None:
             await read(w, a)
 
 
+@pytest.mark.expect_log("a bug ended its active life")
+async def test_a_bug_in_the_life_of_an_eager_one_costs_its_turn(autojump_clock: MockClock) -> None:
+    async with ward() as w:
+        a, b = w.shelve("a"), w.shelve("b")
+        torrent = await a.wake()
+        run, torrent.run = torrent.run, None  # type: ignore[method-assign, assignment]
+        await w.dormitory.start_eagerly(a)
+        torrent.run = run  # type: ignore[method-assign]
+        await read(w, b)
+        await read(w, a)
+
+
+async def test_an_eager_one_that_is_paused_at_once(autojump_clock: MockClock) -> None:
+    async with ward() as w:
+        a = w.shelve("a")
+        await a.wake()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.dormitory.start_eagerly, a)
+            while a.life is None:
+                await trio.lowlevel.checkpoint()
+            await a.pause()
+        assert a.state == "paused"
+        a.resume()
+        await read(w, a)
+
+
 async def test_one_that_is_sent_to_sleep_before_its_life_begins(autojump_clock: MockClock) -> None:
     async with ward() as w:
         a = w.shelve("a")

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from torrentfs.engine.errands import Prefetch
+    from torrentfs.engine.life import Life
     from torrentfs.engine.swarm import Address, Swarm
     from torrentfs.engine.torrent import Torrent
     from torrentfs.engine.why import Why
@@ -85,16 +86,6 @@ class Outfit(NamedTuple):
 
     swarm: Swarm
     seeds: list[WebSeed]
-
-
-class Life:
-    """One active life: what ends it, and when it has ended."""
-
-    __slots__ = ("ended", "scope")
-
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope()
-        self.ended = trio.Event()
 
 
 class Keeper(Protocol):
@@ -602,4 +593,4 @@ class Dormant:
         return f"<Dormant {self.metainfo.name!r} {self.state}>"
 
 
-__all__ = ["Dormant", "Keeper", "Life", "Outfit", "Shelving", "check_readable"]
+__all__ = ["Dormant", "Keeper", "Outfit", "Shelving", "check_readable"]

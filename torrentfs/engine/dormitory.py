@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import trio
 
-from torrentfs.engine.dormant import Dormant, Life, check_readable
+from torrentfs.engine.dormant import Dormant, check_readable
 from torrentfs.engine.errands import bytes_of
+from torrentfs.engine.life import Life
 from torrentfs.engine.porter import Porter
 from torrentfs.engine.wakeup import Wakeup
 from torrentfs.errors import ConfigError, DataUnavailable
@@ -146,12 +147,7 @@ class Dormitory:
             dormant.life.scope.cancel()
 
     async def _live(
-        self,
-        dormant: Dormant,
-        torrent: Torrent,
-        life: Life,
-        previous: Life | None,
-        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+        self, dormant: Dormant, torrent: Torrent, life: Life, previous: Life | None
     ) -> None:
         """One active life of `torrent`, which `dormant` may have let go of before it begins."""
         try:
@@ -161,12 +157,13 @@ class Dormitory:
                 torrent.inactive = None
                 dormant.count_from_here()
                 log.debug("%s: active", torrent.metainfo.name)
-                await self._host.run_torrent(torrent, task_status)
+                await self._host.run_torrent(torrent, life)
         except Exception:  # a bug of ours must cost this torrent's turn, not the mount
             log.exception("%s: a bug ended its active life", torrent.metainfo.name)
             torrent.rest("it was ended by a bug")
             self.turns.release(dormant.key, trio.current_time())
         finally:
+            life.began.set()
             life.ended.set()
             if dormant.life is life:
                 dormant.life = None
@@ -186,7 +183,8 @@ class Dormitory:
                 return
             if dormant.life is None and self.turns.is_active(dormant.key):
                 life = dormant.life = Life()
-                await self._nursery.start(self._live, dormant, torrent, life, None)
+                self._nursery.start_soon(self._live, dormant, torrent, life, None)
+                await life.began.wait()
         finally:
             dormant.users -= 1
             self.look()
