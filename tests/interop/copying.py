@@ -53,6 +53,22 @@ def copy_equals(source: Path, original: Path, work: Path) -> None:
     assert_same(cp(source, work / "copy"), original)
 
 
+@contextmanager
+def copying(source: Path, target: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start one ``cp``; it does not outlive the block."""
+    with subprocess.Popen(
+        ["cp", str(source), str(target)],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
 class Readers:
     """Programs that read files of a mount from start to end, all at the same time."""
 

@@ -72,14 +72,18 @@ def test_a_page_streams_a_video_of_a_shared_folder(
         page.stream("film.mp4")
         first = page.wait_video(lambda video: video["currentTime"] > 1 and video["frames"] > 10)
         assert (first["videoWidth"], round(first["duration"])) == (640, 40)
-        pictures = [page.screenshot(tmp_path / "1.png").read_bytes()]
+        pictures = [page.screenshot(tmp_path / "1.png", "video").read_bytes()]
         later = page.wait_video(lambda video: video["currentTime"] > first["currentTime"] + 1)
-        pictures.append(page.screenshot(tmp_path / "2.png").read_bytes())
+        pictures.append(page.screenshot(tmp_path / "2.png", "video").read_bytes())
         assert later["frames"] > first["frames"] + 10
         assert page.status()["downloaded"] < size  # and is not done
         page.seek(36)
         page.wait_video(lambda video: video["currentTime"] > 37 and not video["seeking"])
-        pictures.append(page.screenshot(tmp_path / "3.png").read_bytes())
+        page.pause()
+        pictures.append(page.screenshot(tmp_path / "3.png", "video").read_bytes())
         assert len(set(pictures)) == 3
+        assert min(map(len, pictures)) > 10_000  # a test picture, not one colour
+        # and what differs is the picture: while it stands still, nothing does
+        assert page.screenshot(tmp_path / "4.png", "video").read_bytes() == pictures[2]
         assert page.status()["downloaded"] < size + 16 * KIB
         assert page.status()["said"] == []

@@ -139,8 +139,10 @@ const doing = {
     await page?.context().close()
     return {}
   },
-  async screenshot ({ tab, path, whole }) {
-    await pages.get(tab).screenshot({ path, fullPage: whole ?? false })
+  async screenshot ({ tab, path, whole, element }) {
+    const page = pages.get(tab)
+    if (element) await page.locator(element).screenshot({ path })
+    else await page.screenshot({ path, fullPage: whole ?? false })
     return {}
   },
   // A function of the page's `kit`; paths of files to serve are given as URLs.

@@ -123,9 +123,14 @@ class Page:
             time.sleep(0.02)
         return video
 
-    def screenshot(self, path: Path) -> Path:
-        """A PNG of what the page shows."""
-        self._child.ask({"do": "screenshot", "tab": self._tab, "path": str(path)})
+    def pause(self) -> None:
+        """Halt the ``<video>`` element."""
+        self._call("pause")
+
+    def screenshot(self, path: Path, element: str = "") -> Path:
+        """A PNG of what the page shows, or of the one element of a selector."""
+        request = {"do": "screenshot", "tab": self._tab, "path": str(path), "element": element}
+        self._child.ask(request)
         return path
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ a `stat` on a mount whose process is stuck would take the test with it.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.swarm.quiet import quiet_environment
 
@@ -60,13 +62,20 @@ class Mounted:
     """A running mount; `path` is the mount point."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], path: Path, cache: Path, log: Path, output: Path
+        self,
+        process: subprocess.Popen[bytes],
+        path: Path,
+        cache: Path,
+        log: Path,
+        output: Path,
+        environment: Mapping[str, str],
     ) -> None:
         self.process = process
         self.path = path
         self.cache = cache
         self._log = log
         self._output = output
+        self._environment = environment
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -101,6 +110,18 @@ class Mounted:
             if time.monotonic() > deadline:
                 raise MountFailed(f"{text!r} not in the log within {timeout:g} s:\n{self.log()}")
             time.sleep(0.02)
+
+    def status(self) -> dict[str, Any]:
+        """What ``torrentfs status --json`` says of it."""
+        done = subprocess.run(
+            [str(TORRENTFS), "status", "--json", "--mount", str(self.path)],
+            env=dict(self._environment),
+            capture_output=True,
+            timeout=20,
+            check=True,
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
 
     def cpu_seconds(self) -> float:
         """User and system CPU seconds of the process and its children so far."""
@@ -151,16 +172,17 @@ def mounted(
     kept["XDG_RUNTIME_DIR"] = str(work / "run")
     (work / "run").mkdir(mode=0o700, exist_ok=True)
     kept["XDG_STATE_HOME"] = str(work / "state")
+    kept.update(environment or {})
     with output.open("ab") as terminal:
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=terminal,
             stderr=terminal,
-            env={**kept, **(environment or {})},
+            env=kept,
             process_group=0,  # a Ctrl-C at the terminal is for us, and we end it
         )
-    mount = Mounted(process, mountpoint, cache, log, output)
+    mount = Mounted(process, mountpoint, cache, log, output, kept)
     try:
         _wait_listed(mount, len(sources), timeout)
         yield mount
