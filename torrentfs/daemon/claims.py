@@ -180,7 +180,7 @@ class Claims:
             item.said[file.path] = told
         item.watched[file.path] = file.folder
         self._files[file.path] = item
-        if item.volume is not None:
+        if item.path is not None:
             item.trouble = ""
         self._choose_folder(item)
         return touched
