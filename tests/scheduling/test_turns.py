@@ -226,6 +226,18 @@ def test_giving_up_a_place() -> None:
     assert turns.queued == ()
 
 
+def test_who_loses_a_place_to_fewer_places_does_not_take_anothers_at_once() -> None:
+    turns = Turns(2)
+    for key in "ab":
+        assert turns.seize(key, 0)
+        turns.on_need(key, READ, 0)
+    turns.places = 1
+    decision = turns.decide(PATIENCE + 1)  # both are silent
+    assert len(decision.stop) == 1
+    assert decision.start == []
+    assert len(turns.active) == 1
+
+
 def test_facts_about_strangers_are_nothing() -> None:
     turns = Turns()
     turns.on_need("a", READ, 0)

@@ -219,7 +219,9 @@ class Turns:
             # the fewest places ever asked for is one: else nobody could be read at all
             worst = min(self._active.values(), key=lambda t: (t.need, not t.rests(now), t.used))
             self._stop(worst, now, decision)
-        for torrent in sorted(self._queue.values(), key=lambda t: self._rank(t, now)):
+        # who has just lost his place to fewer places does not take another's in the same moment
+        waiting = [t for t in self._queue.values() if t.key not in decision.stop]
+        for torrent in sorted(waiting, key=lambda t: self._rank(t, now)):
             if len(self._active) >= max(1, self.places):
                 victim = self._victim(torrent, now, decision.start)
                 if victim is None:
