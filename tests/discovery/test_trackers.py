@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.discovery.websockets import FakeSignaller, FakeTracker
-from torrentfs.discovery.trackers import HEDGE, Totals, TrackerTiers
+from torrentfs.discovery.trackers import HEDGE, PATIENCE, Totals, TrackerTiers
 from torrentfs.discovery.websocket import open_websocket_trackers
 from torrentfs.discovery.websocket_announcer import RtcAnnouncer
 from torrentfs.errors import TransportError
@@ -81,6 +81,7 @@ async def running(
     fake: FakeTrackers,
     hashes: tuple[bytes, ...] = HASHES,
     port: int = 6881,
+    single: bool = False,
 ) -> AsyncIterator[Running]:
     peers: list[tuple[Sequence[tuple[str, int]], str]] = []
     trackers = TrackerTiers(
@@ -93,6 +94,7 @@ async def running(
         rng=random.Random(0),
         on_peers=lambda found, url: peers.append((found, url[5:])),
         announcers={"fake": fake},
+        single=single,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trackers.run)
@@ -130,6 +132,43 @@ async def test_the_next_is_asked_at_once_after_a_failure(autojump_clock: MockClo
         assert shown["c"].peers == 1
     # only the one that may know us hears of our end
     assert [(name, event) for _, name, event in fake.seen[3:]] == [("c", "stopped")]
+
+
+async def test_a_private_torrent_uses_one_tracker_until_that_fails(
+    autojump_clock: MockClock,
+) -> None:
+    """BEP 27; neither silence, nor an answer without peers, nor want of more asks a second one."""
+    fake = FakeTrackers(a=None, b=AnnounceReply(), c=with_peers(interval=1800))
+    async with running([["a"], ["b"], ["c"]], fake, single=True) as run:
+        await trio.sleep(PATIENCE - 1)
+        assert fake.seen == [(0, "a", "started")]
+        await trio.sleep(2)
+        assert fake.seen[1:] == [(PATIENCE, "b", "started")]
+        fake.behaviour["fake:a"] = with_peers()
+        run.tiers.announce_soon()
+        await trio.sleep(200)
+        assert {name for _, name, _ in fake.seen[2:]} == {"b"}
+        assert len(fake.seen) == 4  # 1 and 2 minutes apart
+        fake.behaviour["fake:b"] = TransportError("connection refused")
+        run.tiers.announce_soon()
+        await trio.sleep(100)
+        assert [name for _, name, _ in fake.seen[4:]] == ["b", "a"]
+        assert run.peers == [([PEER], "a")]
+        run.tiers.announce_completed()
+        await trio.sleep(1)
+        assert [(name, event) for _, name, event in fake.seen[6:]] == [("a", "completed")]
+    left = {(name, event) for _, name, event in fake.seen[7:]}
+    assert left == {("a", "stopped"), ("b", "stopped")}
+
+
+async def test_a_private_torrent_asks_all_again_when_none_answers(
+    autojump_clock: MockClock,
+) -> None:
+    fake = FakeTrackers(a=TransportError("no"), b=TransportError("no"))
+    async with running([["a"], ["b"]], fake, single=True):
+        await trio.sleep(600)
+        assert 8 <= len(fake.seen) <= 20
+        assert {name for _, name, _ in fake.seen} == {"a", "b"}
 
 
 async def test_a_silent_tracker_delays_the_next_by_the_hedge_only(

@@ -64,6 +64,7 @@ async def test_of_a_private_torrent_only_its_own_trackers_hear(
         assert swarm.trackers.beside is not None
         browsers = {tracker.url for tracker in swarm.trackers.beside.statistics()}
         assert browsers == ({"wss://own"} if private else {"wss://own", "wss://all"})
+        assert swarm.trackers._single is private
         assert [seed.url for seed in web] == ["http://mine/"]  # who is asked for bytes tells nobody
 
 

@@ -17,6 +17,11 @@ BEP 12, with three changes, each because somebody is waiting:
 A tracker in its back-off or within its `min interval` is passed over. When a whole round found no
 peer, the next comes after the minimum and then ever more rarely, not after the full interval.
 
+A private torrent uses a *single* tracker (BEP 27): the first that answers, with peers or without,
+is the one until it fails, and nobody else is asked meanwhile. One that is silent has failed after
+`PATIENCE` seconds, if there is another. Its peers stay when another takes over, as in libtorrent:
+the trackers of such a torrent are mostly doors of one and the same, and who reads would pay for it.
+
 Each info-hash of a hybrid torrent is announced; their swarms are distinct for the tracker.
 Events: `started` goes with the first announce to each tracker that it answers, `completed` when
 the torrent says so, `stopped` to all that may know us when `run` is cancelled. That last one is
@@ -64,6 +69,9 @@ log = logging.getLogger(__name__)
 HEDGE = 3.0
 """Seconds of silence after which the next tracker is asked too. A living tracker answers in well
 under one, TLS and one lost packet with TCP's 1 s repetition included."""
+PATIENCE = 20.0
+"""Seconds of silence after which the single tracker has failed: one lost packet (UDP: 15 s to the
+repetition) is no failure."""
 GRACE = 5.0
 """Seconds that others have to answer after the first useful answer."""
 STOP_TIME = 2.0
@@ -106,6 +114,7 @@ class _Round:
     """One pass over the trackers; `ended` is set when nobody needs to be asked any more."""
 
     def __init__(self) -> None:
+        self.asked: list[Tracker] = []
         self.answered: list[Tracker] = []
         self.found_peers = False
         self.step = trio.Event()  # set when an attempt ends or the round is satisfied
@@ -120,8 +129,9 @@ class TrackerTiers:
     `info_hashes` are the 20-byte forms (`InfoHashes.wire`), `port` is where we accept peers.
     `on_peers(addresses, url)` may be set later as an attribute, and so may
     `on_own_address(address, host)`, which is told where the tracker at a host sees us. `beside`
-    announces to the WebSocket trackers of the same tiers, if there is WebRTC. `announcers` replaces
-    the ways to talk to trackers, by URL scheme (tests).
+    announces to the WebSocket trackers of the same tiers, if there is WebRTC. `single`: one tracker
+    at a time (private torrents). `announcers` replaces the ways to talk to trackers, by URL scheme
+    (tests).
     """
 
     def __init__(
@@ -138,6 +148,7 @@ class TrackerTiers:
         num_want: int = NUM_WANT,
         beside: RtcAnnouncer | None = None,
         announcers: Mapping[str, Announcer] | None = None,
+        single: bool = False,
     ) -> None:
         self.on_peers: OnPeers = on_peers or (lambda addresses, url: None)
         self.on_own_address: Callable[[Address, str], None] = lambda own, host: None
@@ -159,6 +170,9 @@ class TrackerTiers:
         self.announcers = dict(announcers or {})
         self._own_announcers = announcers is None
         self._tiers = _shuffled(tiers, rng)
+        self._single = single
+        self._current: Tracker | None = None
+        """The one that a private torrent uses, since it answered and until it fails."""
         self._starved = 0
         self._due = float("-inf")
         self._soon = False
@@ -255,7 +269,7 @@ class TrackerTiers:
     def _next_time(self) -> float:
         if not self._soon:
             return self._due
-        return min(self._due, min((t.not_before for t in self.ordered()), default=self._due))
+        return min(self._due, min((t.not_before for t in self._in_turn()), default=self._due))
 
     def _wake(self) -> None:
         self._wakeup.set()
@@ -270,23 +284,42 @@ class TrackerTiers:
     async def _announce_round(self) -> None:
         """Ask trackers in order until one gave peers; then set when to come again."""
         now = trio.current_time()
-        trackers = [t for t in self.ordered() if t.not_before <= now and self._supported(t)]
+        trackers = [t for t in self._in_turn() if t.not_before <= now and self._supported(t)]
         this = _Round()
+        ask = self._ask_singly if self._single else self._ask_hedged
+        await ask(trackers, this)
+        now = trio.current_time()
+        for tracker in this.asked:
+            tracker.on_round_end(now, self._rng)
+        self._plan(this, now)
+
+    def _in_turn(self) -> list[Tracker]:
+        """Those that a round may ask, in order: of a private torrent the one that it uses."""
+        return [self._current] if self._current is not None else self.ordered()
+
+    async def _ask_singly(self, trackers: Sequence[Tracker], this: _Round) -> None:
+        for tracker in trackers:
+            this.asked.append(tracker)
+            others = [t for t in self.ordered() if t is not tracker and t.not_before < float("inf")]
+            with trio.move_on_after(PATIENCE if others else float("inf")) as scope:
+                await self._attempt(tracker, this, scope)
+            self._current = tracker if this.answered else None
+            if this.answered:
+                break
+
+    async def _ask_hedged(self, trackers: Sequence[Tracker], this: _Round) -> None:
         async with trio.open_nursery() as nursery:
             for tracker in trackers:
                 this.step = trio.Event()
+                this.asked.append(tracker)
                 nursery.start_soon(self._attempt, tracker, this, nursery.cancel_scope)
                 with trio.move_on_after(HEDGE):
                     await this.step.wait()
                 if this.found_peers:
                     break
-        now = trio.current_time()
-        for tracker in trackers:
-            tracker.on_round_end(now, self._rng)
-        self._plan(this, now)
 
     def _plan(self, this: _Round, now: float) -> None:
-        known = [t for t in self.ordered() if t.scheme in self.announcers]
+        known = [t for t in self._in_turn() if t.scheme in self.announcers]
         if this.found_peers:
             self._starved = 0
             self._due = min(t.due for t in this.answered)
@@ -342,7 +375,7 @@ class TrackerTiers:
     async def _announce_event(self, event: AnnounceEvent) -> None:
         """Tell all trackers that may know us, at the same time."""
         async with trio.open_nursery() as nursery:
-            for tracker in self.ordered():
+            for tracker in self.ordered() if event == "stopped" else self._in_turn():
                 for info_hash in tracker.contacted if event == "stopped" else tracker.started:
                     nursery.start_soon(self._announce, tracker, info_hash, event, None)
 

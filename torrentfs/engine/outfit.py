@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from torrentfs.discovery.dht.source import DhtSource
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine.dormant import Outfit
-from torrentfs.engine.privacy import trackers_of, ways
+from torrentfs.engine.privacy import is_private, trackers_of, ways
 from torrentfs.engine.regulars import Regulars
 from torrentfs.engine.swarm import Swarm
 from torrentfs.engine.torrent import Torrent
@@ -150,7 +150,7 @@ class Outfitter:
         """`swarm` with those who find peers for it; the peers that it knows stay."""
         more = [(url,) for url in trackers]
         tiers = trackers_of(metainfo.private, metainfo.trackers, more)
-        swarm.trackers = self.trackers(tiers, swarm, totals)
+        swarm.trackers = self.trackers(tiers, swarm, totals, private=metainfo.private)
         swarm.dht = self.dht_source(swarm, metainfo.private, metainfo.nodes)
         return Outfit(swarm, self._web_seeds(metainfo, web_seeds))
 
@@ -184,8 +184,10 @@ class Outfitter:
         tiers: Sequence[Sequence[str]],
         swarm: Swarm,
         totals: Callable[[], Totals],
+        *,
+        private: bool | None,
     ) -> TrackerTiers | None:
-        """Who finds peers for `swarm`; None if no tracker is named."""
+        """Who finds peers for `swarm`; None if no tracker is named. `private` None: not known."""
         if not any(tiers):
             return None
         signalling = self._session.signalling
@@ -198,6 +200,7 @@ class Outfitter:
             totals=totals,
             rng=self._rng,
             on_peers=swarm.on_tracker_peers,
+            single=is_private(self._session.config, private),
             beside=(signalling.announcer(tiers, swarm, totals) if signalling is not None else None),
         )
         trackers.announced_port = self._session.announced_port
