@@ -235,10 +235,8 @@ class Session:
             on_progress=on_progress,
         )
         tiers = [(url,) for url in magnet.trackers]
-        nothing = Totals(0, 0, 1)
-        fetch.swarm.trackers = self._outfitter.trackers(
-            tiers, fetch.swarm, lambda: nothing, private=None
-        )
+        trackers = self._outfitter.trackers
+        fetch.swarm.trackers = trackers(tiers, fetch.swarm, lambda: Totals(0, 0, 1), private=None)
         fetch.swarm.dialler = self.dialler
         fetch.swarm.dht = self._outfitter.dht_source(fetch.swarm, None)
         fetch.swarm.add_peers(magnet.peers, "user")
