@@ -171,6 +171,45 @@ def test_why_a_read_waits_is_shown(tmp_path: Path, chromium: Browser) -> None:
             tab.wait("role=heading[name='This torrent is not in the mount']")
 
 
+def test_the_player_says_why_it_waits(tmp_path: Path, chromium: Browser) -> None:
+    file = write_file(tmp_path / "payload" / "dead.mp4", 1, MIB)
+    announce = f"http://127.0.0.1:{free_port()}/announce"
+    made = make_torrent(file, tmp_path / "t.torrent", piece_length=64 * KIB, trackers=[[announce]])
+    with (
+        served(tmp_path, "--read-timeout", "40", sources=[made.torrent]) as here,
+        opened(chromium, here) as tab,
+    ):
+        tab.click("role=link[name='dead.mp4']")
+        tab.click("role=button[name='Play dead.mp4']")
+        tab.wait("dialog >> text=It waits: ")
+        tab.click("dialog >> role=button[name='Close']")
+
+
+def test_a_page_that_nobody_sees_does_not_follow(tmp_path: Path, chromium: Browser) -> None:
+    file = write_file(tmp_path / "payload" / "data.bin", 1, MIB)
+    made = make_torrent(file, tmp_path / "t.torrent")
+    see = """hidden => {
+        const later = window.setTimeout
+        window.setTimeout = (work, time) => later(work, time / 100)
+        Object.defineProperty(document, 'hidden', { value: hidden, configurable: true })
+        document.dispatchEvent(new Event('visibilitychange'))
+        window.setTimeout = later
+    }"""
+    closes = """() => {
+        window.closed_ = 0
+        const close = EventSource.prototype.close
+        EventSource.prototype.close = function () { window.closed_++; close.call(this) }
+    }"""
+    with served(tmp_path) as here, opened(chromium, here) as tab:
+        tab.evaluate(closes)
+        tab.evaluate(f"() => ({see})(true)")
+        tab.wait_value("() => window.closed_", bool)
+        (tmp_path / "watch" / "data.torrent").write_bytes(made.data)
+        until(lambda: len(here.ask("/torrents")["torrents"]) == 1)
+        tab.evaluate(f"() => ({see})(false)")
+        tab.wait(row("data.bin"))
+
+
 HOSTILE = '<img src=x onerror="window.hit=1"><script>window.hit=1<'
 
 

@@ -200,6 +200,11 @@ class PieceMap(BaseModel):
     buckets: list[int] | None = Field(
         description="Percent that is here of each of as many equal parts as were asked for"
     )
+    marks: str | None = Field(
+        description="A letter for each of these parts: w wanted in it, else p partly here, h, m"
+    )
+    partial: int = Field(description="Pieces partly here")
+    wanted: int = Field(description="Pieces wanted now")
     heads: list[ReadHead]
 
 

@@ -1,7 +1,8 @@
 """A torrent's pieces as a short text, for a page to draw: which are here, wanted, missing. Pure.
 
 `runs` is exact: `12h3m1p` means 12 pieces here, 3 missing, 1 partly here. `buckets` says how full
-each of a number of equal parts is, for torrents of very many pieces and for narrow screens.
+each of a number of equal parts is, and `marks` what else is to be said of each, for torrents of
+very many pieces and for narrow screens.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from torrentfs.metainfo.bitfield import Bitfield
 
@@ -52,10 +53,27 @@ def buckets(states: bytes, count: int) -> list[int]:
     Fewer than `count` where there are fewer pieces.
     """
     size = len(states)
-    count = min(count, size)
-    if not count:
-        return []
-    edges = [size * n // count for n in range(count + 1)]
     return [
-        100 * states.count(b"h", start, stop) // (stop - start) for start, stop in pairwise(edges)
+        100 * states.count(b"h", start, stop) // (stop - start)
+        for start, stop in _edges(size, min(count, size))
     ]
+
+
+def marks(states: bytes, count: int) -> str:
+    """A letter for each of the parts: `w` wanted in it, else `p` some here, `h` all, `m` none."""
+    return "".join(
+        next(
+            (letter for letter in "wp" if states.find(letter.encode(), start, stop) >= 0),
+            _mixed(states.count(b"h", start, stop), stop - start),
+        )
+        for start, stop in _edges(len(states), min(count, len(states)))
+    )
+
+
+def _mixed(have: int, size: int) -> str:
+    return "h" if have == size else "p" if have else "m"
+
+
+def _edges(size: int, count: int) -> Iterator[tuple[int, int]]:
+    """Where each of `count` parts begins and ends."""
+    return pairwise(size * n // count for n in range(count + 1)) if count else iter(())

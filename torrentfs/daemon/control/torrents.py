@@ -215,6 +215,9 @@ async def piece_map(living: Any, buckets: int) -> PieceMap:
             have=have.count,
             runs=None if buckets else piecemap.runs(states),
             buckets=piecemap.buckets(states, buckets) if buckets else None,
+            marks=piecemap.marks(states, buckets) if buckets else None,
+            partial=states.count(b"p"),
+            wanted=states.count(b"w"),
             heads=heads,
         )
 

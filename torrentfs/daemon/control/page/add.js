@@ -82,17 +82,21 @@ document.addEventListener('paste', event => {
 })
 
 const overlay = document.getElementById('drop')
-const isWanted = event => ['Files', 'text/uri-list', 'text/plain'].some(type => event.dataTransfer?.types.includes(type))
+// Files anywhere, also on a field, which would open them; links but on a field, which takes them.
+const isWanted = event => {
+  const types = event.dataTransfer?.types ?? []
+  return types.includes('Files') || (!isField(event.target) && (types.includes('text/uri-list') || types.includes('text/plain')))
+}
 
 document.addEventListener('dragover', event => {
-  if (!isWanted(event) || isField(event.target)) return
+  if (!isWanted(event)) return
   event.preventDefault()
   overlay.hidden = false
 })
 document.addEventListener('dragleave', event => { if (!event.relatedTarget) overlay.hidden = true })
 document.addEventListener('drop', event => {
   overlay.hidden = true
-  if (!isWanted(event) || isField(event.target)) return
+  if (!isWanted(event)) return
   event.preventDefault()
   const files = [...event.dataTransfer.files]
   const text = event.dataTransfer.getData('text/uri-list') || event.dataTransfer.getData('text/plain')

@@ -11,6 +11,7 @@ import { play, playable } from './player.js'
 import { Table } from './tables.js'
 
 const FILES = 200 // so many at a time
+const MOST_FILES = 10000 // as many as the API tells at once, and a page is good for
 const AGAIN = 3000 // milliseconds between two looks at what no event tells
 const CACHE_AGAIN = 15000 // which is asked of the disk
 const LONG = 3 // seconds that a read waits until it is conspicuous
@@ -49,7 +50,8 @@ export class Detail {
       ['Here', file => file.have === null ? '–' : file.size ? percent(file.have / file.size) : percent(1)],
       ['Open', null]
     ], file => file.index, { cell: (cell, file) => this.openers(cell, file) })
-    this.more = h('button', { type: 'button', onclick: () => { this.shown += FILES; this.look() } }, 'Show more files')
+    this.more = h('button', { type: 'button', onclick: () => { this.shown = Math.min(MOST_FILES, this.shown + FILES); this.look() } }, 'Show more files')
+    this.rest = h('p.quiet', { hidden: true })
     this.peers = new Table('Peers and web seeds', [
       ['Address', peer => clean(peer.address)],
       ['By', peer => KINDS[peer.kind] ?? clean(peer.kind)],
@@ -73,7 +75,7 @@ export class Detail {
       section('Reads that wait', 'reads-title', this.noReads, this.reads),
       section('Pieces', 'pieces-title', this.pieces.element),
       section('Received', 'mix-title', this.mix.element, this.legend.element, this.facts),
-      section('Files', 'files-title', this.files.element, this.more),
+      section('Files', 'files-title', this.files.element, this.more, this.rest),
       section('Peers', 'peers-title', this.peers.element),
       section('Trackers', 'trackers-title', this.trackers.element))
     this.peers.update([], 'Nobody is connected.')
@@ -88,7 +90,7 @@ export class Detail {
   openers (cell, file) {
     const label = clean(this.inside(file.path))
     const play_ = playable(file.path) && h('button', {
-      type: 'button', 'aria-label': `Play ${label}`, onclick: () => play(file, this.mount.status)
+      type: 'button', 'aria-label': `Play ${label}`, onclick: () => { this.player = play(file, this.mount.status) }
     }, 'Play')
     const link = h('a', { href: file.url, download: '', 'aria-label': `Download ${label}` }, 'Download')
     let pinned = false
@@ -155,7 +157,7 @@ export class Detail {
     this.drawFacts(torrent)
     const changed = !before || before.pieces_have !== torrent.pieces_have || before.state !== torrent.state ||
       before.peers !== torrent.peers || before.path !== torrent.path
-    if (changed) this.look()
+    if (changed || (this.stale && !this.looking)) this.look()
     this.showDetail(mount.detail?.key === this.key ? mount.detail : null)
   }
 
@@ -179,6 +181,7 @@ export class Detail {
     if (!detail || detail.gone) return
     this.peers.update(detail.peers, 'Nobody is connected.')
     this.noReads.hidden = detail.reads.length > 0
+    if (this.player) this.player.onWaiting(detail.reads.find(read => read.path === this.player.path && read.since >= LONG)?.why)
     const lines = detail.reads.slice(0, 20).map(read =>
       [`${clean(this.inside(read.path))} at ${size(read.offset)}`, clean(read.why), read.since >= LONG, `piece ${read.piece}, for ${seconds(read.since)}`])
     while (this.reads.children.length > lines.length) this.reads.lastElementChild.remove()
@@ -196,7 +199,9 @@ export class Detail {
     ])
     if (this.closed) return
     this.listed = files.files
-    this.more.hidden = files.total <= this.shown
+    this.more.hidden = files.total <= this.shown || this.shown >= MOST_FILES
+    this.rest.hidden = files.total <= MOST_FILES
+    say(this.rest, `${count(files.total, 'file')} in all: the first ${MOST_FILES.toLocaleString()} are shown here.`)
     this.showPins(kept)
   }
 
@@ -213,11 +218,11 @@ export class Detail {
       if (this.closed) return
       this.trackers.update(trackers.trackers, this.torrent.state === 'asleep' ? 'None is asked while it sleeps.' : 'It has none.')
     } catch {
-      // removed meanwhile, or the connection is lost, which is told at the top
+      this.stale = true // removed meanwhile, or the connection is lost, which is told at the top
     }
     this.timer = setTimeout(() => {
       this.looking = false
-      if (this.stale) this.look()
+      if (this.stale && !document.hidden) this.look()
     }, AGAIN)
   }
 

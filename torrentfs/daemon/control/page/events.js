@@ -1,8 +1,10 @@
 // What happens in the mount, as server-sent events; connected again when the connection is lost.
-import { API, ask } from './api.js'
+import { API } from './api.js'
 
 const SOONEST = 1000
 const LATEST = 15000
+// Milliseconds after which a page that nobody sees stops to follow: a browser has six connections.
+const UNSEEN = 10000
 
 export class Events {
   // `tell(kind, data)` with kind snapshot, change, detail, or lost (data: words).
@@ -12,7 +14,9 @@ export class Events {
     this.wait = SOONEST
     addEventListener('online', () => this.again())
     document.addEventListener('visibilitychange', () => {
-      if (!document.hidden && !this.source) this.again()
+      clearTimeout(this.unseen)
+      if (document.hidden) this.unseen = setTimeout(() => this.pause(), UNSEEN)
+      else if (!this.source) this.connect()
     })
   }
 
@@ -27,11 +31,19 @@ export class Events {
     if (!this.source || this.source.readyState === EventSource.CLOSED) this.connect()
   }
 
-  connect () {
+  pause () {
     clearTimeout(this.timer)
     this.source?.close()
-    const query = this.torrent ? `?torrent=${encodeURIComponent(this.torrent)}` : ''
-    const source = this.source = new EventSource(`${API}/events${query}`)
+    this.source = null
+  }
+
+  get url () {
+    return `${API}/events${this.torrent ? `?torrent=${encodeURIComponent(this.torrent)}` : ''}`
+  }
+
+  connect () {
+    this.pause()
+    const source = this.source = new EventSource(this.url)
     for (const kind of ['snapshot', 'change', 'detail']) {
       source.addEventListener(kind, event => {
         if (source !== this.source) return
@@ -49,19 +61,20 @@ export class Events {
 
   async lost () {
     let words = 'The connection to the mount is lost. Trying again…'
-    try {
-      await ask('GET', '/status')
-      if (this.torrent) {
-        await ask('GET', `/torrents/${encodeURIComponent(this.torrent)}`)
-      }
-    } catch (error) {
-      if (error.status === 401) words = 'The token is missing or no longer right: open the page with ?token=… again.'
-      if (error.status === 404) {
-        this.tell('detail', { key: this.torrent, gone: true })
+    const asked = this.torrent
+    const stop = new AbortController()
+    try { // an EventSource does not say why it was refused
+      const answer = await fetch(this.url, { signal: stop.signal })
+      if (answer.status === 401) words = 'The token is missing or no longer right: open the page with ?token=… again.'
+      else if (answer.status === 404 && asked === this.torrent) {
+        this.tell('detail', { key: asked, gone: true })
         this.torrent = null
-      }
+      } else if (!answer.ok) words = `The mount refuses: ${(await answer.json()).error}. Trying again…`
+    } catch {
+      // nobody is there
     }
-    if (this.source) return
+    stop.abort()
+    if (this.source || document.hidden) return
     this.tell('lost', words)
     this.timer = setTimeout(() => this.connect(), this.wait)
     this.wait = Math.min(LATEST, this.wait * 2)

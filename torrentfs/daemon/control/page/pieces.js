@@ -8,7 +8,7 @@ const LARGEST = 16
 
 // The map of the API as an array: how much of each part is here (0 to 1), and its letter.
 export function parts (map) {
-  if (map.buckets) return map.buckets.map(percent => ({ have: percent / 100, state: percent === 100 ? 'h' : 'm' }))
+  if (map.buckets) return map.buckets.map((percent, n) => ({ have: percent / 100, state: map.marks[n] }))
   const found = []
   for (const [, length, state] of (map.runs ?? '').matchAll(/(\d+)([hmpw])/g)) {
     for (let n = Number(length); n > 0; n--) found.push({ have: state === 'h' ? 1 : 0, state })
@@ -56,11 +56,9 @@ export class PieceMap {
       say(this.words, 'Asleep: nothing of it is open. The map comes when it is read.')
       return
     }
-    const all = parts(map)
-    const having = letter => map.buckets ? 0 : all.filter(part => part.state === letter).length
     const words = [`${map.have.toLocaleString()} of ${count(map.pieces, 'piece')} here`]
-    if (having('w')) words.push(`${having('w').toLocaleString()} wanted now`)
-    if (having('p')) words.push(`${having('p').toLocaleString()} partly here`)
+    if (map.wanted) words.push(`${map.wanted.toLocaleString()} wanted now`)
+    if (map.partial) words.push(`${map.partial.toLocaleString()} partly here`)
     if (map.heads.length) words.push(`read at ${map.heads.slice(0, 4).map(head => head.piece).join(', ')}`)
     say(this.words, words.join(' · '))
     this.canvas.setAttribute('aria-label', `Piece map: ${words.join(', ')}`)

@@ -1,5 +1,5 @@
 // Films and music in the page; what the browser cannot play gets addresses for a player.
-import { clean, h, openDialog } from './dom.js'
+import { clean, h, openDialog, say } from './dom.js'
 
 const VIDEO = /\.(mp4|m4v|webm|mkv|mov|avi|ts|m2ts|ogv|mpg|mpeg|wmv|flv)$/i
 const AUDIO = /\.(mp3|m4a|m4b|flac|ogg|oga|opus|wav|aac)$/i
@@ -34,6 +34,8 @@ async function reason (url) {
   }
 }
 
+// Plays a file in a dialog. What is returned has its `path`, and `onWaiting(why)`, to be told in words
+// why a read of it waits; nothing when none does.
 export function play (file, status) {
   const media = h(AUDIO.test(file.path) ? 'audio' : 'video', { controls: true, autoplay: true, preload: 'metadata' })
   const trouble = h('p.bad', { role: 'alert' })
@@ -63,4 +65,7 @@ export function play (file, status) {
     media.load()
   })
   media.src = file.url
+  const waiting = h('p.quiet', { role: 'status' })
+  trouble.before(waiting)
+  return { path: file.path, onWaiting: why => say(waiting, why ? `It waits: ${clean(why)}` : '') }
 }
