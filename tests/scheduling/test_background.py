@@ -116,7 +116,7 @@ def test_all_of_it_comes_and_nothing_else(
 def test_a_web_seed_keeps_a_lane_for_who_reads() -> None:
     geometry = Geometry(PIECE, [400 * PIECE])
     picker = Picker(geometry)
-    picker.add_source(1, SourceKind.WEB_SEED, 0.0, max_queue=2)
+    picker.add_source(1, SourceKind.WEB_SEED, 0.0, max_queue=3)
     background = Background(geometry)
     background.begin("film", [range(400)])
     picker.set_agenda(background.below(EMPTY, Bitfield(400)), 0.0)

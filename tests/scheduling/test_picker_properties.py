@@ -52,7 +52,7 @@ class PickerMachine(RuleBasedStateMachine):
             return
         self.names += 1
         kind = SourceKind.WEB_SEED if web else SourceKind.PEER
-        self.picker.add_source(self.names, kind, self.now, max_queue=1 if web else reqq)
+        self.picker.add_source(self.names, kind, self.now, max_queue=1 + reqq % 3 if web else reqq)
         for piece in () if web else pieces:
             self.picker.on_have(self.names, piece)
         self.asked[self.names] = set()
@@ -160,7 +160,10 @@ class PickerMachine(RuleBasedStateMachine):
                     for n in range(begin, begin + length, BLOCK_LENGTH):
                         block_id = piece * self.picker.ledger.per_piece + n // BLOCK_LENGTH
                         assert self.is_wanted(piece, n)
-                        assert block_id in source.in_flight
+                        if source.snubbed and block_id not in source.in_flight:
+                            assert block_id in source.cancelled, "a copy, to see if it answers"
+                        else:
+                            assert block_id in source.in_flight
                         assert block_id not in before
                         size = self.geometry.block_length(piece, n)
                         self.asked[name].add(Request(piece, n, size))

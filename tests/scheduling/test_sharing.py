@@ -66,20 +66,48 @@ def test_who_sends_in_bursts_leaves_the_others_their_part() -> None:
     assert part_of_window(picker, first) > int(PART * 64)
 
 
-def test_a_silent_source_is_tried_with_what_nobody_waits_for() -> None:
-    """Or it would take a block away from others again and again, and hold it each time."""
+def test_a_silent_source_is_tried_with_copies_of_what_others_bring() -> None:
+    """What it held would be late, and the last of a window is needed soon after the first."""
     picker = make(1e6, 1e6)
-    picker.ledger.sources[1].snubbed = True
+    first = picker.ledger.sources[1]
+    first.snubbed = True
     picker.set_agenda(
         [Want(0, Level.URGENT, 9.0), *(Want(piece, Level.WINDOW, 9.0) for piece in range(1, 9))],
         0.0,
     )
-    (request,) = picker.pick(1, 1.0)
-    assert request.piece == 8
-    picker.ledger.sources[2].snubbed = True
-    picker.remove_source(2, 1.0)
-    picker.on_block(1, *request, 1.1)
-    assert picker.pick(1, 1.2)[0].piece == 0
+    assert picker.pick(1, 1.0) == [], "nothing is on its way from others"
+    last = picker.pick(2, 1.0)[-1]
+    assert picker.pick(1, 1.0) == [last]
+    assert not first.in_flight
+    assert picker.pick(1, 2.9) == [], "not all the time"
+    (again,) = picker.pick(1, 3.0)
+    assert again != last
+    assert picker.pick(1, 6.9) == [], "less and less often"
+    assert picker.on_block(2, *last, 7.0).wanted
+    assert not [name for name, _ in picker.take_cancels() if name == 1], "it may still answer"
+    assert not picker.on_block(1, *last, 7.0).wanted
+    assert not first.snubbed
+    assert picker.pick(1, 7.1)[0].piece == 0
+    assert len(first.in_flight) == 2, "as one that is new"
+
+
+def test_who_answers_when_all_of_the_piece_is_here_is_believed_too() -> None:
+    picker = make(1e6, 1e6)
+    first = picker.ledger.sources[1]
+    first.snubbed = True
+    picker.set_agenda([Want(0, Level.URGENT, 9.0)], 0.0)
+    asked = picker.pick(2, 1.0)
+    (copied,) = picker.pick(1, 1.0)
+    while asked:
+        for request in asked:
+            picker.on_block(2, *request, 1.1)
+        asked = picker.pick(2, 1.1)
+    picker.on_stored(0)
+    assert not picker.on_block(1, *copied, 1.2).wanted
+    assert not first.snubbed
+    first.snubbed = True
+    assert not picker.on_block(1, *copied, 1.3).wanted
+    assert first.snubbed, "nobody asked for it"
 
 
 def test_a_silent_source_gives_what_only_it_has() -> None:

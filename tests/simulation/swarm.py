@@ -6,6 +6,7 @@ die, choke or lie. A cancel travels like a request and removes what has not begu
 source that is `eager`, as real ones are, has put what it was asked for into its socket by then.
 One with a `limit` sends what it is granted at its full rate, as libtorrent does: see `Allowance`.
 With `by_block` a block is readable as it is here (BEP 52: its hash came before it).
+A web seed answers `lanes` requests at once, which share its bandwidth.
 Readers are generators that yield ("read", file, offset, size) or ("sleep", seconds).
 """
 
@@ -106,16 +107,29 @@ class SimSource:
         pieces: range | None = None,
         eager: bool = False,
         limit: float = 0.0,
+        lanes: int = 3,
     ) -> None:
         self.rtt, self.rate, self.kind, self.reqq = rtt, rate, kind, reqq
         self.jitter, self.stalls, self.dies_at, self.lies = jitter, stalls, dies_at, lies
         self.fast, self.pieces, self.eager, self.limit = fast, pieces, eager, limit
+        self.lanes = lanes
         self.allowance = Allowance(limit)
         self.queue: deque[Request] = deque()
         self.sending = False
         self.alive = True
         self.sent = 0
-        self.spans: deque[list] = deque()
+        self.spans: dict[tuple[int, int], deque[Request]] = {}
+        """What is still to be sent of the spans of a web seed."""
+
+    def next_request(self) -> Request | None:
+        """What it sends now: of several spans a block of each in turn."""
+        if self.queue:
+            return self.queue.popleft()
+        for span, requests in self.spans.items():
+            if requests:
+                self.spans[span] = self.spans.pop(span)
+                return requests.popleft()
+        return None
 
 
 class Swarm:
@@ -178,7 +192,7 @@ class Swarm:
     def add(self, source: SimSource) -> int:
         name = len(self.sources) + 1
         self.sources[name] = source
-        limit = source.reqq if source.kind is SourceKind.PEER else 1
+        limit = source.reqq if source.kind is SourceKind.PEER else source.lanes
         self.picker.add_source(name, source.kind, self.now, max_queue=limit)
         if source.kind is SourceKind.PEER:
             if source.pieces is None:
@@ -201,7 +215,7 @@ class Swarm:
 
     def _serve(self, name: int) -> None:
         source = self.sources[name]
-        if source.sending or not source.queue or not source.alive:
+        if source.sending or not source.alive:
             return
         for begin, end in source.stalls:
             if begin <= self.now < end:
@@ -210,7 +224,9 @@ class Swarm:
         queued = sum(request.length for request in source.queue)
         if not source.allowance.may_send(queued):
             return
-        request = source.queue.popleft()
+        request = source.next_request()
+        if request is None:
+            return
         source.allowance.on_sent(request.length)
         source.sending = True
         spent = request.length / source.rate
@@ -260,15 +276,20 @@ class Swarm:
                 self.picker.on_stored(request.piece)
                 self.stored.add(request.piece)
                 self.background.on_stored(request.piece)
-        for span in list(source.spans):
-            if not self.picker.wants_span(name, *span):
-                self.picker.on_span_done(name, *span, self.now)
-                source.spans.remove(span)
-                source.queue.clear()
+        self._end_spans(name)
         if source.kind is SourceKind.PEER:
             self._ask(name)
         else:
             self._ask_span(name)
+
+    def _end_spans(self, name: int) -> None:
+        """End the requests to a web seed of which nothing is wanted any more, or all is here."""
+        source = self.sources[name]
+        for span, requests in list(source.spans.items()):
+            if not self.picker.wants_span(name, *span):
+                self.picker.on_span_done(name, *span, self.now)
+                del source.spans[span]
+                requests.clear()
 
     def _failed(self, piece: int) -> None:
         self.hash_failures += 1
@@ -294,11 +315,8 @@ class Swarm:
             source = self.sources[name]
             if source.kind is SourceKind.PEER:
                 self.at(self.now + source.rtt / 2, self._cancelled, name, request)
-            elif source.alive and not self.picker.wants_span(name):
-                for span in source.spans:
-                    self.picker.on_span_done(name, *span, self.now)
-                source.spans.clear()
-                self.at(self.now + source.rtt / 2, source.queue.clear)
+            elif source.alive:
+                self._end_spans(name)
         for name in self.picker.to_wake(self.now):
             if self.sources[name].kind is SourceKind.PEER:
                 self._ask(name)
@@ -322,17 +340,21 @@ class Swarm:
     def _ask_span(self, name: int) -> None:
         if not self.sources[name].alive:
             return
-        span = self.picker.pick_span(name, self.now)
-        if span is None:
-            return
         source = self.sources[name]
-        source.spans.append(span)
-        requests = [
+        while (span := self.picker.pick_span(name, self.now)) is not None:
+            source.spans[span] = deque()
+            self.at(self.now + source.rtt / 2, self._enqueue_span, name, span)
+
+    def _enqueue_span(self, name: int, span: tuple[int, int]) -> None:
+        requests = self.sources[name].spans.get(span)
+        if requests is None:
+            return
+        requests.extend(
             Request(piece, begin + n, min(BLOCK_LENGTH, length - n))
             for piece, begin, length in self.geometry.spans(*span)
             for n in range(0, length, BLOCK_LENGTH)
-        ]
-        self.at(self.now + source.rtt / 2, self._enqueue, name, requests)
+        )
+        self._serve(name)
 
     # --- readers ---------------------------------------------------------------------------
 

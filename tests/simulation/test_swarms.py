@@ -23,6 +23,7 @@ KIB = 1024
 CLIENTS = json.loads((Path(__file__).parent / "traces" / "clients.json").read_text())
 RTT, LINE = 0.050, 12.5e6
 PIECE_TIME = RTT + MIB / LINE
+PEER, WEB_SEED = SourceKind.PEER, SourceKind.WEB_SEED
 
 
 def home(**more: object) -> SimSource:
@@ -297,12 +298,49 @@ def test_any_piece_length_fills_the_line(pieces: int) -> None:
 # --- trouble ---------------------------------------------------------------------------------
 
 
-def test_a_stalled_source_delays_a_reader_by_no_more_than_hedging() -> None:
+def kind_of(value: object) -> str | None:
+    return value.value if isinstance(value, SourceKind) else None
+
+
+@pytest.mark.parametrize("kind", [PEER, WEB_SEED], ids=kind_of)
+def test_a_stalled_source_delays_a_reader_by_no_more_than_hedging(kind: SourceKind) -> None:
     stalls = SimSource(rtt=RTT, rate=5e6, stalls=((1.0, 300.0),))
-    swarm = run(copy(24 * MIB), SimSource(rtt=RTT, rate=5e6), stalls)
-    assert waits(swarm)[-1] < 1.0
+    swarm = run(copy(24 * MIB), SimSource(rtt=RTT, rate=5e6, kind=kind), stalls)
+    assert waits(swarm)[-1] < 0.5
     assert wasted(swarm) < 0.05
-    assert swarm.now < 24 * MIB / 5e6 + 1.0
+    assert swarm.now < 24 * MIB / 5e6 + 0.5
+
+
+@pytest.mark.parametrize("stalled", [1, 4])
+@pytest.mark.parametrize("rate", [20e6, 100e6])
+@pytest.mark.parametrize("kind", [PEER, WEB_SEED], ids=kind_of)
+def test_peers_that_fall_silent_early_cost_a_fast_source_little(
+    kind: SourceKind, rate: float, stalled: int
+) -> None:
+    size = 96 * MIB
+    silent = [SimSource(rtt=RTT, rate=5e6, stalls=((0.3, 300.0),)) for _ in range(stalled)]
+    swarm = run(copy(size), SimSource(rtt=0.02, rate=rate, kind=kind), *silent, lengths=(size,))
+    assert waits(swarm)[-1] < 0.35
+    assert swarm.now < size / rate + 0.6
+    assert wasted(swarm) < 0.01
+
+
+def test_a_web_seed_that_falls_silent_costs_a_peer_little() -> None:
+    size = 96 * MIB
+    silent = SimSource(rtt=0.02, rate=20e6, kind=WEB_SEED, stalls=((1.0, 300.0),))
+    swarm = run(copy(size), SimSource(rtt=0.02, rate=20e6), silent, lengths=(size,))
+    assert waits(swarm)[-1] < 1.0
+    assert swarm.now < size / 20e6 + 0.6
+
+
+@pytest.mark.parametrize("kind", [PEER, WEB_SEED], ids=kind_of)
+def test_who_was_silent_and_is_back_has_its_part_again(kind: SourceKind) -> None:
+    size = 96 * MIB
+    back = SimSource(rtt=RTT, rate=10e6, stalls=((0.3, 4.0),))
+    swarm = run(copy(size), SimSource(rtt=0.02, rate=10e6, kind=kind), back, lengths=(size,))
+    assert waits(swarm)[-1] < 0.35
+    assert back.sent > 16 * MIB
+    assert swarm.now < 8.0
 
 
 def test_a_dead_source_costs_its_blocks_and_nothing_else() -> None:
@@ -335,15 +373,17 @@ def test_a_source_with_a_part_is_asked_for_its_part() -> None:
 
 
 def test_a_web_seed_alone_carries_a_copy() -> None:
-    swarm = run(copy(32 * MIB), SimSource(rtt=0.02, rate=20e6, kind=SourceKind.WEB_SEED))
-    assert speed(swarm) > 0.8 * 20e6
+    size = 32 * MIB
+    seed = SimSource(rtt=0.02, rate=20e6, kind=WEB_SEED)
+    swarm = run(copy(size), seed, lengths=(size,))
+    assert speed(swarm) > 0.9 * 20e6
     assert swarm.picker.wasted == 0
 
 
 def test_a_web_seed_and_a_peer_share_without_duplicates() -> None:
     swarm = run(
         copy(48 * MIB),
-        SimSource(rtt=0.02, rate=20e6, kind=SourceKind.WEB_SEED),
+        SimSource(rtt=0.02, rate=20e6, kind=WEB_SEED),
         SimSource(rtt=0.02, rate=20e6),
     )
     assert speed(swarm) > 0.75 * 40e6

@@ -1,9 +1,10 @@
 """Late blocks and silent sources: who is woken, when, and what is asked twice.
 
-Only blocks under a waiting read are hedged, and only within a budget: bytes that came twice stay
-under `hedge_share` of the bytes received plus a burst (beyond it only the very late are). A source
-that is overdue by `snub_seconds` loses everything to the others; with nobody else to turn to it
-keeps its queue.
+Only blocks under a waiting read are hedged (which of them are late is `lateness`), and only within
+a budget: bytes that came twice stay under `hedge_share` of the bytes received plus a burst (beyond
+it only the very late are). Peers are asked for blocks, web seeds for a run of them. A source that
+is overdue by `snub_seconds` loses everything to the others; with nobody else to turn to it keeps
+its queue. Then it is tried with copies of what others bring (`sharing.probe`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
-from torrentfs.scheduling.ledger import bits
+from torrentfs.scheduling import lateness
+from torrentfs.scheduling.lateness import TICK
 from torrentfs.scheduling.source import SourceKind
-from torrentfs.scheduling.urgency import is_late, remaining
 
 if TYPE_CHECKING:
     from torrentfs.scheduling.ledger import OpenPiece, Request
     from torrentfs.scheduling.picker import Picker
     from torrentfs.scheduling.source import Source, SourceId
-
-TICK = 0.020
-"""Seconds between looks at late blocks while a read waits."""
 
 IDLE_TICK = 0.5
 """The same when only read-ahead is in flight: enough for silent sources."""
@@ -32,89 +30,75 @@ RAMP_TICK = 0.005
 DEAR = 4.0
 """Times later a block must be once the budget is spent; at twice the budget nothing is hedged."""
 
-MAX_TWINS = 2
-"""Sources a block may be asked of beside the first: the second may turn out no better."""
-
 MAX_HEDGES = 16
 """Blocks asked again at once of one source; what it delivers earns it the next."""
 
 
+def patience(picker: Picker) -> float:
+    """How many times later than usual a block must be to be asked twice; `inf`: none is."""
+    budget = picker.config.hedge_burst + picker.config.hedge_share * picker.received
+    if picker.duplicates > 2 * budget:
+        return float("inf")
+    return DEAR if picker.duplicates > budget else 1.0
+
+
 def hedge(picker: Picker, source: Source, room: int, now: float) -> list[Request]:
     """Late urgent blocks to ask again of `source`, which has nothing better to do."""
-    budget = picker.config.hedge_burst + picker.config.hedge_share * picker.received
-    if picker.duplicates > 2 * budget or source.snubbed:
+    if source.snubbed:
         return []
-    patience = DEAR if picker.duplicates > budget else 1.0
-    ledger = picker.ledger
-    lane = ledger.urgent
-    asked: list[Request] = []
     most = min(room, MAX_HEDGES)
-    places: dict[SourceId, dict[int, int]] = {}
-    for number in lane.pieces:
-        piece = ledger.open.get(number)
-        if piece is None or not piece.in_flight & lane.wanted(number) or not source.serves(number):
-            continue
-        if piece.sole is not None:
-            continue  # one source only, or blame could not decide; a silent one is snubbed
-        for block in late_blocks(picker, source, piece, places, len(asked), patience, now):
-            if not source.in_flight:
-                source.pace.on_asked(now)
-            asked.append(ledger.ask_again(source, piece, block, now))
-            source.hedged += BLOCK_LENGTH
-            picker.hedged += BLOCK_LENGTH
-            if len(asked) >= most:
-                return asked
-    return asked
+    found = lateness.late_blocks(picker, source, most, patience(picker), now)
+    if len(found) < most or not _is_silent(picker, *found[-1], now):
+        source.looked = picker.look
+    # else it does more as soon as it has room: one block a look would be a second for a piece
+    return [ask_again(picker, source, piece, block, now) for piece, block in found]
 
 
-def late_blocks(
-    picker: Picker,
-    source: Source,
-    piece: OpenPiece,
-    places: dict[SourceId, dict[int, int]],
-    more: int,
-    patience: float,
-    now: float,
-) -> list[int]:
-    """Blocks of `piece` in flight elsewhere that `source` would bring much sooner."""
-    ledger = picker.ledger
-    late: list[int] = []
-    for block in bits(piece.in_flight & ledger.urgent.wanted(piece.number)):
-        block_id = piece.number * ledger.per_piece + block
-        first = piece.by[block]
-        owners = ledger.hedges.get(block_id) or ([] if first is None else [first])
-        if len(owners) > MAX_TWINS or source.name in owners:
-            continue
-        left = float("inf")
-        for owner in owners:
-            holder = ledger.sources[owner]
-            if owner not in places:
-                places[owner] = {name: place for place, name in enumerate(holder.in_flight)}
-            left = min(left, time_left(holder, block_id, places[owner][block_id], now))
-        queued = len(source.in_flight) + more + len(late)
-        if is_late(left / patience, source.pace.arrival(queued, now)):
-            late.append(block)
-    return late
+def hedge_run(picker: Picker, source: Source, now: float) -> tuple[int, int] | None:
+    """The same for a web seed: (start, length) of piece space, or None."""
+    found = lateness.late_run(picker, source, MAX_HEDGES, patience(picker), now)
+    if found is None:
+        return None
+    piece, first, run = found
+    length = sum(
+        ask_again(picker, source, piece, block, now).length for block in range(first, first + run)
+    )
+    span = piece.number * picker.geometry.piece_length + first * BLOCK_LENGTH, length
+    source.spans[span] = None
+    return span
 
 
-def time_left(holder: Source, block_id: int, place: int, now: float) -> float:
-    """Seconds until `holder` should have delivered the block at `place` of its queue."""
-    pace = holder.pace
-    if holder.choking and holder.snubbed:
-        return float("inf")
-    left = remaining(pace, place, now)
-    return max(left, holder.in_flight[block_id] + pace.rtt - now)
+def ask_again(picker: Picker, source: Source, piece: OpenPiece, block: int, now: float) -> Request:
+    """Ask `source` for a block that is in flight elsewhere."""
+    if not source.in_flight:
+        source.pace.on_asked(now)
+    source.hedged += BLOCK_LENGTH
+    picker.hedged += BLOCK_LENGTH
+    return picker.ledger.ask_again(source, piece, block, now)
+
+
+def _is_silent(picker: Picker, piece: OpenPiece, block: int, now: float) -> bool:
+    """Whether who was first asked for a block is overdue, and not merely slow or in a pause."""
+    first = piece.by[block]
+    if first is None:
+        return False
+    pace = picker.ledger.sources[first].pace
+    return not pace.bursts and pace.silence(now) > 0.0
 
 
 def to_wake(picker: Picker, now: float) -> list[SourceId]:
     """Sources that should pick now: new or freed demand, or a late block; soonest first."""
     ledger = picker.ledger
-    due = now >= picker.hedge_at
-    if due:
+    look_again = late = False
+    if now >= picker.hedge_at:
         _snub(picker, now)
         picker.hedge_at = now + (TICK if ledger.urgent.pieces else IDLE_TICK)
+        if ledger.urgent.pieces:
+            late = bool(lateness.look(picker, now).pieces)
+            # who left a free block to others may find by now that they are no sooner
+            look_again = late or bool(ledger.urgent.free or ledger.ahead.free)
     ramped = now >= picker.ramp_at
-    if not (picker.attention or ledger.freed or ramped or (due and ledger.urgent.pieces)):
+    if not (picker.attention or ledger.freed or ramped or look_again):
         return []
     if ramped:
         picker.ramp_at = float("inf")
@@ -132,9 +116,9 @@ def to_wake(picker: Picker, now: float) -> list[SourceId]:
         if (
             ledger.urgent.free & source.reach(ledger.urgent)
             or ledger.ahead.free & source.reach(ledger.ahead)
-            or (due and ledger.urgent.pieces)
+            or late
         ):
-            ready.append((source.pace.arrival(queued, now), name))
+            ready.append((source.arrival(now), name))
     return [name for _, name in sorted(ready)]
 
 

@@ -174,6 +174,11 @@ class Ledger:
         self.freed = False
         """A wanted block became free: somebody should pick. Reset by the picker."""
 
+    def block_at(self, place: int) -> int:
+        """The id of the block at `place` of piece space."""
+        piece, begin = divmod(place, self.geometry.piece_length)
+        return piece * self.per_piece + begin // BLOCK_LENGTH
+
     def opened(self, piece: int) -> OpenPiece:
         """The open piece; opens it."""
         found = self.open.get(piece)

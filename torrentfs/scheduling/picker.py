@@ -11,7 +11,7 @@ wanted most that I have", and for an urgent piece "would the others be done befo
 
 1. *Urgent* pieces (a read waits), by agenda order: the source takes its share (`urgency.share`), so
    that all who have the piece finish together. A piece whose hash failed goes to one source only.
-2. *Late* blocks of urgent pieces, asked elsewhere, are asked again here (`urgency.is_late`),
+2. *Late* blocks of urgent pieces, asked elsewhere, are asked again here (`lateness`, `hedging`),
    within a budget of waste.
 3. *Ahead* (windows, then hints), by agenda order. A source that is far slower than the best one
    leaves the front alone and takes what is needed only when it could deliver it.
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
 from torrentfs.scheduling import hedging, sharing, spans
 from torrentfs.scheduling.agenda import Agenda, Level, Want
+from torrentfs.scheduling.lateness import Look
 from torrentfs.scheduling.ledger import OpenPiece, Request
 from torrentfs.scheduling.report import (
     BlockVerdict,
@@ -79,6 +80,8 @@ class Picker(Roster):
         self._dropped: list[int] = []
         self.hedge_at = 0.0
         """When `hedging.to_wake` next looks for late blocks."""
+        self.look = Look(0.0, [])
+        """The late blocks that were found last."""
         self.ramp_at = float("inf")
         """When a source that was idle may be asked for more read-ahead."""
         self.front_speed = (0.0, 0.0, -1.0)
@@ -209,6 +212,7 @@ class Picker(Roster):
             leaving.extend(ledger.urgent.pieces)
             self._fill_urgent()
             self.hedge_at = 0.0
+            self.look.hasten()
         if agenda.rest is not self._rest:
             self._rest = agenda.rest
             leaving.extend(ledger.ahead.pieces)
@@ -272,21 +276,31 @@ class Picker(Roster):
             or (length != BLOCK_LENGTH and length != found.block_length(block))
             or begin + length > found.size
         ):
+            if found is None and block_id in known.cancelled:
+                del known.cancelled[block_id]
+                self._believe(known, now, measured=False)
             return self._waste(known, length)
         if sent is None:
             if block_id not in known.cancelled:
                 return self._waste(known, length)
             del known.cancelled[block_id]
+            self._believe(known, now, measured=False)
             if found.received >> block & 1:
                 return self._waste(known, length)
         else:
             del known.in_flight[block_id]
             known.pace.on_block(sent, length, now)
-        known.snubbed = False
+            self._believe(known, now, measured=True)
         ledger.receive(known, found, block)
         known.received += length
         self.received += length
         return _COMPLETE if found.received == found.full else _WANTED
+
+    def _believe(self, source: Source, now: float, *, measured: bool) -> None:
+        """It brought something that it was asked for, some time: it is not silent any more."""
+        if source.snubbed:
+            source.on_sign(now, measured=measured)
+            self.attention = True
 
     def _waste(self, source: Source, length: int) -> BlockVerdict:
         source.wasted += length
@@ -313,9 +327,12 @@ class Picker(Roster):
             most = sharing.share_of(self, known, piece, wanted, room - len(asked), now)
             if most > 0:
                 asked += self.ask(known, piece, most, now, wanted)
-        if room > len(asked) and ledger.urgent.pieces and now >= known.hedge_at:
+        if (
+            room > len(asked)
+            and ledger.urgent.pieces
+            and (known.looked is not self.look or now >= self.look.again_at)
+        ):
             # before any read-ahead: a late block holds up a reader
-            known.hedge_at = now + hedging.TICK
             asked += hedging.hedge(self, known, room - len(asked), now)
         if room > len(asked):
             candidates = ledger.ahead.free & known.reach(ledger.ahead)
@@ -334,6 +351,9 @@ class Picker(Roster):
                 if not piece.suspects or sharing.may_serve(self, known, piece):
                     wanted = ledger.ahead.wanted(piece.number)
                     asked += self.ask(known, piece, room - len(asked), now, wanted)
+        if known.snubbed and not asked and room > 0:
+            again = sharing.probe(self, known, now)
+            return [] if again is None else [again]
         return asked
 
     def ask(
@@ -353,7 +373,7 @@ class Picker(Roster):
         """The response is over, whole or not: what did not arrive is free again."""
         known = self.ledger.sources[source]
         known.spans.pop((start, length), None)
-        for block_id in spans.blocks_in_flight(self.ledger, known, start, length):
+        for block_id in list(spans.blocks_in_flight(self.ledger, known, start, length)):
             self.ledger.release(known, block_id)
 
     def wants_span(
@@ -363,7 +383,7 @@ class Picker(Roster):
         known = self.ledger.sources[source]
         if start is None or length is None:
             return bool(known.in_flight)
-        return bool(spans.blocks_in_flight(self.ledger, known, start, length))
+        return next(spans.blocks_in_flight(self.ledger, known, start, length), None) is not None
 
     # --- what else to do -------------------------------------------------------------------
 

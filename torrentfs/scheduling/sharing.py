@@ -2,19 +2,20 @@
 
 An urgent piece is shared by water filling (`urgency.share`); a piece whose hash failed comes from
 one source, so that blame can decide; the front of the read-ahead is left to those who can bring
-it in time; and who sends in bursts leaves the others their part of it.
+it in time; who sends in bursts leaves the others their part of it; and who is silent is tried with
+copies of what others bring.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torrentfs.metainfo.geometry import BLOCK_LENGTH
+from torrentfs.scheduling.ledger import bits
 from torrentfs.scheduling.rates import MIN_DEPTH
-from torrentfs.scheduling.urgency import line, share
+from torrentfs.scheduling.urgency import share
 
 if TYPE_CHECKING:
-    from torrentfs.scheduling.ledger import OpenPiece
+    from torrentfs.scheduling.ledger import Lane, OpenPiece, Request
     from torrentfs.scheduling.picker import Picker
     from torrentfs.scheduling.source import Source
 
@@ -33,7 +34,7 @@ def share_of(
         return room
     blocks = (piece.free & wanted).bit_count()
     others = [
-        line(other.pace, len(other.in_flight), now)
+        other.line(now)
         for other in picker.ledger.sources.values()
         if other is not source and not other.snubbed and other.serves(piece.number)
     ]
@@ -45,7 +46,7 @@ def share_of(
             lone = min(picker.config.lone_queue, pace.limit) - len(source.in_flight)
             room = max(room, lone)
         return room
-    return min(room, share(blocks, line(source.pace, len(source.in_flight), now), others))
+    return min(room, share(blocks, source.line(now), others))
 
 
 def may_serve(picker: Picker, source: Source, piece: OpenPiece) -> bool:
@@ -70,23 +71,19 @@ def may_serve(picker: Picker, source: Source, piece: OpenPiece) -> bool:
 def leave_front(picker: Picker, source: Source, candidates: int, now: float) -> int:
     """Without what a far slower source would deliver later than it is needed.
 
-    To a silent one is left what others do not have, or else the very last: should it stay silent,
-    nobody waits for that.
+    To a silent one is left what others do not have, and nothing else: what it held would be late,
+    and the last of a window, or of a file, is needed as soon as all before it is here.
     """
     if source.snubbed:
-        theirs = 0
-        for other in picker.ledger.sources.values():
-            if other is not source and not other.snubbed:
-                theirs |= other.reach(picker.ledger.ahead)
-        return candidates & ~theirs or 1 << (candidates.bit_length() - 1)
+        return candidates & ~reach_of_others(picker, source, picker.ledger.ahead)
     best, speed, until = picker.front_speed
     if now >= until:
         lines = [
-            line(other.pace, len(other.in_flight), now)
+            (other.arrival(now), other.pace.rate)
             for other in picker.ledger.sources.values()
             if other.usable and not other.snubbed and other.pace.rate
         ]
-        best = min((latency + BLOCK_LENGTH / rate for latency, rate in lines), default=0.0)
+        best = min((arrival for arrival, _ in lines), default=0.0)
         speed = sum(rate for _, rate in lines)
         picker.front_speed = (best, speed, now + 0.05)
     if not source.pace.rate or not best:
@@ -104,6 +101,39 @@ def leave_front(picker: Picker, source: Source, candidates: int, now: float) -> 
         if other is not source and not other.snubbed and other.pace.rate > source.pace.rate:
             mine |= other.reach(picker.ledger.ahead)
     return candidates & ~mine
+
+
+def reach_of_others(picker: Picker, source: Source, lane: Lane) -> int:
+    """Mask of the positions of `lane` that others serve, silent ones not counted."""
+    theirs = 0
+    for other in picker.ledger.sources.values():
+        if other is not source and not other.snubbed:
+            theirs |= other.reach(lane)
+    return theirs
+
+
+def probe(picker: Picker, source: Source, now: float) -> Request | None:
+    """A block by which a silent source may prove that it is there again, or None: not now.
+
+    One that is on its way from somebody else, the last of them: nobody waits for this copy, so it
+    does not count as in flight here, and it is not taken back when the other one comes.
+    """
+    if now < source.probe_at:
+        return None
+    ledger = picker.ledger
+    for lane in (ledger.ahead, ledger.urgent):
+        for number in reversed(lane.pieces):
+            piece = ledger.open.get(number)
+            if piece is None or piece.sole is not None or not source.serves(number):
+                continue
+            asked = piece.in_flight & lane.wanted(number)
+            for block in sorted(bits(asked), reverse=True):
+                block_id = number * ledger.per_piece + block
+                if block_id not in source.in_flight and block_id not in source.cancelled:
+                    # of one that was taken back the answer, or the reject, may be on its way
+                    source.on_probed(block_id, now)
+                    return ledger.request(piece, block)
+    return None
 
 
 def part_of_window(picker: Picker, source: Source) -> int:

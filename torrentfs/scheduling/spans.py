@@ -5,6 +5,11 @@ first wanted free block and runs on through wanted free blocks for about `span_s
 seed's rate: small before the rate is known (a first answer is soon there, peers get their part),
 large for a fast seed. Under a waiting read with peers around it takes its share of the piece
 (`urgency.share`) and not more.
+
+A seed is asked for several spans at once. Read-ahead leaves the last of these requests to reads
+that wait: for free blocks under them, or for late ones that others were asked for
+(`hedging.hedge_run`). So a read does not wait for the end of a span, and none is broken off for it,
+which would close its connection.
 """
 
 from __future__ import annotations
@@ -12,10 +17,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torrentfs.metainfo.geometry import BLOCK_LENGTH
-from torrentfs.scheduling.sharing import may_serve
-from torrentfs.scheduling.urgency import line, share
+from torrentfs.scheduling.hedging import hedge_run
+from torrentfs.scheduling.sharing import may_serve, probe, reach_of_others
+from torrentfs.scheduling.urgency import share
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torrentfs.scheduling.ledger import Lane, Ledger, OpenPiece
     from torrentfs.scheduling.picker import Picker
     from torrentfs.scheduling.source import Source
@@ -31,7 +39,16 @@ def pick(picker: Picker, source: Source, now: float) -> tuple[int, int] | None:
         return None
     ledger = picker.ledger
     for lane in (ledger.urgent, ledger.ahead):
+        if lane is ledger.ahead:
+            if ledger.urgent.pieces and not source.snubbed:
+                again = hedge_run(picker, source, now)
+                if again is not None:
+                    return again
+            if len(source.spans) == source.pace.limit - 1 > 0:
+                break  # the last one is for who waits
         candidates = lane.free & source.reach(lane)
+        if source.snubbed:
+            candidates &= ~reach_of_others(picker, source, lane)
         if source.spans:  # of what nobody reads one at a time: the other lane is for who does
             candidates &= (1 << lane.background) - 1
         while candidates:
@@ -43,7 +60,17 @@ def pick(picker: Picker, source: Source, now: float) -> tuple[int, int] | None:
             most = _length(picker, source, piece, lane, now) // BLOCK_LENGTH
             if most > 0:
                 return _take(picker, source, piece, lane, most, now)
-    return None
+    return _probe(picker, source, now) if source.snubbed else None
+
+
+def _probe(picker: Picker, source: Source, now: float) -> tuple[int, int] | None:
+    """A span of one block that somebody else brings, to see whether a silent seed answers."""
+    found = probe(picker, source, now)
+    if found is None:
+        return None
+    span = found.piece * picker.geometry.piece_length + found.begin, found.length
+    source.spans[span] = None
+    return span
 
 
 def _length(picker: Picker, source: Source, piece: OpenPiece, lane: Lane, now: float) -> int:
@@ -51,7 +78,7 @@ def _length(picker: Picker, source: Source, piece: OpenPiece, lane: Lane, now: f
     config = picker.config
     pace = source.pace
     others = [
-        line(other.pace, len(other.in_flight), now)
+        other.line(now)
         for other in picker.ledger.sources.values()
         if other is not source and not other.snubbed and other.serves(piece.number)
     ]
@@ -60,7 +87,7 @@ def _length(picker: Picker, source: Source, piece: OpenPiece, lane: Lane, now: f
     if not others or piece.sole is not None:
         return max(wished, BLOCK_LENGTH)
     if lane is picker.ledger.urgent:
-        mine = line(pace, len(source.in_flight), now)
+        mine = source.line(now)
         free = (piece.free & lane.wanted(piece.number)).bit_count()
         blocks = share(free, mine, others)
         if blocks < free:
@@ -111,13 +138,8 @@ def _run(free: int, block: int, most: int) -> int:
     return min(most, gap.bit_length() - 1)
 
 
-def blocks_in_flight(ledger: Ledger, source: Source, start: int, length: int) -> list[int]:
+def blocks_in_flight(ledger: Ledger, source: Source, start: int, length: int) -> Iterator[int]:
     """Block ids of a span that are in flight at `source`."""
-    per = ledger.per_piece
-    found: list[int] = []
-    for span in ledger.geometry.spans(start, length):
-        base = span.piece * per
-        first = span.begin // BLOCK_LENGTH
-        last = -(-(span.begin + span.length) // BLOCK_LENGTH)
-        found += [base + n for n in range(first, last) if base + n in source.in_flight]
-    return found
+    for block_id in range(ledger.block_at(start), ledger.block_at(start + length - 1) + 1):
+        if block_id in source.in_flight:
+            yield block_id

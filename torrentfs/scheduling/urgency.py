@@ -58,12 +58,6 @@ def share(blocks: int, mine: tuple[float, float], others: Sequence[tuple[float, 
     return min(blocks, int(rate * (done - latency) / BLOCK_LENGTH) + 1)
 
 
-def line(pace: Pace, queued: int, now: float) -> tuple[float, float]:
-    """(latency, rate) of a source with `queued` blocks in flight, for `share`."""
-    rate = pace.rate or pace.assumed
-    return pace.arrival(queued, now) - BLOCK_LENGTH / rate, rate
-
-
 def remaining(pace: Pace, position: int, now: float) -> float:
     """Seconds until the block at `position` (0: next) of a source's queue should be here.
 
@@ -73,6 +67,11 @@ def remaining(pace: Pace, position: int, now: float) -> float:
     return pace.silence(now) + max(0.0, (position + 1) * BLOCK_LENGTH / rate)
 
 
+def late_from(other: float) -> float:
+    """Seconds beyond which a block is worth asking of one that needs `other`."""
+    return HEDGE_FACTOR * other + HEDGE_MARGIN
+
+
 def is_late(left: float, other: float) -> bool:
     """Whether a block expected in `left` seconds is worth asking of one that needs `other`."""
-    return left > HEDGE_FACTOR * other + HEDGE_MARGIN
+    return left > late_from(other)
