@@ -1,8 +1,9 @@
 """Web seeds as sources of the scheduler: *lanes* ask the picker for spans and fetch them.
 
 A web seed (BEP 19, BEP 17) has every piece and answers byte ranges, so it is asked for coalesced
-spans rather than blocks, from the first read on. A lane is one request at a time; two lanes a
-seed let an urgent span start while a long one is still coming. Blocks are told to the torrent
+spans rather than blocks, from the first read on. A lane is one request at a time. Read-ahead takes
+all but one of them, so that what a read waits for is asked for while long spans are still coming,
+over a connection that is open, and without ending any of them. Blocks are told to the torrent
 one by one as they arrive, so a hedge or a seek sees progress at the same grain as with peers.
 """
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LANES = 2
-"""Requests to one web seed at once."""
+LANES = 3
+"""Requests to one web seed at once; the last one is for reads that wait (see `spans`)."""
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 120.0
@@ -82,9 +83,9 @@ class WebSeedSource:
     def cancel(self, request: Request) -> None:
         """A block is not wanted from here any more; abort requests with nothing else in them."""
         for lane in self._lanes:
-            if lane.span is not None and not self.torrent.picker.wants_span(
-                self.source, *lane.span
-            ):
+            if lane.span is None or lane.scope.cancel_called:
+                continue
+            if not self.torrent.picker.wants_span(self.source, *lane.span):
                 lane.scope.cancel()
 
     def close(self, reason: str) -> None:
