@@ -178,6 +178,23 @@ async def test_a_giver_that_is_busy_is_waited_for_and_a_late_answer_ends_its_res
         assert len(seeder.blocks) == 2 + 16 + 1
 
 
+async def test_who_never_answers_is_asked_less_and_less_often(autojump_clock: MockClock) -> None:
+    async with rig(film()) as r:
+        seeder = await giver(r, "never")
+        asked = []
+        for piece in range(4):
+            assert await r.read(piece * PIECE, 10) == r.sample.space[piece * PIECE :][:10]
+            asked.append(len(seeder.asked))
+            await trio.sleep(leaves_module.SHORT_REST + 1)
+        assert asked == [1, 2, 2, 3]
+        seeder.gives = "rightly"
+        await seeder._give_hashes(seeder.asked[-1])  # it was busy all the time
+        await trio.sleep(1.5)
+        assert r.torrent.leaves._silences == {}
+        await r.read(4 * PIECE, 10)
+        assert len(seeder.asked) == 4
+
+
 async def test_another_is_asked_for_the_hashes(autojump_clock: MockClock) -> None:
     async with rig(film()) as r:
         refuses, gives = await giver(r, "rejects"), await giver(r)

@@ -50,7 +50,10 @@ REST = 60.0
 """Seconds for which no leaves are asked of a peer that has rejected a request."""
 
 SHORT_REST = 5.0
-"""The same of one that did not answer in time: it may have been busy."""
+"""The same of one that did not answer in time: it may have been busy. Doubled by each silence."""
+
+LONGEST_REST = 600.0
+"""The same of one that never answers: each time costs a read some seconds."""
 
 MAX_PIECES = 2048
 """Pieces whose leaves are kept: 4 MiB if one run of each is known."""
@@ -89,6 +92,8 @@ class Leaves:
         self._resting: dict[SourceId, float] = {}
         self._gave: set[SourceId] = set()
         self._late: set[SourceId] = set()
+        self._silences: dict[SourceId, int] = {}
+        """How often a source has not answered, since it last did."""
         self._known: dict[int, dict[int, bytes]] = {}
         self._asking: dict[tuple[int, int], _Asking] = {}
         self._hopeless: set[int] = set()
@@ -212,9 +217,16 @@ class Leaves:
             if not asking.asked:
                 self._ask_next(piece, run, asking, now)
             elif now >= asking.until:
-                self._late.add(asking.asked[-1])
-                self._rest(asking.asked[-1], now + SHORT_REST)
+                self._on_silence(asking.asked[-1], now)
                 self._ask_next(piece, run, asking, now)
+
+    def _on_silence(self, source: SourceId, now: float) -> None:
+        self._late.add(source)
+        if source in self._resting:
+            return  # of several questions
+        silences = self._silences.get(source, 0)
+        self._silences[source] = silences + 1
+        self._rest(source, now + min(LONGEST_REST, SHORT_REST * 2 ** min(silences, 10)))
 
     # --- peers ---------------------------------------------------------------------------------
 
@@ -232,6 +244,7 @@ class Leaves:
         self._resting.pop(source, None)
         self._gave.discard(source)
         self._late.discard(source)
+        self._silences.pop(source, None)
         if self._givers.pop(source, None) is not None:
             self._turn_away(source, now)
 
@@ -261,6 +274,7 @@ class Leaves:
         """
         if source in self._resting and source in self._late:
             self._late.discard(source)
+            self._silences.pop(source, None)
             self._resting[source] = float("-inf")
         for (piece, run), asking in list(self._asking.items()):
             request = asking.request
@@ -271,6 +285,7 @@ class Leaves:
             ):
                 leaves = self._runs.accept(piece, run, message)
                 self._gave.add(source)
+                self._silences.pop(source, None)
                 del self._asking[piece, run]
                 self._keep(piece, run, leaves)
 
