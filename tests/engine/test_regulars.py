@@ -117,15 +117,18 @@ async def test_no_more_than_so_many_between_two_looks() -> None:
     assert await case.kept() == [peer.address for peer in peers[-MOST:]]
 
 
-async def test_now_and_then_and_at_the_end(autojump_clock: MockClock) -> None:
+async def test_soon_and_now_and_then_and_at_the_end(autojump_clock: MockClock) -> None:
     case = Case(FakePeer(1, A, downloaded=1), FakePeer(2, B))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(case.regulars.run)
-        await trio.sleep(EVERY + 1)
+        await trio.sleep(15)
         assert [entry[0] for entry in case.cache.kept] == [[A]]
         case.peers[1].downloaded = 1
+        await trio.sleep(EVERY)
+        assert [entry[0] for entry in case.cache.kept] == [[A], [B]]
+        case.peers[0].downloaded = 2
         nursery.cancel_scope.cancel()
-    assert [entry[0] for entry in case.cache.kept] == [[A], [B]]
+    assert [entry[0] for entry in case.cache.kept] == [[A], [B], [A]]
 
 
 async def test_an_end_while_it_is_written_loses_nobody(autojump_clock: MockClock) -> None:

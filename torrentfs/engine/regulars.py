@@ -10,8 +10,8 @@ of a caller with the port that it said it listens on (BEP 10 `p`). A WebRTC peer
 address. Who is banned is forgotten. A private torrent keeps its peers too: they came from its own
 tracker, and are used for this torrent alone (BEP 27).
 
-It costs nothing while blocks move: every few minutes, and at the end, there is a look at who has
-given more than at the last look, and one commit if anybody has.
+It costs nothing while blocks move: after some seconds, then every few minutes, and at the end,
+there is a look at who has given more than at the last look, and one commit if anybody has.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from torrentfs.storage.tiered import Cache
 
 Address = tuple[str, int]
+
+SOON = 12.0
+"""Seconds to the first look: a mount that is killed early has somebody to begin with, too."""
 
 EVERY = 180.0
 """Seconds between two looks; a crash forgets no more."""
@@ -73,9 +76,10 @@ class Regulars:
     async def run(self) -> None:
         """Keep them until cancelled, and once more then."""
         try:
+            await trio.sleep(SOON)
             while True:
-                await trio.sleep(EVERY)
                 await self.keep()
+                await trio.sleep(EVERY)
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(END_WITHIN):
                 await self.keep()
