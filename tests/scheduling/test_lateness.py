@@ -117,3 +117,28 @@ def test_answers_of_a_web_seed_that_come_side_by_side_do_not_wait_for_each_other
     assert span[0] == 30 * MIB
     assert len(seed.in_flight) > 600, "half a second and more before it, in other answers"
     assert look(picker, 0.01).pieces == []
+
+
+def test_a_block_is_asked_of_more_than_three_only_while_all_of_them_are_overdue() -> None:
+    """Peers that fell silent with nothing to bring look as good as ever: three may be wrong."""
+    picker = make(9, rate=1e6)
+    (request, *_) = picker.pick(1, 0.0)
+    now = 1.0
+    for name in (2, 3):
+        picker.ledger.ask_again(picker.ledger.sources[name], picker.ledger.open[0], 0, 0.5)
+        picker.ledger.sources[name].pace.asked = 0.5
+    picker.ledger.sources[4].pace.asked = picker.ledger.sources[3].pace.last = now
+
+    def late(now: float) -> bool:
+        found = late_blocks(picker, picker.ledger.sources[4], 50, 1.0, now)
+        return (picker.ledger.open[0], request.begin // 16384) in found
+
+    assert not late(now), "of one of the three it may come any moment"
+    picker.ledger.sources[4].pace.asked = 1.6
+    assert late(1.6)
+    for name in (4, 5, 6):
+        picker.ledger.ask_again(picker.ledger.sources[name], picker.ledger.open[0], 0, 1.7)
+        picker.ledger.sources[name].pace.asked = 1.7
+    picker.ledger.sources[7].pace.asked = 5.0
+    found = late_blocks(picker, picker.ledger.sources[7], 50, 1.0, 5.0)
+    assert (picker.ledger.open[0], 0) not in found

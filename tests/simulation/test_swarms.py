@@ -325,6 +325,18 @@ def test_peers_that_fall_silent_early_cost_a_fast_source_little(
     assert wasted(swarm) < 0.01
 
 
+@pytest.mark.parametrize("kind", [PEER, WEB_SEED], ids=kind_of)
+def test_peers_that_fall_silent_one_after_the_other_are_not_asked_in_place_of_each_other(
+    kind: SourceKind,
+) -> None:
+    size = 171 * MIB
+    silent = [
+        SimSource(rtt=RTT, rate=5e6, stalls=((0.2 + 0.01 * number, 300.0),)) for number in range(4)
+    ]
+    swarm = run(copy(size), SimSource(rtt=RTT, rate=60e6, kind=kind), *silent, lengths=(size,))
+    assert waits(swarm)[-1] < 0.7
+
+
 def test_a_web_seed_that_falls_silent_costs_a_peer_little() -> None:
     size = 96 * MIB
     silent = SimSource(rtt=0.02, rate=20e6, kind=WEB_SEED, stalls=((1.0, 300.0),))

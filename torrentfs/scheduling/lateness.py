@@ -31,6 +31,9 @@ HASTE = 0.005
 MAX_TWINS = 2
 """Sources a block may be asked of beside the first: the second may turn out no better."""
 
+MOST_TWINS = 5
+"""The same while all of them are overdue: who fell silent with nothing to bring looks like new."""
+
 
 class Look:
     """What was late at one moment: per urgent piece (seconds left, block), the worst at the end.
@@ -82,7 +85,7 @@ def late_blocks(
                 break
             late.pop()
             owners = _owners(ledger, piece, block)
-            if not asked >> block & 1 or len(owners) > MAX_TWINS:
+            if not asked >> block & 1 or _are_enough(ledger, owners, now):
                 continue
             if source.name in owners:
                 kept.append((left, block))
@@ -111,7 +114,9 @@ def late_run(
             if not is_late(left / patience, mine):
                 break
             owners = _owners(ledger, piece, block)
-            if asked >> block & 1 and len(owners) <= MAX_TWINS and source.name not in owners:
+            if source.name in owners or _are_enough(ledger, owners, now):
+                continue
+            if asked >> block & 1:
                 found[block] = left
         if found:
             first = min(found)
@@ -175,6 +180,15 @@ def _owners(ledger: Ledger, piece: OpenPiece, block: int) -> list[SourceId]:
         return owners
     first = piece.by[block]
     return [] if first is None else [first]
+
+
+def _are_enough(ledger: Ledger, owners: list[SourceId], now: float) -> bool:
+    """Whether a block was asked of so many that it is asked of nobody else."""
+    if len(owners) <= MAX_TWINS:
+        return False
+    return len(owners) > MOST_TWINS or not all(
+        ledger.sources[owner].pace.silence(now) > 0.0 for owner in owners
+    )
 
 
 def _left(
