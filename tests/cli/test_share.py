@@ -244,7 +244,7 @@ def test_the_background_tells_the_same(
     )
     result = run("share", "-d", "--json", "--log-file", "log", str(tree))
     assert json.loads(result.stdout)["pid"] == 99
-    assert f"kill 99 ends it; log: {Path('log').absolute()}" in result.stderr
+    assert f"torrentfs shares --stop 99 ends it; log: {Path('log').absolute()}" in result.stderr
     monkeypatch.setattr(
         "torrentfs.daemon.background.run_in_background", lambda serve, **_: Ended("why", 2)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,21 +212,37 @@ def test_a_restart_reads_nothing_again(tmp_path: Path) -> None:
 
 
 def test_in_the_background(tmp_path: Path, tree: Path) -> None:
+    def shares(*args: str) -> Any:
+        command = [str(TORRENTFS), "shares", *args]
+        variables = environment(tmp_path)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=variables)
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout) if done.stdout else None
+
     command = [str(TORRENTFS), "share", "-d", "--json", "--bind-interface", "127.0.0.1", str(tree)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=30, env=environment(tmp_path), check=True
     )
     told = json.loads(done.stdout)
     try:
-        assert f"kill {told['pid']} ends it" in done.stderr
+        assert f"--stop {told['pid']} ends it" in done.stderr
         assert Path(told["torrent"]).is_file()
         host, _, port = told["peers"][0].partition(":")
         peers = [(host, int(port))]
         with download(told["magnet"], tmp_path / "into", tmp_path, peers=peers) as peer:
             peer.wait_done(30)
         assert sha256_tree(tmp_path / "into" / "Ördner") == sha256_tree(tree)
+        (listed,) = [one for one in shares("--json") if one["pid"] == told["pid"]]
+        assert listed["port"] == int(port)
+        (torrent,) = listed["torrents"]
+        assert (torrent["name"], torrent["uploaded"] > 0) == ("Ördner", True)
+        assert told["info_hash_v1"].startswith(torrent["key"]) or torrent["key"] in told["magnet"]
+        assert shares("--stop", str(told["pid"])) is None
+        assert not Path(f"/proc/{told['pid']}/exe").exists()  # gone, or a zombie of nobody
+        assert told["pid"] not in [one["pid"] for one in shares("--json")]
     finally:
-        os.kill(told["pid"], signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(told["pid"], signal.SIGTERM)
         wait_until(lambda: not Path(f"/proc/{told['pid']}").exists())
     (log,) = (tmp_path / "home/.local/state/torrentfs/log").iterdir()
     assert "SIGTERM: no longer sharing" in log.read_text()

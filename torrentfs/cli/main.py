@@ -50,6 +50,7 @@ COMMANDS = {
     "evict": "torrentfs.cli.demand:evict",
     "cache": "torrentfs.cli.cache:cache",
     "share": "torrentfs.cli.share:share",
+    "shares": "torrentfs.cli.shares:shares",
     "create": "torrentfs.cli.create:create",
     "cat": "torrentfs.cli.cat:cat",
     "inspect": "torrentfs.cli.inspect:inspect",

@@ -406,7 +406,9 @@ def run_in_background(config: ShareConfig, announcer: Announcer, options: dict[s
     sharing = Sharing.parse(ended.text, ended.warning)
     announcer.tell(sharing)
     click.echo(
-        f"shared by process {sharing.pid} (kill {sharing.pid} ends it; log: {path})", err=True
+        f"shared by process {sharing.pid} (torrentfs shares shows it, torrentfs shares --stop "
+        f"{sharing.pid} ends it; log: {path})",
+        err=True,
     )
     return DONE
 

@@ -1,6 +1,7 @@
 """`torrentfs share` as a process: a session that seeds torrents from the user's own files.
 
-Lifetimes, outermost first: signals > session > {watching of the files, report}. Everything is
+Lifetimes, outermost first: signals > status socket > session > {watching of the files, answers on
+the socket, report}. Everything is
 added before the report hears that peers may come. SIGINT and SIGTERM (SIGHUP too in the
 foreground, where it means that the terminal is gone) stop it: trackers are told, which takes
 `GRACE` seconds at most; a second signal ends the process at once. Nothing needs to be cleaned up,
@@ -127,27 +128,31 @@ async def _share(config: ShareConfig, report: ShareReport) -> None:
     # late: the parent of a background process and `--help` never pay for the engine
     from torrentfs.daemon.allocation import keep_freed_memory
     from torrentfs.daemon.open_files import raise_limit
+    from torrentfs.daemon.share_status import status_socket, tell_status
     from torrentfs.engine.session import open_session
 
     keep_freed_memory()
     raise_limit()
-    async with open_session(config.session, cached=False) as session:
-        stores: list[Originals] = []
-        try:
-            descriptors = Descriptors(MAX_OPEN)
-            for number, shared in enumerate(config.shared):
-                store = Originals(shared.metainfo, shared.originals, descriptors, number)
-                stores.append(store)
-                await session.add(shared.metainfo, peers=config.peers, originals=store)
-                log.info("sharing %s on port %d", shared.metainfo.name, session.port)
-            async with trio.open_nursery() as nursery:
+    with status_socket() as listener:
+        async with open_session(config.session, cached=False) as session:
+            stores: list[Originals] = []
+            try:
+                descriptors = Descriptors(MAX_OPEN)
+                for number, shared in enumerate(config.shared):
+                    store = Originals(shared.metainfo, shared.originals, descriptors, number)
+                    stores.append(store)
+                    await session.add(shared.metainfo, peers=config.peers, originals=store)
+                    log.info("sharing %s on port %d", shared.metainfo.name, session.port)
+                async with trio.open_nursery() as nursery:
+                    for store in stores:
+                        nursery.start_soon(store.watch)
+                    if listener is not None:
+                        nursery.start_soon(tell_status, listener, session.statistics)
+                    report.on_ready(Sharing(session.port, os.getpid()))
+                    nursery.start_soon(report.follow, session.statistics)
+            finally:
                 for store in stores:
-                    nursery.start_soon(store.watch)
-                report.on_ready(Sharing(session.port, os.getpid()))
-                nursery.start_soon(report.follow, session.statistics)
-        finally:
-            for store in stores:
-                store.close()
+                    store.close()
 
 
 async def _handle_signals(
