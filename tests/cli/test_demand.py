@@ -103,3 +103,9 @@ def test_what_is_not_there(controlled: FakeMount, run: Run, command: str, path: 
     result = run(command, path)
     assert result.exit_code == 1
     assert path.rpartition("/")[2] in result.stderr
+
+
+def test_all_of_a_torrent_by_its_info_hash(controlled: FakeMount, run: Run) -> None:
+    key = controlled.item.key
+    assert run("evict", key).stdout == f"{key}: freed 1 KiB\n"
+    assert ("evict", key, None, False) in controlled.library.calls

@@ -10,6 +10,7 @@ httpx is imported when something is asked, so that `--help` and completion of op
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 TIMEOUT = 180.0
 """Seconds for an answer: adding a URL may take as long as its server."""
 API = "/api/v1"
+_INFO_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 mount_option = click.option(
     "--mount",
@@ -230,8 +232,13 @@ def torrent_of(text: str, mountpoint: Path | None) -> Iterator[tuple[Client, Any
 def client_at(path: str, mountpoint: Path | None = None) -> Iterator[tuple[Client, str]]:
     """A client of the mount that `path` is in, and the path in it; not the mount as a whole.
 
-    With `mountpoint` a relative path may be one of that mount as well.
+    With `mountpoint` a relative path may be one of that mount as well. Or all of a torrent, by its
+    info-hash: the text is that.
     """
+    if _INFO_HASH.fullmatch(path) and not os.path.lexists(path):
+        with client_for(mountpoint) as client:
+            yield client, path
+        return
     place = place_of(path)
     if mountpoint is not None:
         mount = the_mount(mountpoint)

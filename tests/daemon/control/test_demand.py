@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.daemon.control.fakes import client_of, fake_mount
+from tests.storage.torrents import make
 from torrentfs.metainfo.intervals import groups, joined
 from torrentfs.vfs.views import View
 
@@ -24,6 +25,21 @@ async def test_why_says_all_that_is_known() -> None:
         ):
             query = {"path": path, "offset": offset}
             assert (await client.get("/api/v1/why", params=query)).status_code == status
+
+
+async def test_all_of_a_torrent_is_meant_by_its_info_hash() -> None:
+    """Where it lies flat, its path is the folder, in which others lie too."""
+    mount = fake_mount()
+    item = mount.library.put(make((("a", 10), ("b", 20)), name="small"))
+    item.path = ()
+    assert item.volume is not None
+    async with client_of(mount.app) as client:
+        reply = await client.post("/api/v1/pins", json={"path": item.key})
+        assert [pin["path"] for pin in reply.json()["pins"]] == ["small"]
+        await client.post("/api/v1/pins/remove", json={"path": item.key})
+        assert item.volume.pins == ()
+        await client.post("/api/v1/evict", json={"path": item.key})
+        assert mount.library.calls == [("evict", item.key, None, False)]
 
 
 async def test_pins_come_and_go() -> None:

@@ -1,6 +1,7 @@
 """`/api/v1/why`, `pins`, `prefetches`, `evict`: what is to be here of a torrent, and why it is not.
 
-All of them take a path of the mount: a file, a directory of a torrent, or a torrent.
+All of them take a path of the mount: a file, a directory of a torrent, or a torrent; or the
+info-hash of a torrent, whose files may lie beside those of others.
 """
 
 from typing import Annotated, Any
@@ -39,14 +40,19 @@ def make_router(subject: Subject) -> APIRouter:
 
     def what(path: str) -> tuple[Item, Any, list[int] | None]:
         """The torrent at a path, its volume, and the files that are shown there; None: all."""
-        item, file = locate(library, path)
+        tree = subject.tree
+        whole = library.items.get(path)
+        item, file = (whole, None) if whole is not None else locate(library, path)
         if item.volume is None:
             raise HTTPException(409, f"the metadata of {item.name} is not known yet")
         if file is not None:
             return item, item.volume, [file]
-        tree = subject.tree
-        files = tree.files_below(tree.resolve(part for part in path.split("/") if part))
+        files = tree.files_shown(path) if whole is not None else tree.files_below(at(path))
         return item, item.volume, None if files is None else list(files)
+
+    def at(path: str) -> int:
+        inode: int = subject.tree.follow(part for part in path.split("/") if part)
+        return inode
 
     def meant(demand: Demand) -> tuple[Item, Any, list[Pin]]:
         """The torrent, its volume, and the bytes."""
@@ -144,9 +150,10 @@ def make_router(subject: Subject) -> APIRouter:
     async def evict(wanted: Evict) -> Freed:
         """Drop what is cached of it; the disk is free at once. Pinned pieces stay, unless asked."""
         item, _, files = what(wanted.path)
-        if tuple(part for part in wanted.path.split("/") if part) == item.path:
+        names = tuple(part for part in wanted.path.split("/") if part)
+        if files is None or wanted.path == item.key or names == item.path:
             return Freed(freed=await library.evict(item.key, None, pinned=wanted.pinned))
-        if files is None or len(files) > MOST_FILES:
+        if len(files) > MOST_FILES:
             raise HTTPException(400, f"{wanted.path} has more than {MOST_FILES} files")
         freed = 0
         for file in files:

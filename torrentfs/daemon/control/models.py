@@ -13,7 +13,14 @@ from torrentfs.metainfo.limits import MAX_MAGNET_BYTES
 MAX_PATH = 4096
 """Characters of a path, PATH_MAX: in an address each may be 12 bytes, and the head of a request
 has its limit too."""
-Path = Annotated[str, Field(max_length=MAX_PATH)]
+Path = Annotated[
+    str,
+    Field(
+        max_length=MAX_PATH,
+        description="A file, a directory of a torrent, or a torrent, by its path in the mount; or "
+        "a torrent by its info-hash",
+    ),
+]
 Bytes = Annotated[int, Field(ge=0, le=2**62)]
 
 
@@ -374,7 +381,7 @@ EventName = Literal["snapshot", "change", "detail"]
 class Demand(Given):
     """Bytes of files of the mount."""
 
-    path: Path = Field(description="A file, a directory of a torrent, or a torrent")
+    path: Path
     offset: Bytes = Field(0, description="In each file")
     length: Bytes | None = Field(None, description="Of each file; null: up to its end")
 

@@ -38,7 +38,7 @@ export class Detail {
     this.where = h('p.quiet')
     this.kept = { whole: false, total: 0, pieces: 0, missing: 0, trouble: '' }
     this.listed = []
-    this.pin = h('button', { type: 'button', hidden: true, onclick: () => this.togglePin(this.torrent.path, this.isPinned()) })
+    this.pin = h('button', { type: 'button', hidden: true, onclick: () => this.togglePin(this.key, this.isPinned()) })
     this.evict = h('button', { type: 'button', hidden: true, onclick: () => this.drop() }, 'Drop from cache')
     this.buttons = h('div.row', {}, this.pause.element, this.pin, this.evict,
       h('button.danger', { type: 'button', onclick: () => confirmRemove(this.torrent) }, 'Remove…'))
@@ -125,7 +125,7 @@ export class Detail {
   }
 
   async drop () {
-    await evict(this.torrent.path)
+    await evict(this.key)
     this.cacheSeen = undefined
     this.look()
   }
