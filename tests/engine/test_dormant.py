@@ -124,6 +124,20 @@ async def test_who_reads_while_others_are_named_goes_on(autojump_clock: MockCloc
         assert (a.trackers, w.cache.kept) == (("http://more/",), [a.metainfo])
 
 
+async def test_who_was_active_is_active_again(autojump_clock: MockClock) -> None:
+    """Else a torrent that is only uploaded would be told to no tracker until somebody reads it."""
+    async with ward() as w:
+        a = w.shelve("a")
+        await read(w, a)
+        w.take()
+        w.delay = 1000.0  # no other seeder, that an end would surprise
+        assert await a.renew(Shelving(metainfo=a.metainfo, trackers=["http://new/"]))
+        assert w.take() == ["rest a", "close a", "open a", "run a"]
+        a.paused = True
+        assert await a.renew(Shelving(metainfo=a.metainfo))
+        assert w.take() == ["rest a", "close a"]
+
+
 async def test_pins_go_on_when_others_are_named(autojump_clock: MockClock) -> None:
     async with ward() as w:
         a = w.shelve("a", alive=False)

@@ -121,6 +121,9 @@ class Keeper(Protocol):
     async def keep_metadata(self, dormant: Dormant) -> None:
         """Remember its .torrent as it is now."""
 
+    async def start_eagerly(self, dormant: Dormant) -> None:
+        """Be active without a need, if there is a place."""
+
     def check_room(self, dormant: Dormant, kept: Sequence[range]) -> None:
         """`ConfigError` if these bytes cannot be pinned, for want of room."""
 
@@ -379,8 +382,8 @@ class Dormant:
     async def renew(self, shelving: Shelving) -> bool:
         """Ask those that `shelving` names from now on, where a new .torrent or link names others.
 
-        False: nothing is new. An active life ends, with a word to the trackers of before; reads
-        that wait begin another one.
+        False: nothing is new. An active life ends, with a word to the trackers of before, and
+        another one begins; reads that wait go on in that.
         """
         self.add_peers([each for each in shelving.peers if each not in self._named], "user")
         self._named |= set(shelving.peers)
@@ -388,6 +391,7 @@ class Dormant:
         same = (trackers, web_seeds) == (self.trackers, self.web_seeds)
         if same and self.metainfo.renewed(shelving.metainfo) is self.metainfo:
             return False
+        was_active = self.life is not None
         await self.sleep()
         self.metainfo = self.metainfo.renewed(shelving.metainfo)  # which has more layers by now
         self.trackers, self.web_seeds = trackers, web_seeds
@@ -395,6 +399,8 @@ class Dormant:
         await self._keeper.keep_metadata(self)
         if self.errands.kept or self.errands.prefetches:
             self._keeper.on_errands(self)
+        if was_active:
+            await self._keeper.start_eagerly(self)
         return True
 
     # -- for the user -------------------------------------------------------------------------
