@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torrentfs.engine.breaker import FAST, LAST_RETRY, RETRY, Breaker
+from torrentfs.engine.breaker import FAST, LAST_RETRY, MOST_MISSING, RETRY, Breaker
+from torrentfs.metainfo.bitfield import Bitfield
 
 
 def test_closed_gives_the_whole_timeout() -> None:
@@ -70,3 +71,47 @@ def test_a_short_timeout_stays_short() -> None:
     breaker = Breaker(0.2)
     breaker.on_expired(0)
     assert breaker.allowance == 0.2
+
+
+def test_an_offer_of_anything_that_was_waited_for_closes_it() -> None:
+    """A scan waits for one file after the other; a peer may have the first of them alone."""
+    breaker = Breaker(120)
+    breaker.on_expired(0, 3)
+    for piece in range(10, 20):
+        breaker.on_expired(1, piece)
+    first, other = Bitfield(1000), Bitfield(1000)
+    first.add(3)
+    other.add(4)
+    breaker.on_offer(other)
+    assert breaker.is_open
+    breaker.on_offer(first)
+    assert not breaker.is_open
+
+
+def test_what_was_offered_is_not_offered_again_by_other_pieces() -> None:
+    """A peer that chokes us and loads others' pieces tells of one after the other."""
+    breaker = Breaker(120)
+    breaker.on_expired(0, 3)
+    breaker.on_offer_of(4)
+    assert breaker.is_open
+    breaker.on_offer_of(3)
+    assert not breaker.is_open
+
+
+def test_of_very_many_pieces_the_latest_are_remembered() -> None:
+    breaker = Breaker(120)
+    for piece in range(MOST_MISSING + 1):
+        breaker.on_expired(0, piece)
+    breaker.on_offer_of(0)
+    assert breaker.is_open
+    breaker.on_offer_of(1)
+    assert not breaker.is_open
+
+
+def test_what_was_missing_before_it_closed_is_forgotten() -> None:
+    breaker = Breaker(120)
+    breaker.on_expired(0, 3)
+    breaker.on_progress()
+    breaker.on_expired(0, 4)
+    breaker.on_offer_of(3)
+    assert breaker.is_open

@@ -143,6 +143,17 @@ async def test_a_scanner_gets_through_a_dead_torrent(autojump_clock: object) -> 
     assert in_ten_minutes > 200
 
 
+async def test_the_echo_of_a_failed_read_is_no_trial(autojump_clock: object) -> None:
+    """Who reads on and on is followed by echoes, so the retry always falls due before one."""
+    bench = Bench()
+    await bench.fails(0, "in 20 s")
+    await trio.sleep(RETRY - 0.5)
+    assert await bench.fails(0, "in 1 s") == pytest.approx(1)
+    assert bench.reader.breaker.retry_in(trio.current_time()) == 0
+    assert await bench.fails(0, "in 1 s") == 0  # the kernel asks for the one page again
+    assert await bench.fails(PIECE, "in 20 s") == pytest.approx(20)
+
+
 async def test_a_trial_that_is_killed_does_not_leave_the_breaker_without_one(
     autojump_clock: object,
 ) -> None:

@@ -192,6 +192,23 @@ async def test_after_one_expiry_reads_fail_fast_until_a_source_offers_the_piece(
         assert await reading.wait() == r.sample.space[:10]
 
 
+async def test_a_peer_that_serves_nobody_does_not_revive_it_by_loading_other_pieces(
+    autojump_clock: MockClock,
+) -> None:
+    async with rig(read_timeout=30) as r:
+        stuck = await r.connect(have=[0])
+        with pytest.raises(DataUnavailable):
+            await r.read(0, 10)
+        await stuck.say(m.Have(5))
+        await trio.testing.wait_all_tasks_blocked()
+        assert r.torrent.reader.breaker.is_open
+        other = await r.connect(have=[6])
+        assert r.torrent.reader.breaker.is_open
+        await other.say(m.Have(0))
+        await trio.testing.wait_all_tasks_blocked()
+        assert not r.torrent.reader.breaker.is_open
+
+
 async def test_stored_pieces_are_read_while_the_rest_is_stalled(autojump_clock: MockClock) -> None:
     async with rig(read_timeout=30, have=[3]) as r:
         await r.connect()

@@ -8,8 +8,8 @@ next one is twice as long, up to `LAST_RETRY`: it lasts longer than the pause, a
 file after the other would otherwise spend most of his time in trials. A scan of 24 dead files with
 16 reads each costs a second for each read, and four full waits in all.
 
-Any byte that arrives closes it again, and so does a source that offers the piece which was waited
-for in vain; peers that have other pieces do not.
+Any byte that arrives closes it again, and so does a source that offers a piece which was waited for
+in vain; peers that have other pieces do not.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ RETRY = 30.0
 LAST_RETRY = 240.0
 """Seconds until a read may wait in full while it is open: doubled from the first to the last."""
 
+MOST_MISSING = 64
+"""Pieces waited for in vain that are remembered, the latest: a scan reads one file after another,
+and a peer may have the first of them alone."""
+
 
 class Breaker:
     """Closed (normal), or open since a read expired."""
@@ -38,7 +42,7 @@ class Breaker:
         """Whether a trial is under way."""
         self._retry_at: float | None = None
         self._pause = RETRY
-        self._missing: int | None = None
+        self._missing: dict[int | None, None] = {}  # what was waited for in vain, by time
 
     @property
     def is_open(self) -> bool:
@@ -73,16 +77,27 @@ class Breaker:
 
     def on_expired(self, now: float, piece: int | None = None) -> None:
         """A read ran into its time-out, for want of `piece`; the next trial is not put off."""
-        self._missing = piece
         if self._retry_at is None:
             self._pause = RETRY
             self._retry_at = now + RETRY
+            self._missing.clear()
+        self._missing.pop(piece, None)
+        self._missing[piece] = None
+        if len(self._missing) > MOST_MISSING:
+            del self._missing[next(iter(self._missing))]
 
     def on_progress(self) -> None:
         """Bytes arrived: normal again."""
         self._retry_at = None
 
     def on_offer(self, pieces: Bitfield) -> None:
-        """A source offers `pieces`: normal again if what was waited for is among them."""
-        if self._retry_at is not None and (self._missing is None or self._missing in pieces):
+        """A source serves us `pieces`: normal again if one was waited for in vain."""
+        if self._retry_at is not None and any(
+            piece is None or piece in pieces for piece in self._missing
+        ):
+            self._retry_at = None
+
+    def on_offer_of(self, piece: int) -> None:
+        """A source has one more piece: normal again if that was waited for in vain."""
+        if piece in self._missing or None in self._missing:
             self._retry_at = None

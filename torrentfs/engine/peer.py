@@ -275,7 +275,7 @@ class Peer:
     def _on_have(self, event: m.Have, now: float) -> None:
         if self.pieces.add(event.piece):
             self.torrent.picker.on_have(self.source, event.piece)
-            self.torrent.on_offer(self)
+            self.torrent.on_offer(self, event.piece)
             self.update_interest()
 
     def _on_dont_have(self, event: m.DontHave, now: float) -> None:

@@ -200,6 +200,7 @@ class Reader:
                     if proved is not None:
                         parts.append(proved)
                         break
+                    self._refuse_echo(span.piece, now)  # who is refused must not be the trial
                     place = offset + sum(map(len, parts))
                     if token is None:
                         is_trial = self.breaker.begin_trial(now)
@@ -249,7 +250,6 @@ class Reader:
         Raises `DataUnavailable` when it did not come in time.
         """
         piece = span.piece
-        self._refuse_echo(piece, since)
         held_at = since
         waiter = self._waiters.get(piece)
         if waiter is None:

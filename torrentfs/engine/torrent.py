@@ -347,9 +347,11 @@ class Torrent:
         peer.sender.request_more(now)
         self.dispatch(now)
 
-    def on_offer(self, peer: Peer) -> None:
-        """A peer has more, or serves us now: a dead torrent may be alive again."""
-        if self.reader.breaker.is_open:
+    def on_offer(self, peer: Peer, piece: int | None = None) -> None:
+        """A peer has more (this piece), or serves us now: a dead torrent may be alive again."""
+        if self.reader.breaker.is_open and piece is not None:
+            self.reader.breaker.on_offer_of(piece)
+        elif self.reader.breaker.is_open:
             self.reader.breaker.on_offer(peer.pieces)
         if self.assembly.leaves is not None:
             self.leaves.on_offer(peer, trio.current_time())
