@@ -12,7 +12,7 @@ import trio
 
 from tests.storage.torrents import make
 from torrentfs.daemon.library import Library, open_library
-from torrentfs.errors import MetadataTimeout
+from torrentfs.errors import ConfigError, MetadataTimeout
 from torrentfs.storage.base import StoredMetadata
 from torrentfs.storage.records import Pin
 from torrentfs.vfs.tree import Placement, Tree, TreeOptions
@@ -43,6 +43,8 @@ class FakeVolume:
     pins: tuple[Pin, ...] = ()
     asked: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     renewed: list[Shelving] = field(default_factory=list)
+    is_full: bool = False
+    """Whether there is no room for pins."""
 
     def fail_reads(self, reason: str) -> None:
         self.events.append("fail_reads")
@@ -68,7 +70,9 @@ class FakeVolume:
     def __hash__(self) -> int:
         return id(self)
 
-    async def pin_all(self, pins: Sequence[Pin]) -> None:
+    async def pin_all(self, pins: Sequence[Pin], *, even_without_room: bool = False) -> None:
+        if self.is_full and not even_without_room:
+            raise ConfigError("there is no room for pins")
         self.pins = (*self.pins, *pins)
 
     async def unpin_all(self, pins: Sequence[Pin]) -> None:

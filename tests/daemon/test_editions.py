@@ -18,6 +18,7 @@ from torrentfs.daemon.config import Beside
 from torrentfs.daemon.editions import ASK_SECONDS, INTERVAL, moved_pins
 from torrentfs.daemon.items import Item, LibraryError, WatchedFile
 from torrentfs.daemon.sources import PublisherSource, parse_source
+from torrentfs.engine.errands import RUN, Errands
 from torrentfs.errors import ConfigError, InvalidTorrent, MetadataTimeout
 from torrentfs.storage.records import Pin
 
@@ -120,6 +121,29 @@ async def test_a_newer_edition_takes_the_place_of_the_old_one(autojump_clock: ob
             ("removed", ("news", "weekly")),
             ("added", ("news", "weekly")),
         ]
+
+
+async def test_an_edition_that_comes_back_while_it_is_read_gets_its_pins_whatever_room_there_is(
+    autojump_clock: object,
+) -> None:
+    session = session_of(ONE, TWO, said=names(ONE, 1))
+    async with opened(session=session) as (library, _):
+        mount = await begin(library)
+        await library.add(source())
+        await trio.sleep(10)
+        volume: Any = shown(library).volume
+        await library.pin(ONE.hashes.key, [Pin(0)])
+        mount.closed = trio.Event()
+        session.dht.said = names(TWO, 2)
+        await trio.sleep(INTERVAL * 2)
+        assert shown(library).key == TWO.hashes.key
+        assert volume.pins == ()
+        volume.is_full = True  # the pins of the other one are still there
+        session.dht.said = names(ONE, 3)
+        await trio.sleep(INTERVAL * 2)
+        assert (shown(library).key, shown(library).path) == (ONE.hashes.key, ("weekly",))
+        assert shown(library).volume is volume
+        assert volume.pins == shown(library).pins == (Pin(0),)
 
 
 async def test_who_reads_the_old_edition_reads_on(autojump_clock: object) -> None:
@@ -528,3 +552,16 @@ def test_pins_move_with_their_paths() -> None:
     assert moved_pins(item(old), item(new)) == [Pin(), Pin(2, 10, 20), Pin(0, 20, 10)]
     assert moved_pins(item(None), item(new)) == []
     assert moved_pins(replace(item(old), pins=()), item(new)) == []
+
+
+def test_pins_of_many_files_move_with_their_paths_too() -> None:
+    """They are kept as bytes of the whole torrent, and another one has these elsewhere."""
+    names = [f"a/{number:03}" for number in range(RUN + 50)]
+    old = make([(name, 100) for name in names], name="t").metainfo
+    new = make([("Z", 5000), *((name, 100) for name in names[1:])], name="t", seed=2).metainfo
+    pins = Errands(old.geometry, [Pin(number) for number in range(RUN + 20)]).pins
+    assert pins == (Pin(None, 0, (RUN + 20) * 100),)
+    moved = moved_pins(
+        Item("k", "t", "", 0.0, metainfo=old, pins=pins), Item("n", "t", "", 0.0, metainfo=new)
+    )
+    assert moved == [Pin(None, 5000, (RUN + 19) * 100)]  # not the first bytes, which are of Z

@@ -38,13 +38,16 @@ async def test_it_ends_with_its_last_reader(nursery: trio.Nursery) -> None:
     mount.closed.set()
     await wait_all_tasks_blocked()
     assert (retired.volumes, session.forgotten, mount.expelled) == ([], ["k"], [volume])
-    assert not retired.take_back("k")
+    await retired.take_back("k", (Pin(),))  # too late
+    assert volume.pins == ()
 
 
 async def test_it_may_be_shown_again(nursery: trio.Nursery) -> None:
     retired, session, mount, volume = parts(nursery)
     await retired.add("k", volume, mount)
-    assert retired.take_back("k")
+    volume.is_full = True
+    await retired.take_back("k", (Pin(0),))
+    assert volume.pins == (Pin(0),)
     mount.closed.set()
     await wait_all_tasks_blocked()
     assert session.forgotten == mount.expelled == []
@@ -56,6 +59,6 @@ async def test_nothing_ends_in_the_middle_of_a_change(nursery: trio.Nursery) -> 
     async with retired._turn:
         mount.closed.set()
         await wait_all_tasks_blocked()
-        assert retired.take_back("k")
+        await retired.take_back("k", ())
     await wait_all_tasks_blocked()
     assert not session.forgotten

@@ -177,6 +177,8 @@ async def test_what_does_not_fit_is_refused_in_words(autojump_clock: MockClock) 
         await b.pin(0, 0, 16 * PIECE)
         await a.unpin()
         await b.pin()
+        await a.pin_all([Pin(0)], even_without_room=True)
+        assert a.pins == b.pins == (Pin(),)
 
 
 async def test_prefetches_have_room_together_or_none_begins(autojump_clock: MockClock) -> None:

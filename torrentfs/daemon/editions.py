@@ -30,13 +30,15 @@ from torrentfs.daemon.following import magnet_in
 from torrentfs.daemon.items import Item, LibraryError
 from torrentfs.daemon.publications import FACT, Publication, id_of, parse_fact
 from torrentfs.daemon.sources import shorten
+from torrentfs.engine.errands import pins_of, range_of
 from torrentfs.errors import ConfigError
 from torrentfs.metainfo.hashes import InfoHashes
+from torrentfs.metainfo.intervals import joined
 from torrentfs.metainfo.magnet import parse_magnet
 from torrentfs.storage.records import Pin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from torrentfs.daemon.following import Publications
     from torrentfs.daemon.items import Origin, WatchedFile
@@ -431,19 +433,37 @@ def moved_pins(old: Item, new: Item) -> list[Pin]:
     if not old.pins or old.metainfo is None or new.metainfo is None:
         return []
     there = {file.path: number for number, file in enumerate(new.metainfo.files)}
-    moved = []
+    moved: list[Pin] = []
+    of_runs: list[Pin] = []
     for pin in old.pins:
-        if pin.file is None:
+        if pin == Pin():
             moved.append(pin)
             continue
-        file = there.get(old.metainfo.files[pin.file].path)
-        if file is None:
-            continue
-        size = new.metainfo.files[file].length
-        if pin.offset < size or not pin.offset:
-            length = None if pin.length is None else min(pin.length, size - pin.offset)
-            moved.append(Pin(file, pin.offset, length))
-    return moved
+        found = moved if pin.file is not None else of_runs
+        for part in _by_file(pin, old.metainfo):
+            assert part.file is not None
+            file = there.get(old.metainfo.files[part.file].path)
+            if file is None:
+                continue
+            size = new.metainfo.files[file].length
+            if part.offset < size or not part.offset:
+                length = None if part.length is None else min(part.length, size - part.offset)
+                found.append(Pin(file, part.offset, length))
+    geometry = new.metainfo.geometry
+    return [*moved, *pins_of(geometry, joined(range_of(geometry, pin) for pin in of_runs))]
+
+
+def _by_file(pin: Pin, metainfo: Metainfo) -> Iterator[Pin]:
+    """A pin, file by file where it is bytes of the whole torrent (many files, see `errands`)."""
+    if pin.file is not None:
+        yield pin
+        return
+    span = range_of(metainfo.geometry, pin)
+    for part in metainfo.geometry.files_in(span.start, len(span)):
+        file = metainfo.files[part.file]
+        if not file.pad:
+            is_rest = part.offset + part.length == file.length
+            yield Pin(part.file, part.offset, None if is_rest else part.length)
 
 
 def _hashes(key: str) -> InfoHashes | None:

@@ -414,8 +414,7 @@ class Library:
             item.volume = volume
             item.trouble = ""
             item.is_renewed = False
-            if self._retired.take_back(item.key) and item.pins:
-                await volume.pin_all(item.pins)
+            await self._retired.take_back(item.key, item.pins)
             if item.paused:
                 await volume.pause()
 

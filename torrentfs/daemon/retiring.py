@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torrentfs.daemon.places import Mount
     from torrentfs.engine.dormant import Dormant
+    from torrentfs.storage.records import Pin
 
 
 class Session(Protocol):
@@ -41,9 +44,14 @@ class Retired:
         await volume.unpin_all(volume.pins)
         self._nursery.start_soon(self._end, key, volume, mount)
 
-    def take_back(self, key: str) -> bool:
-        """It is shown again; False when it is not one of these."""
-        return self._volumes.pop(key, None) is not None
+    async def take_back(self, key: str, pins: Sequence[Pin]) -> None:
+        """It is shown again, with these pins; nothing happens when it is not one of these.
+
+        They need no room of their own: those of what it takes the place of end in a moment.
+        """
+        volume = self._volumes.pop(key, None)
+        if volume is not None and pins:
+            await volume.pin_all(pins, even_without_room=True)
 
     async def _end(self, key: str, volume: Dormant, mount: Mount) -> None:
         await mount.wait_closed(volume)

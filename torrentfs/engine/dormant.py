@@ -459,10 +459,11 @@ class Dormant:
         """
         await self.pin_all([Pin(file, offset, length)])
 
-    async def pin_all(self, pins: Sequence[Pin]) -> None:
-        """`pin` for several, all or none."""
+    async def pin_all(self, pins: Sequence[Pin], *, even_without_room: bool = False) -> None:
+        """`pin` for several, all or none; `even_without_room` as those of an earlier run are."""
         kept = self.errands.with_pins(pins)
-        self._keeper.check_room(self, kept)
+        if not even_without_room:
+            self._keeper.check_room(self, kept)
         self.errands.keep(kept)
         await self._keeper.keep_pins(self)
         self._keeper.on_errands(self)
