@@ -37,7 +37,8 @@ BY_FILE = ("-n", "2", "--dist", "loadfile", "--durations=20")
 STAGES = (
     Stage("check", ("scripts/check",), 300),
     Stage("fast tests", (PYTHON, "-m", "pytest", "-q", "-n", "auto"), 600),
-    Stage("real tests", (PYTHON, "-m", "pytest", "-q", "-m", "real", *BY_FILE), 1500),
+    Stage("real tests", (PYTHON, "-m", "pytest", "-q", "-m", "real and not alone", *BY_FILE), 1200),
+    Stage("real, alone", (PYTHON, "-m", "pytest", "-q", "-m", "real and alone"), 480),
     Stage("fuzz", (PYTHON, "-m", "tests.fuzz", "--seconds", "6"), 300),
 )
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.fuse.conftest import Mounted, Mounter
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 
 def resident_mib(mounted: Mounted) -> int:

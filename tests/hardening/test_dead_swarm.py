@@ -37,7 +37,7 @@ from tests.swarm.seeder import seed
 from tests.swarm.torrents import MadeTorrent, make_torrent
 from torrentfs.engine.breaker import FAST
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 PIECE = 64 * KIB
 BLOCKED = 200

@@ -19,7 +19,7 @@ from tests.swarm.mounted import Mounted, mounted, unmount
 from tests.swarm.payload import write_file
 from tests.swarm.torrents import make_torrent
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 PIECE = 64 * KIB
 TIMEOUT = 3.0

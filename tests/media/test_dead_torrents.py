@@ -27,7 +27,7 @@ from tests.swarm.proxy import proxy
 from tests.swarm.seeder import seed
 from tests.swarm.torrents import MadeTorrent, make_torrent
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.timeout(240)]
 
 TORRENTS, DEAD = 100, 30
 KIB = 1 << 10

@@ -29,7 +29,7 @@ from tests.swarm.mounted import Mounted, mounted
 from tests.swarm.payload import write_file
 from torrentfs.metainfo.torrent_file import Metainfo, parse_torrent
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.timeout(180)]
 
 MIB = 1 << 20
 FETCHED_TO_TOUCHED = 2.5

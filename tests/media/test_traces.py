@@ -21,7 +21,7 @@ from tests.media.viewer import Viewer
 from tests.swarm.mounted import mounted
 from tests.swarm.payload import write_file
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.timeout(180)]
 
 CLIENTS = json.loads(
     (Path(__file__).parents[1] / "simulation" / "traces" / "clients.json").read_text()

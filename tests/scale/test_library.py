@@ -16,7 +16,7 @@ from tests.swarm.mounted import Mounted, mounted
 from torrentfs.metainfo import bencoding
 from torrentfs.metainfo.torrent_file import build_torrent
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.timeout(300)]
 
 TORRENTS = 1000
 FILES = 100

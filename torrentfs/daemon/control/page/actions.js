@@ -22,7 +22,7 @@ export function confirmRemove (torrent) {
   const evict = h('input', { type: 'checkbox', id: 'evict' })
   const remove = h('button.danger', { type: 'submit', value: 'remove' }, 'Remove')
   const form = h('form', { method: 'dialog' },
-    h('p', {}, h('bdi', {}, name(torrent)), ' goes from the mount. Who has its files open can read what is cached.'),
+    h('p', {}, h('bdi', {}, name(torrent)), ' goes from the mount, also for who has its files open.'),
     h('p', {}, evict, h('label', { for: 'evict' }, ' Delete what is cached of it, too')),
     h('div.row', {}, h('button', { type: 'submit', value: 'cancel', autofocus: true }, 'Cancel'), remove))
   const dialog = openDialog('Remove this torrent?', form)
