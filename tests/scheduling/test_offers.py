@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +51,25 @@ def test_more_are_no_more_than_the_share() -> None:
         room.shares.on_end(1, offer)
     assert room.ask(1) == 2
     assert room.shares.next_in_line() is None  # it has what it may have
+
+
+def test_who_has_left_and_has_no_offer_is_forgotten() -> None:
+    """An owner is a swarm with all that it knows, and torrents come and go for weeks."""
+
+    class Owner:
+        pass
+
+    shares: OfferShares[Owner] = OfferShares(100, lambda owner: False)
+    owner = Owner()
+    shares.join(owner)
+    assert shares.ask(owner, 2, 0.0).allowed == 2
+    shares.on_made(owner, b"1", 0.0)
+    shares.on_not_made(owner)
+    shares.on_end(owner, b"1")
+    shares.leave(owner)
+    left = weakref.ref(owner)
+    del owner
+    assert left() is None
 
 
 def test_who_is_awaited_shares_with_its_like() -> None:

@@ -109,12 +109,14 @@ class OfferShares(Generic[Owner]):
 
     def on_made(self, owner: Owner, offer_id: bytes, now: float) -> None:
         """One that was granted is there."""
-        self._making[owner] -= 1
+        self.on_not_made(owner)  # is being made no longer
         self._held.setdefault(owner, {})[offer_id] = now
 
     def on_not_made(self, owner: Owner) -> None:
         """One that was granted could not be made, or was given up."""
         self._making[owner] -= 1
+        if not self._making[owner]:
+            del self._making[owner]  # an owner holds a swarm, and is remembered no longer than it
 
     def on_end(self, owner: Owner, offer_id: bytes) -> None:
         """It was answered, or nobody can answer it any more."""
