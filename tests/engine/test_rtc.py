@@ -30,7 +30,7 @@ from torrentfs.transports.webrtc.bridge import OnLost
 from torrentfs.transports.webrtc.sdp import Candidate, Description, parse, render
 from torrentfs.wire import messages as m
 from torrentfs.wire.announce import AnnounceReply
-from torrentfs.wire.ws_tracker import Announce, PeerAnswer, PeerOffer
+from torrentfs.wire.ws_tracker import Announce, Offer, PeerAnswer, PeerOffer
 
 URL = "wss://tracker.example"
 BROWSER = b"-WW0303-a browser id"
@@ -325,6 +325,25 @@ async def test_an_offer_is_tried_once_more_after_the_worker_died(clock: MockCloc
         page.bridge.failures = 10
         assert len(await page.peers.make_offers(2)) == 0
         assert r.swarm.last_failure == "WebRTC: the worker is gone"
+
+
+async def test_offers_that_end_while_others_are_made_are_not_sent(clock: MockClock) -> None:
+    """A peer that took one would wait in vain, and nobody else be offered that place."""
+    async with rig() as r, trio.open_nursery() as nursery:
+        page = Page(r)
+        page.bridge.failures = 1
+        offers: list[Offer] = []
+
+        async def make() -> None:
+            offers.extend(await page.peers.make_offers(3))
+
+        nursery.start_soon(make)
+        await trio.sleep(0.2)  # two are made, the third is tried once more
+        page.bridge.die()
+        await trio.sleep(2)
+        assert [offer.sdp for offer in offers] == ["offer 3"]
+        assert page.bridge.living == {3}
+        assert page.rtc.shares.used == 1
 
 
 async def test_offers_given_up_while_they_are_made(clock: MockClock) -> None:

@@ -148,7 +148,8 @@ class RtcPeers:
         except BaseException:
             self.forget_offers([offer.offer_id for offer in made])
             raise
-        return made
+        # some may have ended while the others were made: taken for somebody else, or with a worker
+        return [offer for offer in made if offer.offer_id in self._offers]
 
     async def _make_offer(self, made: list[Offer]) -> None:
         bridge, shares = self._rtc.bridge, self._rtc.shares
