@@ -31,6 +31,17 @@ def test_no_block_is_asked_twice_of_one_source_or_beyond_the_budget() -> None:
         assert hedge(picker, picker.ledger.sources[1], 50, 2.0) == []
 
 
+def test_who_sends_what_nobody_asked_for_does_not_end_the_hedging() -> None:
+    """It would be cheap: a peer sends blocks without end, and late ones are asked of nobody."""
+    picker = make()
+    picker.set_agenda([Want(0, Level.URGENT, 9.0)], 0.0)
+    picker.pick(1, 0.0)
+    for number in range(1000):
+        picker.on_block(2, number % 8, 63 * 16384, 16384, 0.0)
+    assert picker.wasted == 1000 * 16384
+    assert hedge(picker, picker.ledger.sources[2], 50, 2.0)
+
+
 def test_read_ahead_is_never_hedged() -> None:
     picker = make()
     picker.set_agenda([Want(0, Level.WINDOW, 9.0)], 0.0)

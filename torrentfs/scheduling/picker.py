@@ -279,6 +279,7 @@ class Picker(Roster):
             if found is None and block_id in known.cancelled:
                 del known.cancelled[block_id]
                 self._believe(known, now, measured=False)
+                return self._waste(known, length, twice=length)
             return self._waste(known, length)
         if sent is None:
             if block_id not in known.cancelled:
@@ -286,7 +287,7 @@ class Picker(Roster):
             del known.cancelled[block_id]
             self._believe(known, now, measured=False)
             if found.received >> block & 1:
-                return self._waste(known, length)
+                return self._waste(known, length, twice=length)
         else:
             del known.in_flight[block_id]
             known.pace.on_block(sent, length, now)
@@ -302,10 +303,12 @@ class Picker(Roster):
             source.on_sign(now, measured=measured)
             self.attention = True
 
-    def _waste(self, source: Source, length: int) -> BlockVerdict:
+    def _waste(self, source: Source, length: int, *, twice: int = 0) -> BlockVerdict:
+        """`twice`: so much of it was asked for. The rest counts against nobody's budget, or who
+        sends what he likes could end the hedging."""
         source.wasted += length
         self.wasted += length
-        self.duplicates += length
+        self.duplicates += twice
         return _UNWANTED
 
     def pick(self, source: SourceId, now: float) -> list[Request]:
