@@ -170,6 +170,24 @@ async def test_what_a_worker_learns_of_a_server_is_told_once_and_explains_failur
     ]
 
 
+@pytest.mark.expect_log("stun:a does not answer", "the WebRTC worker ended with signal 9")
+async def test_what_a_worker_said_of_a_server_is_forgotten_with_it(
+    workers: PaperWorkers, autojump_clock: MockClock
+) -> None:
+    """Another one finds out for itself, and has nothing to take back where it finds it well."""
+    async with open_webrtc(RtcConfig(("stun:a",), max_workers=2), workers) as rtc:
+        for _ in range(BUSY + 1):
+            await rtc.answer(SDP)
+        for worker in workers.made:
+            worker.say(ServerTold("stun:a", "does not answer"), -1)
+        workers.made[0].dies.set()
+        await wait_all_tasks_blocked()
+        assert rtc.statistics().trouble == "stun:a does not answer"
+        workers.made[1].dies.set()
+        await wait_all_tasks_blocked()
+        assert rtc.statistics().trouble == ""
+
+
 async def test_a_channel_that_does_not_open_is_given_up(
     rtc: WebRtc, workers: PaperWorkers, autojump_clock: MockClock
 ) -> None:

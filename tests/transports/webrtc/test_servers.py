@@ -25,15 +25,27 @@ def test_who_fails_goes_to_the_end_and_rests() -> None:
     servers = Servers([A, B])
     assert servers.on_failure(A, SILENT_, 10)
     assert due(servers, 10) == "b"
-    assert due(servers, 10 + SILENCE) == "ba"
     assert not servers.on_answer(B, (), 11)
+
+
+def test_one_that_failed_is_asked_again_after_its_rest_though_another_answers() -> None:
+    """Else what is told of it would never be taken back."""
+    servers = Servers([A, B, C])
+    servers.on_failure(A, SILENT_, 0)
+    servers.on_failure(B, SILENT_, 0)
+    assert due(servers, SILENCE) == due(servers, SILENCE, needed=True) == "acb"  # one at a time
+    assert due(servers, SILENCE, waited_for=True) == "c"
+    assert due(servers, SILENCE, waited_for=True, needed=True) == "cab"
+    assert servers.on_answer(A, (), SILENCE)
+    assert due(servers, SILENCE + 1) == "bca"
+    assert servers.complaints() == "turn:b does not answer"
 
 
 def test_several_that_find_out_at_once_move_it_once() -> None:
     servers = Servers([A, B, C])
     assert servers.on_failure(A, SILENT_, 10)
     assert not servers.on_failure(A, SILENT_, 10.1)
-    assert due(servers, 100) == "bca"
+    assert due(servers, 100, waited_for=True, needed=True) == "bca"
 
 
 def test_nobody_waits_for_one_that_failed_until_it_has_answered() -> None:

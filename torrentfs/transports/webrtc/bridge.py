@@ -29,6 +29,7 @@ from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import trio
@@ -216,11 +217,16 @@ class WebRtc:
         self._deaths = 0  # since the last steady run
         self._not_before = float("-inf")
         self._closed = False
-        self.troubles: dict[str, str] = {}
-        """STUN and TURN servers of ours that do not do their work, and why."""
+        self._told: dict[WorkerLink, dict[str, str]] = {}
         self._warned: set[tuple[str, str]] = set()
         cores = len(os.sched_getaffinity(0))
         self._most_workers = config.max_workers or max(1, min(MOST_WORKERS, cores // 2))
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """STUN and TURN servers of ours that do not do their work, and why, as the workers that
+        live have found out."""
+        return {url: reason for told in self._told.values() for url, reason in told.items()}
 
     async def offer(self) -> Offer:
         """A new offer, for one peer. It can be accepted for `OFFER_TIME` seconds.
@@ -346,8 +352,10 @@ class WebRtc:
             return least
         pause = self._not_before - trio.current_time()
         if pause <= 0:
-            least = self._make_worker(self.config, self._on_message)
+            told: dict[str, str] = {}
+            least = self._make_worker(self.config, partial(self._on_message, told))
             self._links.append(least)
+            self._told[least] = told
             self._nursery.start_soon(self._run_worker, least)
         elif least is None:
             raise TransportError(f"WebRTC: its worker died and starts again in {pause:.1f} s")
@@ -369,6 +377,7 @@ class WebRtc:
             reason = "is lost"
         finally:
             self._links.remove(link)
+            del self._told[link]
             lost = [each for each in self._records.values() if each.link is link]
             for record in lost:
                 del self._records[record.number]
@@ -387,8 +396,8 @@ class WebRtc:
         """No request is taken any more; `open_webrtc` does it at its end."""
         self._closed = True
 
-    def _on_message(self, message: Message, descriptor: int) -> None:
-        """The worker said something; a descriptor is ours to close."""
+    def _on_message(self, told: dict[str, str], message: Message, descriptor: int) -> None:
+        """A worker said something; a descriptor is ours to close. `told`: of servers, by it."""
         stream = None
         if descriptor >= 0:
             if isinstance(message, Opened):
@@ -398,7 +407,7 @@ class WebRtc:
             else:
                 os.close(descriptor)
         if isinstance(message, ServerTold):
-            self._on_server(message.url, message.reason)
+            self._on_server(told, message.url, message.reason)
         record = self._records.get(getattr(message, "connection", -1))
         if record is None:
             if stream is not None:
@@ -415,15 +424,15 @@ class WebRtc:
             del self._records[record.number]
             record.fail("the connection was closed")
 
-    def _on_server(self, url: str, reason: str) -> None:
+    def _on_server(self, told: dict[str, str], url: str, reason: str) -> None:
         """A worker found out about a STUN or TURN server; each tells what it finds."""
         if url not in self.config.stun and all(url != each.url for each in self.config.turn):
             return
         if not reason:
-            if self.troubles.pop(url, None) is not None:
+            if [each.pop(url) for each in self._told.values() if url in each]:
                 log.info("WebRTC: %s answers again", url)
             return
-        self.troubles[url] = reason
+        told[url] = reason
         if (url, reason) not in self._warned and len(self._warned) < MAX_WARNINGS:
             self._warned.add((url, reason))
             log.warning("WebRTC: %s %s", url, reason)

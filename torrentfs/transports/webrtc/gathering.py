@@ -151,7 +151,9 @@ class Gatherings:
         last = time() + ASKING - STUN_WAIT
         for server in self._stun.due(time(), waited_for=waited_for, needed=False):
             hosts = self._stun.hearing(server, ice.hosts, time())
-            if not hosts or time() > last:
+            if not hosts:
+                continue
+            if time() > last:
                 return
             grace = GRACE if waited_for else STUN_WAIT
             silent, failure = await ice.ask_stun(server, hosts, wait=STUN_WAIT, grace=grace)

@@ -4,8 +4,9 @@ Several may be named of each kind. The first is asked; when it does not answer o
 one is, and he who failed goes to the end of the row. So a dead server costs a wait once, not once
 for each offer.
 
-He rests for `SILENCE`. After that he is asked again, but only where nobody waits for the candidates
-(they are gathered ahead); an offer that is wanted now does without him until he has answered. Where
+He rests for `SILENCE`. After that he is asked again, before those that are well, or what was told
+of him would stand for ever; but one such at a time, and only where nobody waits for the candidates
+(they are gathered ahead). An offer that is wanted now does without him until he has answered. Where
 there is nothing to offer without an answer (relay-only), whoever was merely silent is asked all the
 same; one that refuses our credentials is not, until he has rested.
 
@@ -91,12 +92,13 @@ class Servers:
         `waited_for`: somebody waits for the candidates; `needed`: without one there is no offer.
         """
         rested = [each for each in self._row if now >= self._rests.get(each, now)]
-        if needed:
-            silent = [each for each in self._row if not self._refuses(each)]
-            return rested or silent
-        if waited_for:
-            return [each for each in rested if each not in self._failures]
-        return rested
+        if not rested and needed:
+            return [each for each in self._row if not self._refuses(each)]
+        failed = [each for each in rested if each in self._failures]
+        well = [each for each in rested if each not in self._failures]
+        if not waited_for:
+            return [*failed[:1], *well, *failed[1:]]
+        return [*well, *failed] if needed else well
 
     def _refuses(self, server: Server) -> bool:
         failure = self._failures.get(server)
