@@ -98,8 +98,9 @@ async def test_what_a_url_may_answer(autojump_clock: object) -> None:
         await load(SOURCE, Web(TransportError("connection refused")), timeout=5)
     with pytest.raises(InvalidTorrent, match=r"http://a/x.torrent: "):
         await load(SOURCE, Web(Reply(200, b"<html>")), timeout=5)
-    with pytest.raises(MetadataTimeout, match="no answer in 5 s"):
-        await load(SOURCE, Web(60.0), timeout=5)
+    for timeout in (5, 4.999998):  # what is left of 5
+        with pytest.raises(MetadataTimeout, match="no answer in 5 s"):
+            await load(SOURCE, Web(60.0), timeout=timeout)
 
 
 async def test_files(tmp_path: Path) -> None:

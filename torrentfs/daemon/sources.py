@@ -201,7 +201,7 @@ async def _download(source: UrlSource, client: Fetcher, timeout: float) -> bytes
         with trio.fail_after(timeout):
             reply = await client.get(source.url, max_bytes=MAX_METADATA_BYTES, timeout=timeout)
     except trio.TooSlowError:
-        raise MetadataTimeout(f"{shown}: no answer in {timeout:g} s") from None
+        raise MetadataTimeout(f"{shown}: no answer in {round(timeout, 2):g} s") from None
     except TransportError as exc:
         raise ConfigError(f"cannot fetch {shown}: {exc}") from exc
     if reply.status != 200:
