@@ -265,6 +265,28 @@ async def test_sent_to_sleep_a_read_that_waits_begins_again(autojump_clock: Mock
         assert w.take() == ["open a", "run a", "rest a", "close a", "open a", "run a"]
 
 
+async def test_sent_to_sleep_it_sleeps_though_a_read_waited_for_the_end_of_a_nap(
+    autojump_clock: MockClock,
+) -> None:
+    """Else who names others to ask would change what is being opened with those of before."""
+    async with ward() as w:
+        a = w.shelve("a")
+
+        async def send_to_sleep() -> None:
+            await a.sleep()
+            assert not a.is_busy
+
+        for number in range(10):  # both wait for the same event: chance says who is first
+            await read(w, a)
+            async with trio.open_nursery() as nursery:
+                async with a.awake():
+                    nursery.start_soon(a.sleep)
+                    await trio.testing.wait_all_tasks_blocked()
+                    nursery.start_soon(read, w, a, PIECE * (number % 4))
+                    nursery.start_soon(send_to_sleep)
+                    await trio.testing.wait_all_tasks_blocked()
+
+
 async def test_open_files_are_known_after_a_nap(autojump_clock: MockClock) -> None:
     async with ward() as w:
         a = w.shelve("a", have=True)

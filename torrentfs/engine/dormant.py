@@ -327,10 +327,8 @@ class Dormant:
 
     async def sleep(self) -> None:
         """Close the store, end all tasks and sockets; reads that wait open it again."""
-        while self._opening is not None:  # a moment
-            await self._opening.wait()
-        if self._closing is not None:
-            await self._closing.wait()
+        while (event := self._opening if self._closing is None else self._closing) is not None:
+            await event.wait()  # a moment; a read that waited too may be opening it again by then
         torrent = self.torrent
         if torrent is None:
             return
