@@ -278,13 +278,12 @@ async def test_sent_to_sleep_it_sleeps_though_a_read_waited_for_the_end_of_a_nap
 
         for number in range(10):  # both wait for the same event: chance says who is first
             await read(w, a)
-            async with trio.open_nursery() as nursery:
-                async with a.awake():
-                    nursery.start_soon(a.sleep)
-                    await trio.testing.wait_all_tasks_blocked()
-                    nursery.start_soon(read, w, a, PIECE * (number % 4))
-                    nursery.start_soon(send_to_sleep)
-                    await trio.testing.wait_all_tasks_blocked()
+            async with trio.open_nursery() as nursery, a.awake():
+                nursery.start_soon(a.sleep)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(read, w, a, PIECE * (number % 4))
+                nursery.start_soon(send_to_sleep)
+                await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_open_files_are_known_after_a_nap(autojump_clock: MockClock) -> None:
