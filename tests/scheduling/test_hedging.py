@@ -42,6 +42,27 @@ def test_who_sends_what_nobody_asked_for_does_not_end_the_hedging() -> None:
     assert hedge(picker, picker.ledger.sources[2], 50, 2.0)
 
 
+def test_who_falls_silent_and_answers_probes_does_not_end_the_hedging() -> None:
+    """Fifty who do so bring 200 KB/s that nobody waits for; the budget is for what reads await."""
+    picker = make()
+    now, probes = 0.0, 0
+    for number in range(8):
+        picker.set_agenda([Want(number, Level.URGENT, 9.0)], now)
+        picker.ledger.sources[2].snubbed = True
+        asked = picker.pick(1, now)
+        (probe,) = picker.pick(2, now)
+        now += 40.0
+        for piece, begin, length in asked:
+            picker.on_block(1, piece, begin, length, now)
+        if number % 2:
+            picker.on_stored(number)
+        picker.on_block(2, *probe, now)
+        probes += not picker.ledger.sources[2].snubbed
+    assert probes == 8
+    assert picker.wasted == 8 * 16384
+    assert picker.duplicates == 0
+
+
 def test_read_ahead_is_never_hedged() -> None:
     picker = make()
     picker.set_agenda([Want(0, Level.WINDOW, 9.0)], 0.0)

@@ -277,17 +277,17 @@ class Picker(Roster):
             or begin + length > found.size
         ):
             if found is None and block_id in known.cancelled:
-                del known.cancelled[block_id]
+                is_probe = known.cancelled.pop(block_id)
                 self._believe(known, now, measured=False)
-                return self._waste(known, length, twice=length)
+                return self._waste(known, length, twice=0 if is_probe else length)
             return self._waste(known, length)
         if sent is None:
             if block_id not in known.cancelled:
                 return self._waste(known, length)
-            del known.cancelled[block_id]
+            is_probe = known.cancelled.pop(block_id)
             self._believe(known, now, measured=False)
             if found.received >> block & 1:
-                return self._waste(known, length, twice=length)
+                return self._waste(known, length, twice=0 if is_probe else length)
         else:
             del known.in_flight[block_id]
             known.pace.on_block(sent, length, now)
@@ -304,8 +304,8 @@ class Picker(Roster):
             self.attention = True
 
     def _waste(self, source: Source, length: int, *, twice: int = 0) -> BlockVerdict:
-        """`twice`: so much of it was asked for. The rest counts against nobody's budget, or who
-        sends what he likes could end the hedging."""
+        """`twice`: so much of it was hedged. The rest counts against nobody's budget, or who sends
+        what he likes, or falls silent and answers probes, could end the hedging."""
         source.wasted += length
         self.wasted += length
         self.duplicates += twice

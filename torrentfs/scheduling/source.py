@@ -65,7 +65,8 @@ class Source:
         self.avoid_until = 0.0
         self.in_flight: dict[int, float] = {}
         """Block id -> when it was asked, in the order of asking."""
-        self.cancelled: dict[int, None] = {}
+        self.cancelled: dict[int, bool] = {}
+        """Block ids of withdrawn requests, and of probes (True), whose bytes may yet come."""
         self.spans: dict[tuple[int, int], None] = {}
         """Spans under way at a web seed: (start, length) of piece space."""
         self.snubbed = False
@@ -140,15 +141,15 @@ class Source:
             rate /= lanes + 1
         return max(0.0, self.arrival(now) - BLOCK_LENGTH / rate), rate
 
-    def on_cancelled(self, block_id: int) -> None:
-        """Its request was withdrawn; the bytes may come all the same."""
-        self.cancelled[block_id] = None
+    def on_cancelled(self, block_id: int, *, is_probe: bool = False) -> None:
+        """Its request was withdrawn, or is a probe; the bytes may come all the same."""
+        self.cancelled[block_id] = is_probe
         if len(self.cancelled) > MAX_CANCELLED:
             del self.cancelled[next(iter(self.cancelled))]
 
     def on_probed(self, block_id: int, now: float) -> None:
         """It was asked for a block that another brings, to see whether it is there again."""
-        self.on_cancelled(block_id)
+        self.on_cancelled(block_id, is_probe=True)
         self.probe_at = now + self._probe_pause
         self._probe_pause = min(LAST_PROBE, 2.0 * self._probe_pause)
 
