@@ -93,7 +93,7 @@ def test_options_reach_the_session(run: Run, tree: Path, served: list[ShareConfi
     assert run("share", *options, "--bind-interface", "127.0.0.1", str(tree)).exit_code == 0
     (config,) = served
     session = config.session
-    assert (session.port, session.upload_limit, session.bind) == (5000, 1 << 20, "127.0.0.1")
+    assert (session.port, session.upload_limit, session.bind) == (5000, 1 << 20, "127.0.0.1%lo")
     assert config.peers == (("10.0.0.1", 7),)
     assert (session.tcp, session.rtc, session.ip_filter) == (True, RtcConfig(), None)
     assert (session.utp, session.encryption) == (True, "prefer")
@@ -120,7 +120,7 @@ def test_how_peers_are_met_comes_from_the_config_file_too(
     assert session.proxy is not None
     assert session.proxy.port == 9
     assert (session.bind, session.encryption, session.upload_limit) == (
-        "127.0.0.1",
+        "127.0.0.1%lo",
         "require",
         1 << 20,
     )

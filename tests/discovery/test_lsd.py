@@ -10,8 +10,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from torrentfs.discovery import lsd
 from torrentfs.discovery.lsd import INTERVAL, MAX_HEARD, SPACING, Link, LocalDiscovery, open_links
 from torrentfs.transports.base import Address
+from torrentfs.transports.binding import Footing
 from torrentfs.wire.lsd import GROUP4, GROUP6, MOST, LocalAnnounce, parse_announce, write_announce
 
 ONE, TWO = b"1" * 20, b"2" * 20
@@ -127,6 +129,49 @@ async def test_a_network_that_is_down_is_no_error(autojump_clock: MockClock) -> 
         await trio.sleep(INTERVAL)
         assert len(link.sent) == 1
         assert "1 torrents" in repr(discovery)
+
+
+async def test_a_torrent_that_goes_before_its_announce_says_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    async with running() as (discovery, link):
+        discovery.add([ONE], Heard())
+        await trio.sleep(1)
+        discovery.remove([ONE])
+        await trio.sleep(304)  # when it would have been due again
+        discovery.add([TWO], Heard())
+        await trio.sleep(10)
+        told = [(round(when), announce.info_hashes) for when, announce in link.sent]
+        assert told == [(0, (ONE,)), (305, (TWO,))]
+
+
+async def test_on_another_network_all_are_announced_and_heard_anew(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, stands = FakeSocket(), FakeSocket(), [Footing(3, "10.0.0.2", None, "")]
+    links = iter([Link(first, GROUP4, False), Link(second, GROUP4, False)])
+    monkeypatch.setattr(lsd, "look", lambda bind: stands[-1])
+    monkeypatch.setattr(lsd, "open_links", lambda bind: [next(links)])
+    discovery, heard = LocalDiscovery(6881, bind="%vpn0"), Heard()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(discovery.run)
+        discovery.add([ONE], heard)
+        await trio.sleep(1)
+        assert discovery.follow() == ""
+        assert not first.closed
+        stands.append(Footing(0, None, None, "the interface vpn0 is gone"))
+        discovery.follow()
+        assert first.closed
+        await trio.sleep(100)
+        stands.append(Footing(4, "10.0.0.2", None, ""))
+        discovery.follow()
+        await trio.sleep(1)
+        assert [announce.info_hashes for _, announce in second.sent] == [(ONE,)]
+        second.put.send_nowait((write_announce(LocalAnnounce(7, (ONE,))), ("10.0.0.9", 6771)))
+        await trio.sleep(1)
+        assert heard.peers == [("10.0.0.9", 7)]
+        nursery.cancel_scope.cancel()
+    assert second.closed
 
 
 async def test_an_address_that_nobody_has_leaves_nothing_open() -> None:

@@ -167,3 +167,30 @@ async def test_a_bug_costs_one_way(autojump_clock: MockClock) -> None:
     setting = Setting(pcp=Broken(), upnp=FakeWay())
     await setting.run(1)
     assert setting.mapped[0] == ("tcp", 6881)
+
+
+async def test_a_mapping_that_is_lost_makes_our_own_port_count_again(
+    autojump_clock: MockClock,
+) -> None:
+    way = FakeWay(shift=1)
+    setting = Setting(pcp=way)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(setting.run, 3700)
+        await trio.sleep(1)
+        way.error = "gone"
+        await trio.sleep(3650)
+    assert setting.mapped == [("tcp", 6882), ("udp", 6882), ("tcp", 6881), ("udp", 6881)]
+
+
+async def test_on_another_network_the_gateway_is_asked_at_once(autojump_clock: MockClock) -> None:
+    first, second = FakeWay(shift=1), FakeWay()
+    setting = Setting(pcp=first)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(setting.run, 100)
+        await trio.sleep(1)
+        setting.ways = {"pcp": second}
+        setting.mapping.look_again()
+        await trio.sleep(1)
+        assert setting.mapping.statistics().ports == (("tcp", 6881, 6881), ("udp", 6881, 6881))
+        assert second.open == {("tcp", 6881), ("udp", 6881)}
+    assert setting.mapped[2:] == [("tcp", 6881), ("udp", 6881)] * 2

@@ -6,7 +6,13 @@ import random
 
 import pytest
 
-from torrentfs.discovery.tracker import MAX_BACKOFF, MAX_INTERVAL, SCRAPE_GAP, Tracker
+from torrentfs.discovery.tracker import (
+    ANEW_GAP,
+    MAX_BACKOFF,
+    MAX_INTERVAL,
+    SCRAPE_GAP,
+    Tracker,
+)
 from torrentfs.wire.announce import AnnounceReply, SwarmCounts
 
 HASH = bytes(20)
@@ -98,3 +104,18 @@ def test_scrapes_are_seldom_and_not_of_who_is_down() -> None:
     assert tracker.statistics(1000.0).scrape_error is None
     tracker.on_failure(HASH, "down", 2000.0, random.Random(1))
     assert not tracker.may_scrape(9000.0)
+
+
+def test_asked_anew_soon_after_its_answer_and_not_if_it_was_given_up() -> None:
+    tracker = answered(interval=1800, min_interval=1800)
+    tracker.ask_anew(1002.0)
+    assert tracker.not_before == tracker.due == 1000.0 + ANEW_GAP
+    tracker.ask_anew(1500.0)
+    assert tracker.not_before == 1000.0 + ANEW_GAP  # it is due already
+    tracker.give_up()
+    tracker.ask_anew(2000.0)
+    assert tracker.not_before == float("inf")
+    fresh = Tracker("udp://t.example:1/", 0)
+    fresh.on_failure(HASH, "the interface vpn0 is gone", 10.0, random.Random(1))
+    fresh.ask_anew(11.0)
+    assert (fresh.not_before, fresh.failures) == (11.0, 0)

@@ -490,3 +490,34 @@ async def test_run_again_it_starts_anew_and_keeps_to_the_intervals(
     with trio.move_on_after(1000):
         await run.tiers.run()
     assert [event for _, _, event in fake.seen] == ["started", "stopped"] * 2
+
+
+async def test_another_port_is_announced_soon_but_not_at_once(autojump_clock: MockClock) -> None:
+    fake = FakeTrackers(a=with_peers(interval=1800, min_interval=1800))
+    async with running([["a"]], fake) as run:
+        await trio.sleep(1)
+        for port in (7000, 7001, 7002):  # a gateway that changes its mind
+            run.tiers.announced_port = port
+            run.tiers.announce_anew()
+            await trio.sleep(1)
+        await trio.sleep(60)
+        assert [(round(at), event) for at, _, event in fake.seen] == [(0, "started"), (15, "")]
+        assert fake.requests[-1].port == 7002
+        run.tiers.announced_port = 6881
+        run.tiers.announce_anew()
+        await trio.sleep(1)
+        assert len(fake.seen) == 3  # long after the last answer it is told at once
+
+
+async def test_a_back_off_and_a_silence_of_ours_end_when_we_are_back(
+    autojump_clock: MockClock,
+) -> None:
+    fake = FakeTrackers(a=TransportError("the interface vpn0 is gone"), b=None)
+    async with running([["a"], ["b"]], fake) as run:
+        await trio.sleep(60)  # `b` is still waited for
+        seen = len(fake.seen)
+        fake.behaviour = dict.fromkeys(fake.behaviour, with_peers(interval=1800))
+        run.tiers.announce_anew()
+        await trio.sleep(1)
+        assert [name for _, name, _ in fake.seen[seen:]] == ["a"]
+        assert run.peers == [([PEER], "a")]

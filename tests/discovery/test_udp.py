@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from torrentfs.discovery.udp import open_udp_trackers
+from torrentfs.discovery.udp import UdpTrackers, open_udp_trackers
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.wire import udp_tracker as wire
 from torrentfs.wire.announce import AnnounceReply, AnnounceRequest, SwarmCounts
@@ -29,6 +29,7 @@ class FakeSocket:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self.sent: list[tuple[float, bytes]] = []
+        self.closed = False
         self._send, self._receive = trio.open_memory_channel[Any](100)
 
     async def sendto(self, data: bytes, address: Any, /) -> int:
@@ -43,7 +44,8 @@ class FakeSocket:
         return got
 
     def close(self) -> None:
-        self._send.close()
+        self.closed = True
+        self._receive.close()
 
 
 def answering(data: bytes) -> list[tuple[bytes, tuple[str, int]]]:
@@ -237,3 +239,28 @@ async def test_over_real_sockets(host: str) -> None:
             nursery.cancel_scope.cancel()
     assert [reply.peers for reply in replies] == [PEERS[1:] if ipv6 else PEERS[:1]]
     assert seen == [REQUEST]
+
+
+async def test_sockets_are_opened_anew_where_we_stand_now(autojump_clock: MockClock) -> None:
+    stands, links = ["the first"], [FakeSocket(lambda data: []), FakeSocket(answering)]
+    opened: list[FakeSocket] = []
+
+    async def open_socket(family: int) -> FakeSocket:
+        await trio.lowlevel.checkpoint()
+        opened.append(links[len(opened)])
+        return opened[-1]
+
+    async def resolve(host: str, port: int) -> list[tuple[int, Any]]:
+        await trio.lowlevel.checkpoint()
+        return [(trio.socket.AF_INET, PLACE)]
+
+    async with trio.open_nursery() as nursery:
+        udp = UdpTrackers(nursery, open_socket, resolve, lambda: stands[-1])
+        found: list[AnnounceReply] = []
+        nursery.start_soon(udp.announce, URL, REQUEST, found.append)
+        await trio.sleep(1)
+        stands.append("the second")  # the next repetition goes from there
+        await trio.sleep(20)
+        assert len(found) == 1
+        assert opened[0].closed
+        udp.close()

@@ -330,3 +330,19 @@ async def test_the_way_out_can_be_another(autojump_clock: MockClock) -> None:
             assert socket.last_error == "cannot connect: the proxy is down"
     assert opened[0] == ("t.example", 443)
     assert asked == 0
+
+
+async def test_on_another_network_a_connection_is_made_anew_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    fake = FakeTracker()
+    ear = Ear()
+    async with trackers(fake) as sockets:
+        with sockets.listening(URL, A, ear) as socket:
+            await trio.sleep(1)
+            sockets.reconnect()
+            await trio.sleep(1)
+            assert socket.is_open
+            assert len(fake.connections) == 2
+            assert len(fake.open) == 1
+            assert ear.heard == ["open", "lost", "open"]

@@ -137,8 +137,9 @@ async def test_a_v2_torrent_without_layers_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("tcp", [True, False])
 async def test_the_port_that_the_gateway_opened_is_announced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tcp: bool
 ) -> None:
     class Way:
         async def map(self, protocol: Protocol, port: int, external: int, lifetime: int) -> Mapped:
@@ -148,7 +149,7 @@ async def test_the_port_that_the_gateway_opened_is_announced(
     monkeypatch.setattr(port_mapping.Gateways, "__call__", lambda self: [("test", Way())])
     files = {("a",): b"x" * 100}
     before, after = (parse_torrent(build("v1", files | {(n,): b"y"})) for n in ("b", "c"))
-    settings = config(tmp_path, port_mapping=True)
+    settings = config(tmp_path, port_mapping=True, tcp=tcp, utp=True)
     async with open_session(settings) as session:
         early = await session.add(before, trackers=["http://127.0.0.1:1/announce"])
         with trio.fail_after(10):
@@ -161,7 +162,7 @@ async def test_the_port_that_the_gateway_opened_is_announced(
         assert session.port != 7000
         seen = session.statistics().mapping
         assert seen is not None
-        assert seen.ports[0] == ("tcp", session.port, 7000)
+        assert seen.ports[0] == ("tcp" if tcp else "udp", session.port, 7000)
 
 
 async def test_leaving_fails_reads_that_wait(tmp_path: Path) -> None:

@@ -365,3 +365,17 @@ async def test_where_two_trackers_see_us_is_believed(autojump_clock: MockClock) 
             await trio.sleep(2)
             assert len(fake.seen) == 2
             assert r.swarm.book._own == believed
+
+
+async def test_what_fails_while_we_are_off_the_network_is_no_fault_of_the_peer(
+    net: Net, autojump_clock: MockClock
+) -> None:
+    async with rig(tcp=True) as r:
+        net.refuse.add(HOST)
+        r.swarm.add_peers([HOST], "tracker")
+        await trio.sleep(20)  # refused twice by now
+        seen = len(net.dialled)
+        net.refuse.clear()
+        r.swarm.start_over()
+        await trio.sleep(1)
+        assert len(net.dialled) == seen + 1

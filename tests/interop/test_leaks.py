@@ -7,6 +7,8 @@ nothing holds back. Everything that torrentfs does on a network is on.
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,11 +20,12 @@ from pathlib import Path
 import pytest
 
 from tests.swarm.capture import Capture, Packet, capture
-from tests.swarm.mounted import Mounted, mounted
-from tests.swarm.network import SERVERS, VPN, TwoWays, inside, two_ways
+from tests.swarm.mounted import TORRENTFS, Mounted, mounted
+from tests.swarm.network import SERVERS, SERVERS6, VPN, VPN6, TwoWays, inside, two_ways
 from tests.swarm.nginx import web_seed
 from tests.swarm.payload import write_file
 from tests.swarm.ports import free_port
+from tests.swarm.quiet import quiet_environment
 from tests.swarm.seeder import seed
 from tests.swarm.shared import shared
 from tests.swarm.socks import SocksProxy, proxy_process
@@ -69,7 +72,7 @@ def servers(net: TwoWays, work: Path, host: str = SERVERS) -> Iterator[Swarm]:
                     theirs.torrent,
                     file,
                     work,
-                    hosts=(SERVERS,),
+                    hosts=(SERVERS, f"[{SERVERS6}]") if net.ipv6 else (SERVERS,),
                     utp=True,
                     upload_limit=2 << 20,
                     settings={"enable_dht": True, "dht_bootstrap_nodes": ""},
@@ -85,6 +88,7 @@ def servers(net: TwoWays, work: Path, host: str = SERVERS) -> Iterator[Swarm]:
             *("--peer", known, "--peer", f"{ELSEWHERE}:6881", "--dht-bootstrap", known),
             *("--web-seed", f"http://{host}:{port}/film.mkv", "--stun", f"stun:{SERVERS}:3478"),
             *("--read-timeout", "4s", "-v"),
+            *(("--peer", f"[{SERVERS6}]:{node.ports[SERVERS6]}") if net.ipv6 else ()),
         )
         yield Swarm(made, file, options)
 
@@ -104,10 +108,13 @@ def read(mount: Mounted, offset: int, size: int) -> bytes:
         return os.pread(file.fileno(), size, offset)
 
 
-def wait_until(fact: Callable[[], bool], timeout: float = 20.0) -> None:
+def wait_until(
+    fact: Callable[[], bool], timeout: float = 20.0, words: Callable[[], str] = lambda: ""
+) -> None:
+    """Wait for a fact; `words()` tell what there is instead."""
     deadline = time.monotonic() + timeout
     while not fact():
-        assert time.monotonic() < deadline, "not in time"
+        assert time.monotonic() < deadline, f"not in time: {words()}"
         time.sleep(0.1)
 
 
@@ -157,23 +164,114 @@ def test_an_interface_is_all_that_is_used(tmp_path: Path) -> None:
         assert within <= {(VPN, VPN)}  # trackers tell us of ourselves
 
 
-def test_an_address_is_no_such_promise(tmp_path: Path) -> None:
-    """The same without the device shows that a leak would be seen (and what the docs say)."""
+def status(mount: Mounted) -> str:
+    """What the user sees."""
+    command = [str(TORRENTFS), "status", "--mount", str(mount.path)]
+    environment = {**quiet_environment(), "XDG_RUNTIME_DIR": str(mount.path.parent / "run")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def says(mount: Mounted, words: str) -> None:
+    wait_until(lambda: words in status(mount), words=lambda: status(mount))
+
+
+@pytest.mark.parametrize("bind", ["vpn0", VPN])
+def test_an_interface_that_comes_back_is_used_again(tmp_path: Path, bind: str) -> None:
+    """A VPN that reconnects: its device is made anew, then has another address, then only that."""
     with (
         two_ways() as net,
         servers(net, tmp_path) as swarm,
+        ExitStack() as stack,
+    ):
+        device = {name: capture(tmp_path, net.host.namespace, name) for name in ("eth0", "lo")}
+        seen = {name: stack.enter_context(one) for name, one in device.items()}
+        data = swarm.file.read_bytes()
+        mount = stack.enter_context(
+            mounted(
+                swarm.made.torrent,
+                tmp_path,
+                *("--bind-interface", bind, *swarm.options),
+                environment=ON,
+                before=net.host.before,
+            )
+        )
+        place = 0
+
+        def goes_on(size: int = 512 << 10) -> bool:
+            nonlocal place
+            try:
+                found = read(mount, place, size)
+            except OSError:
+                return False
+            assert found == data[place : place + size]
+            place += 4 << 20
+            return True
+
+        assert goes_on()
+        net.vpn_gone()
+        says(mount, "the interface vpn0 is gone")
+        with pytest.raises(OSError, match="Input/output error"):
+            read(mount, place, 4096)
+        net.vpn_back()
+        wait_until(goes_on)
+        wait_until(lambda: "vpn0 is gone" not in status(mount))
+        net.vpn_gone()
+        net.vpn_back(7)
+        if bind == VPN:  # that is not what was asked for
+            says(mount, f"does not have the address {VPN}")
+            net.vpn_renumbered(7, 2)
+            wait_until(goes_on)
+        else:
+            own = stack.enter_context(capture(tmp_path, net.host.namespace, "vpn0"))
+            wait_until(goes_on)
+            net.vpn_renumbered(7, 9)
+            wait_until(lambda: "10.99.0.9" in {packet.source for packet in own.packets()})
+            wait_until(goes_on)
+            # the kernel leaves a multicast group from nowhere while there is no address
+            sources = {packet.source for packet in own.packets()} - {SERVERS, "", "0.0.0.0"}
+            assert sources == {"10.99.0.7", "10.99.0.9"}
+        assert seen["eth0"].packets() == []
+        within = {p.source for p in seen["lo"].packets()} - {"", "127.0.0.1"}  # a tshark at start
+        assert within <= {VPN, "10.99.0.7", "10.99.0.9"}
+
+
+def test_a_leak_would_be_seen(tmp_path: Path) -> None:
+    """What nothing holds leaves by the other way, from the address of an interface that is down."""
+    with two_ways() as net, captures(net, tmp_path) as seen:
+        net.vpn_down()
+        with inside(net.host.namespace), socket.socket(type=socket.SOCK_DGRAM) as one:
+            one.bind((VPN, 0))
+            one.sendto(b"x", (ELSEWHERE, 9))
+        wait_until(lambda: any(p.source == VPN for p in seen["eth0"].packets()))
+
+
+def test_names_are_asked_for_only_while_the_interface_is_up(tmp_path: Path) -> None:
+    """And over both families that it has. The system's resolver goes its own way, by `eth0`."""
+    with (
+        two_ways(ipv6=True) as net,
+        servers(net, tmp_path, "servers.example") as swarm,
         captures(net, tmp_path) as seen,
-        mounted(
+    ):
+        net.vpn_down()
+        options = ("--bind-interface", "vpn0", "--dht-bootstrap", "router.example:6881")
+        with mounted(
             swarm.made.torrent,
             tmp_path,
-            *("--bind-interface", VPN, *swarm.options),
+            *(*options, *swarm.options),
             environment=ON,
             before=net.host.before,
-        ) as mount,
-    ):
-        assert len(read(mount, 0, 1000)) == 1000
-        net.vpn_down()
-        wait_until(lambda: any(p.source == VPN for p in seen["eth0"].packets()))
+        ) as mount:
+            says(mount, "the interface vpn0 is down")
+            with pytest.raises(OSError, match="Input/output error"):
+                read(mount, 0, 4096)
+            assert [p for p in seen["eth0"].packets() if p.tcp or p.udp] == []
+            net.vpn_up()
+            wait_until(lambda: {VPN, VPN6} <= {p.source for p in seen["vpn0"].packets() if p.tcp})
+            names = {"53"}
+            wait_until(lambda: any(names & {*p.udp.split(",")} for p in seen["eth0"].packets()))
+        sent = [p for p in seen["eth0"].packets() if p.tcp or p.udp]
+        assert [p for p in sent if "53" not in p.udp.split(",")] == []
 
 
 @pytest.mark.parametrize("kind", ["socks5", "http"])

@@ -256,3 +256,16 @@ def test_of_many_the_best_are_kept_and_no_ban_is_forgotten() -> None:
     book.keep_best(3)
     assert book.addresses() == [B, useful, ("10.1.0.0", 1)]
     assert book.is_banned(("192.0.2.1", 1))
+
+
+def test_when_our_own_network_failed_nobody_rests_and_nobody_has_failed() -> None:
+    book = PeerBook()
+    book.add(A, "tracker", 0.0)
+    _, now = fail_always(book)
+    book.on_connecting(A, now)
+    book.on_closed(A, now, "the interface vpn0 is gone", False)
+    book.forget_failures()
+    assert book.next(now) == A
+    book.on_connecting(A, now)
+    book.on_closed(A, now, "refused", False)
+    assert book.next_time(now) == now + 15

@@ -18,6 +18,7 @@ from tests.swarm.network import inside
 
 _MARKER = 0x88B5  # IEEE's ethertype for experiments
 _FIELDS = ("eth.type", "frame.protocols", "ip.src", "ip.dst", "tcp.port", "udp.port")
+_FIELDS6 = ("ipv6.src", "ipv6.dst")
 
 
 class Packet(NamedTuple):
@@ -48,7 +49,7 @@ class Capture:
         sent = False
         while True:
             lines = self._out.read_text(errors="replace").splitlines()
-            found = [_packet(line) for line in lines if line.count("\t") == 5]
+            found = [_packet(line) for line in lines if line.count("\t") == 7]
             markers = [packet for packet in found if packet.type == f"0x{_MARKER:04x}"]
             if len(markers) >= self._markers:
                 return [packet for packet in found if packet not in markers]
@@ -73,7 +74,9 @@ class Capture:
 
 
 def _packet(line: str) -> Packet:
-    packet = Packet(*line.split("\t"))
+    *fields, source6, target6 = line.split("\t")
+    packet = Packet(*fields)
+    packet = packet._replace(source=packet.source or source6, target=packet.target or target6)
     # an ICMP error shows the packet that it is about, too
     first = {name: getattr(packet, name).partition(",")[0] for name in ("source", "target")}
     return packet._replace(**first)
@@ -83,7 +86,7 @@ def _packet(line: str) -> Packet:
 def capture(work: Path, namespace: str, device: str) -> Iterator[Capture]:
     """Capture on `device` of `namespace`, from now on. Needs root."""
     out = work / f"{namespace}-{device}.tsv"
-    fields = [word for name in _FIELDS for word in ("-e", name)]
+    fields = [word for name in (*_FIELDS, *_FIELDS6) for word in ("-e", name)]
     argv = ["tshark", "-l", "-n", "-i", device, "-T", "fields", *fields]
     with inside(namespace), out.open("wb") as output, out.with_suffix(".err").open("wb") as errors:
         process = subprocess.Popen(

@@ -165,6 +165,7 @@ def homes(
 
 VPN, SERVERS = "10.99.0.2", "10.99.0.1"
 """Addresses of a host's `vpn0`, and of whom it reaches by that and by `eth0`."""
+VPN6, SERVERS6 = "fd99::2", "fd99::1"
 
 
 @dataclass(frozen=True)
@@ -174,29 +175,68 @@ class TwoWays:
     host: Home
     servers: str
     """The namespace of the servers."""
+    ipv6: bool = False
 
     def vpn_down(self) -> None:
         """Take it down. From now on the kernel sends by `eth0` what nothing holds back."""
         _run("ip", "-n", self.host.namespace, "link", "set", "vpn0", "down")
 
+    def vpn_up(self) -> None:
+        """And up again; its IPv6 address had gone with it."""
+        _run("ip", "-n", self.host.namespace, "link", "set", "vpn0", "up")
+        if self.ipv6:
+            place = (f"{VPN6}/64", "dev", "vpn0", "nodad")
+            _run("ip", "-n", self.host.namespace, "addr", "replace", *place)
+
+    def vpn_gone(self) -> None:
+        """As when a VPN's program ends: the device is no more."""
+        _run("ip", "-n", self.host.namespace, "link", "del", "vpn0")
+
+    def vpn_back(self, end: int = 2) -> None:
+        """As when it starts again: another device of the same name, with this address."""
+        self._link("vpn", 99, end)
+
+    def vpn_renumbered(self, before: int, end: int) -> None:
+        """The device stays and its address goes; a new one comes."""
+        address = ("dev", "vpn0", "10.99.0.")
+        for word, number in (("del", before), ("add", end)):
+            place = f"{address[2]}{number}/24"
+            _run("ip", "-n", self.host.namespace, "addr", word, place, *address[:2])
+
+    def _link(self, name: str, number: int, end: int = 2) -> None:
+        peer = ("type", "veth", "peer", "name", f"{name}1", "netns", self.servers)
+        _run("ip", "-n", self.host.namespace, "link", "add", f"{name}0", *peer)
+        for namespace, device, own in (
+            (self.servers, f"{name}1", 1),
+            (self.host.namespace, f"{name}0", end),
+        ):
+            if self.ipv6:
+                place = (f"fd{number}::{own}/64", "dev", device, "nodad")
+                _run("ip", "-n", namespace, "addr", "add", *place)
+            _address(namespace, device, f"10.{number}.0.{own}/24")
+
 
 @contextmanager
-def two_ways() -> Iterator[TwoWays]:
-    """Silent until somebody sends: there is no IPv6, whose kernel would."""
+def two_ways(*, ipv6: bool = False) -> Iterator[TwoWays]:
+    """Silent until somebody sends: there is no IPv6, whose kernel would, unless it is wanted."""
     mark = f"tfs{os.getpid()}"
     with ExitStack() as stack:
         host = stack.enter_context(_namespace(f"{mark}host"))
         servers = stack.enter_context(_namespace(f"{mark}servers"))
         for name in (host, servers):
-            off = "net.ipv6.conf.default.disable_ipv6=1"  # of devices to come, not of loopback
-            _run("ip", "netns", "exec", name, "sysctl", "-qw", off)
-        for number, device in ((99, "vpn"), (98, "eth")):
-            peer = ("type", "veth", "peer", "name", f"{device}1", "netns", servers)
-            _run("ip", "-n", host, "link", "add", f"{device}0", *peer)
-            _address(servers, f"{device}1", f"10.{number}.0.1/24")
-            _address(host, f"{device}0", f"10.{number}.0.2/24")
+            if not ipv6:
+                off = "net.ipv6.conf.default.disable_ipv6=1"  # of devices to come, not of loopback
+                _run("ip", "netns", "exec", name, "sysctl", "-qw", off)
+        net = TwoWays(Home(host, VPN, ""), servers, ipv6)
+        net._link("vpn", 99)
+        net._link("eth", 98)
+        # the servers' own, so that they go on when the line to them is another one
+        _run("ip", "-n", servers, "addr", "add", f"{SERVERS}/32", "dev", "lo")
         _run("ip", "-n", host, "route", "add", "default", "via", "10.98.0.1")
-        yield TwoWays(Home(host, VPN, ""), servers)
+        if ipv6:
+            _run("ip", "-n", servers, "addr", "add", f"{SERVERS6}/128", "dev", "lo", "nodad")
+            _run("ip", "-6", "-n", host, "route", "add", "default", "via", "fd98::1")
+        yield net
 
 
 _SILENT = """

@@ -90,7 +90,7 @@ def shared(
     path: Path,
     work: Path,
     *options: str,
-    bind: str = "127.0.0.1",
+    bind: str | None = "127.0.0.1",
     timeout: float = 60.0,
     name: str = "share",
     before: Sequence[str] = (),
@@ -98,6 +98,7 @@ def shared(
 ) -> Iterator[Share]:
     """Share `path` on loopback and wait until peers may come; logs and home are below `work`.
 
+    `bind` None is for every address: only where `before` leads into a namespace of our own.
     `before` is a command that runs it (setpriv, `network.Home.before`), `variables` are for its
     environment.
     """
@@ -107,8 +108,7 @@ def shared(
         str(TORRENTFS),
         "share",
         "--json",
-        "--bind-interface",
-        bind,
+        *(("--bind-interface", bind) if bind is not None else ()),
         *options,
         str(path),
     ]

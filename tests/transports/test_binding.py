@@ -19,6 +19,7 @@ from torrentfs.transports.binding import Binding, hold, split
         ("169.254.1.1%eth0", Binding("169.254.1.1", "eth0")),
         ("name%x", Binding("name", "x")),
         ("::1", Binding("::1", None)),
+        ("%vpn0", Binding(None, "vpn0")),
     ],
 )
 def test_the_parts(bind: str, parts: Binding) -> None:

@@ -11,7 +11,9 @@ import trio
 
 from torrentfs.errors import ConfigError, TransportError
 from torrentfs.transports import listener as listener_module
+from torrentfs.transports import port_sockets
 from torrentfs.transports.base import PeerStream
+from torrentfs.transports.binding import Footing
 from torrentfs.transports.listener import Listener
 from torrentfs.transports.tcp import open_tcp
 
@@ -191,9 +193,26 @@ async def test_survives_a_lack_of_descriptors(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(listener_module, "_PAUSE", 0.01)
     listener = Listener(bind="127.0.0.1")
     errors = [errno.ENFILE, errno.EMFILE, errno.ECONNABORTED, errno.ENOMEM]
-    listener._sockets = [_Exhausted(listener._sockets[0], errors)]  # type: ignore[list-item]
+    opened = listener._sockets._open
+    opened[socket.AF_INET] = _Exhausted(opened[socket.AF_INET], errors)  # type: ignore[assignment]
     async with trio.open_nursery() as nursery:
         await nursery.start(listener.serve, echo)
         assert await ask("127.0.0.1", listener.port) == b"ping"
         assert not errors
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_moves_with_what_it_is_bound_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    stands = [Footing(1, "127.0.0.1", None, "")]
+    monkeypatch.setattr(port_sockets, "look", lambda bind: stands[-1])
+    listener = Listener(bind="%lo")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listener.serve, echo)
+        assert await ask("127.0.0.1", listener.port) == b"ping"
+        stands.append(Footing(1, "127.0.0.5", "::1", ""))
+        assert listener.follow() == ""
+        for host in ("127.0.0.5", "::1"):
+            assert await ask(host, listener.port) == b"ping"
+        with pytest.raises(TransportError, match="refused"):
+            await ask("127.0.0.1", listener.port)
         nursery.cancel_scope.cancel()

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from torrentfs.errors import ConfigError
+from torrentfs.transports import port_sockets
 from torrentfs.transports.base import Address
+from torrentfs.transports.binding import Footing
 from torrentfs.transports.udp_port import UdpPort
 
 pytestmark = pytest.mark.real
@@ -182,3 +185,20 @@ async def test_one_that_may_not_be_cut_goes_as_it_is_or_not_at_all(host: str) ->
         assert one.send_whole(UTP, (host, 0))  # fails in another way: a datagram lost
         one.close()
         assert one.send_whole(UTP, (host, other.port))
+
+
+async def test_it_moves_with_what_it_is_bound_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    stands = [Footing(1, "127.0.0.1", "::1", "")]
+    monkeypatch.setattr(port_sockets, "look", lambda bind: stands[-1])
+    async with two("%lo") as (one, other):
+        inbox = Inbox()
+        one.register("dht", inbox.handler, inbox.after)
+        stands.append(Footing(0, None, None, "the interface lo is gone"))
+        assert one.follow() == ""
+        assert not one.send(b"de", ("127.0.0.1", other.port))
+        await wait_all_tasks_blocked()  # nobody reads from what is closed
+        stands.append(Footing(1, "127.0.0.5", "::1", ""))
+        assert one.follow() == ""
+        for host in ("127.0.0.5", "::1"):
+            other.send(b"de", (host, one.port))
+        assert await inbox.wait(2) == [b"de", b"de"]

@@ -240,17 +240,17 @@ def check_port(bind: str | None, port: int) -> None:
     import os
     import socket
 
-    from torrentfs.transports.binding import split
+    from torrentfs.transports.binding import look
 
-    bind = split(bind).address if bind else None
-    family = socket.AF_INET6 if bind and ":" in bind else socket.AF_INET
-    try:
-        with socket.create_server((bind or "", port), family=family):
-            pass
-    except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()  # that of socket has the address in it
-        where = f"{bind}:{port}" if bind else f"port {port}"
-        raise ConfigError(f"cannot listen on {where}: {reason}") from error
+    for host in look(bind).addresses if bind else ("",):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            with socket.create_server((host, port), family=family):
+                pass
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()  # that of socket has the address in it
+            where = f"{host}:{port}" if host else f"port {port}"
+            raise ConfigError(f"cannot listen on {where}: {reason}") from error
 
 
 def make_config(

@@ -1,88 +1,81 @@
-"""`--bind-interface`: the local address that a network interface (or an address) stands for.
+"""`--bind-interface`: what the interface or address that a user gives is for `transports.binding`.
 
-An interface given by name holds every socket (see `transports.binding`); an address only says
-where connections come from.
-An interface's IPv4 address is preferred, as most peers have one; an interface with IPv6 alone
-gives its first global address.
+An interface given by name holds every socket, with one address of each family that it has. An
+address holds every socket too, together with the interface that has it. Where the system lets
+nobody hold a socket to an interface, an address still says where connections come from, with a
+warning; an interface is refused, because its name promises more.
 """
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
+import logging
 import os
 import socket
-import struct
-from pathlib import Path
 
 from torrentfs.errors import ConfigError
-from torrentfs.transports.binding import hold
+from torrentfs.transports.binding import hold, look
+from torrentfs.transports.devices import owner_of
 
-_SIOCGIFADDR = 0x8915
-"""ioctl of netdevice(7): an interface's IPv4 address."""
-_IPV6_TABLE = Path("/proc/net/if_inet6")
-_LINK_LOCAL = 0x20
-"""Scope of an address in `_IPV6_TABLE` that is useless without its interface."""
+log = logging.getLogger(__name__)
 
 
 def binding_of(name: str) -> str:
-    """What to hold every socket to, as `transports.binding` has it: an interface with its name.
-
-    `ConfigError` also where the system lets nobody but root hold a socket to a device.
-    """
-    address = address_of(name)
+    """What to hold every socket to, as `transports.binding` has it; `ConfigError`."""
     try:
-        ipaddress.ip_address(name)
+        address = ipaddress.ip_address(name)
     except ValueError:
-        pass
-    else:
+        return _of_device(name)
+    if address.version == 6 and address.is_link_local and "%" in name:
+        return str(address)  # its zone is its device
+    return _of_address(str(address))
+
+
+def _of_device(name: str) -> str:
+    addresses = addresses_of(name)
+    refusal = _refusal(f"%{name}")
+    if refusal:
+        raise ConfigError(
+            f"cannot hold connections to {name} ({refusal}): "
+            f"give its address, {addresses[0]}, which does not stop them from leaving another way"
+        )
+    return f"%{name}"
+
+
+def _of_address(address: str) -> str:
+    device = owner_of(address)
+    if device is None:  # binding to it will tell; a route may make it ours all the same
         return address
-    bound = f"{address.partition('%')[0]}%{name}"
+    held = f"{address}%{device}"
+    refusal = _refusal(held)
+    if refusal:
+        log.warning(
+            "connections come from %s, but the system does not let us hold them to its interface "
+            "%s (%s): when that goes, they may leave another way",
+            address, device, refusal,
+        )  # fmt: skip
+        return address
+    return held
+
+
+def _refusal(bind: str) -> str:
+    """Why sockets cannot be held; empty if they can."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            hold(probe, bound)
+            hold(probe, bind)
         except OSError as error:
-            raise ConfigError(
-                f"cannot hold connections to {name} ({os.strerror(error.errno or 0).lower()}): "
-                f"give its address, {address}, which does not stop them from leaving another way"
-            ) from error
-    return bound
+            return os.strerror(error.errno or 0).lower()
+    return ""
 
 
-def address_of(name: str) -> str:
-    """The address to bind to for interface `name`; an address stands for itself. ConfigError."""
-    try:
-        return str(ipaddress.ip_address(name))
-    except ValueError:
-        pass
+def addresses_of(name: str) -> tuple[str, ...]:
+    """The addresses of an interface, one of each family, IPv4 first; `ConfigError` if none."""
     known = [interface for _, interface in socket.if_nameindex()]
     if name not in known:
         raise ConfigError(
             f"there is no network interface {name!r}: use one of {', '.join(known)}, or an address"
         )
-    address = _ipv4(name) or _ipv6(name)
-    if address is None:
+    addresses = look(f"%{name}").addresses
+    if not addresses:
         raise ConfigError(f"the network interface {name} has no address: is it up?")
-    return address
-
-
-def _ipv4(name: str) -> str | None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        request = struct.pack("256s", name.encode()[:15])
-        try:
-            reply = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)
-        except OSError:
-            return None
-    return socket.inet_ntoa(reply[20:24])
-
-
-def _ipv6(name: str) -> str | None:
-    try:
-        lines = _IPV6_TABLE.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        digits, _, _, scope, _, interface = line.split()
-        if interface == name and int(scope, 16) != _LINK_LOCAL:
-            return str(ipaddress.IPv6Address(int(digits, 16)))
-    return None
+    return addresses

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import trio
 
-from torrentfs.daemon.interfaces import address_of
+from torrentfs.daemon.interfaces import addresses_of
 from torrentfs.daemon.outcome import cause_of
 from torrentfs.engine.config import SessionConfig
 from torrentfs.errors import ConfigError
 from torrentfs.storage.descriptors import Descriptors
 from torrentfs.storage.originals import MAX_OPEN, Originals
-from torrentfs.transports.binding import split
+from torrentfs.transports.binding import look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,11 +96,11 @@ class ShareReport(Protocol):
 def own_addresses(bind: str | None) -> list[str]:
     """Where this machine can be reached, as far as it knows itself; loopback if nowhere else."""
     if bind is not None:
-        return [split(bind).address]
+        return [*look(bind).addresses]
     found = []
     for _, name in socket.if_nameindex():
         with contextlib.suppress(ConfigError):  # an interface without an address
-            address = ipaddress.ip_address(address_of(name))
+            address = ipaddress.ip_address(addresses_of(name)[0])
             if not address.is_loopback and not address.is_link_local:
                 found.append(str(address))
     return found[:MAX_ADDRESSES] or ["127.0.0.1"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from torrentfs.errors import RemoteProtocolError, TransportError
-from torrentfs.transports.binding import hold, split
+from torrentfs.transports.binding import attach
 from torrentfs.transports.tcp import failure
 from torrentfs.wire.port_control import (
     FIRST_TIMEOUT,
@@ -87,9 +87,7 @@ class PortControl:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as raw:
             try:
                 raw.setblocking(False)
-                hold(raw, self._bind)
-                if self._bind is not None:
-                    raw.bind((split(self._bind).address, 0))
+                attach(raw, self._bind)
                 raw.connect((self._gateway, PORT))
                 return await self._map(raw, protocol, port, external, lifetime)
             except OSError as error:

@@ -1,9 +1,9 @@
 """Trackers over HTTP(S) (BEP 3, 7, 23, 48): one GET per announce and address family.
 
 A tracker sees the address that a request comes from, so a host with both families is announced
-to over both (BEP 7), in a connection of each; a literal address or a bound client has only one,
-and behind a proxy it is the proxy's to choose. A scrape is one GET. Redirects, size and time are
-bounded by `transports.http`.
+to over both (BEP 7), in a connection of each; a literal address has only one, a bound client those
+of its interface, and behind a proxy it is the proxy's to choose. A scrape is one GET. Redirects,
+size and time are bounded by `transports.http`.
 """
 
 from __future__ import annotations
@@ -81,8 +81,7 @@ class HttpTrackers:
 
     async def _families(self, url: str) -> list[str | None]:
         """The families to announce over; None leaves the choice to the connection."""
-        outgoing = self._client.outgoing
-        if outgoing.bind is not None or outgoing.proxy is not None:
+        if self._client.outgoing.proxy is not None:
             return [None]
         try:
             host = urlsplit(url).hostname or ""

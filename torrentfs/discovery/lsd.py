@@ -22,7 +22,7 @@ import trio
 
 from torrentfs.discovery.base import clean_peers
 from torrentfs.errors import RemoteProtocolError
-from torrentfs.transports.binding import hold, split
+from torrentfs.transports.binding import hold, look
 from torrentfs.transports.tcp import failure
 from torrentfs.wire.lsd import (
     GROUP4,
@@ -57,6 +57,8 @@ MAX_HEARD = 50
 
 ORIGIN = "lsd"
 
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
 
 class DatagramSocket(Protocol):
     """What is needed of a trio UDP socket."""
@@ -84,19 +86,27 @@ class _Told:
 
 
 class LocalDiscovery:
-    """Announces and listens; `port` is where peers reach us. `links` replace the network."""
+    """Announces and listens; `port` is where peers reach us, `bind` see `binding`.
 
-    def __init__(self, port: int, links: Iterable[Link]) -> None:
+    `links` replace the network (tests).
+    """
+
+    def __init__(
+        self, port: int, links: Iterable[Link] | None = None, *, bind: str | None = None
+    ) -> None:
         self.announces = 0
         """Datagrams sent, on each link once."""
         self.heard = 0
         """Announces of others that were of interest to us."""
         self._port = port
-        self._links = tuple(links)
+        self._bind = bind
+        self._stands = look(bind) if bind is not None else None
+        self._links = tuple(open_links(bind) if links is None else links)
+        self._nursery: trio.Nursery | None = None
         self._cookie = secrets.token_hex(4)
         self._told: list[_Told] = []
         self._by_hash: dict[bytes, _Told] = {}
-        self._added = trio.Event()
+        self._changed = trio.Event()
         self._read_at, self._read = float("-inf"), 0
 
     @property
@@ -110,53 +120,78 @@ class LocalDiscovery:
         self._told.append(told)
         for info_hash in hashes:
             self._by_hash[info_hash] = told
-        self._added.set()
+        self._changed.set()
 
     def remove(self, hashes: Sequence[bytes]) -> None:
         """Say no more about this torrent."""
         gone = {id(self._by_hash.pop(h)) for h in hashes if h in self._by_hash}
         self._told = [told for told in self._told if id(told) not in gone]
+        self._changed.set()
+
+    def follow(self) -> str:
+        """Be where `bind` stands now, while `run` runs: then all are announced there. Empty."""
+        if self._bind is None or (stands := look(self._bind)) == self._stands:
+            return ""
+        self._stands = stands
+        for link in self._links:
+            link.socket.close()
+        self._links = tuple(open_links(self._bind)) if not stands.trouble else ()
+        if self._nursery is not None:
+            for link in self._links:
+                self._nursery.start_soon(self._listen, link)
+        for told in self._told:
+            told.due = trio.current_time() + GATHER
+        self._changed.set()
+        return ""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; the sockets are closed then."""
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 for link in self._links:
                     nursery.start_soon(self._listen, link)
                 task_status.started()
                 await self._announce_loop()
         finally:
+            self._nursery = None
             for link in self._links:
                 link.socket.close()
 
     async def _announce_loop(self) -> None:
         while True:
-            self._added = trio.Event()
-            due = min((told.due for told in self._told), default=float("inf"))
+            self._changed = trio.Event()
+            waiting = [told.due for told in self._told] if self._links else []
+            due = min(waiting, default=float("inf"))
             with trio.move_on_at(due) as scope:
-                await self._added.wait()
-            if scope.cancelled_caught:
-                await self._announce(trio.current_time())
+                await self._changed.wait()
+            if scope.cancelled_caught and await self._announce(trio.current_time()):
                 await trio.sleep(SPACING)
 
-    async def _announce(self, now: float) -> None:
+    async def _announce(self, now: float) -> bool:
+        """Name those that are due in one datagram; False if nobody is, any more."""
         hashes: list[bytes] = []
         for told in sorted(self._told, key=lambda told: told.due):
             if told.due <= now and len(hashes) + len(told.hashes) <= MOST:
                 hashes += told.hashes
                 told.due = now + INTERVAL
+        if not hashes:
+            return False
         announce = LocalAnnounce(self._port, tuple(hashes), self._cookie)
         for link in self._links:
             try:
                 await link.socket.sendto(write_announce(announce, ipv6=link.ipv6), link.group)
                 self.announces += 1
-            except OSError as error:  # the network is down: it may be up the next time
+            except (OSError, trio.ClosedResourceError) as error:  # it may be up the next time
                 log.debug("%s", failure("local discovery", error))
+        return True
 
     async def _listen(self, link: Link) -> None:
         while True:
             try:
                 data, sender = await link.socket.recvfrom(MAX_BYTES + 1)
+            except trio.ClosedResourceError:  # `follow`: another one is at its place
+                return
             except OSError as error:
                 log.debug("%s", failure("local discovery", error))
                 await trio.sleep(1)
@@ -192,9 +227,9 @@ def open_links(bind: str | None = None) -> list[Link]:
     """Join the groups, in each family that works; `bind`: see `binding`."""
     links: list[Link] = []
     reasons: list[str] = []
-    address = split(bind).address if bind is not None else None
+    footing = look(bind) if bind is not None else None
     for ipv6 in (False, True):
-        if address is not None and (":" in address) is not ipv6:
+        if footing is not None and footing.address(_FAMILIES[ipv6]) is None:
             continue
         try:
             links.append(_open_link(bind, ipv6))
@@ -207,8 +242,9 @@ def open_links(bind: str | None = None) -> list[Link]:
 
 def _open_link(bind: str | None, ipv6: bool) -> Link:
     group = GROUP6 if ipv6 else GROUP4
-    address = split(bind).address.partition("%")[0] if bind is not None else None
-    made = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
+    made = socket.socket(_FAMILIES[ipv6], socket.SOCK_DGRAM)
+    footing = look(bind) if bind is not None else None
+    address = footing.address(made.family) if footing is not None else None
     try:
         hold(made, bind)
         made.setblocking(False)
@@ -216,7 +252,10 @@ def _open_link(bind: str | None, ipv6: bool) -> Link:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         packed = socket.inet_pton(made.family, group[0])
         if ipv6:
-            interface = struct.pack("@I", _interface_of(address) if address is not None else 0)
+            number = footing.number if footing is not None else 0
+            if address is not None and not number:
+                number = _interface_of(address.partition("%")[0])
+            interface = struct.pack("@I", number)
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, interface)

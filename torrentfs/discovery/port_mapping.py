@@ -99,7 +99,8 @@ class PortMapping:
     """Keeps `ports` mapped while `run` runs.
 
     `find_ways` gives the ways to try, by name, in order; it is asked at each attempt, because a
-    laptop changes its network. `on_mapped(protocol, external port)` is called for each new one.
+    laptop changes its network. `on_mapped(protocol, external port)` is called for each new one, and
+    with our own port when a mapping to another one is lost.
     """
 
     def __init__(
@@ -115,17 +116,33 @@ class PortMapping:
         self._way: tuple[str, Way] | None = None
         self._last_error: str | None = None
         self._failures = 0
+        self._anew = trio.Event()
 
     async def run(self) -> None:
         """Map and renew until cancelled, then take the mappings away."""
         try:
             while True:
+                self._anew = trio.Event()
                 pause = await self._map_all()
-                await trio.sleep(pause)
+                with trio.move_on_after(pause):
+                    await self._anew.wait()
         finally:
             if self._mapped and self._way is not None:
                 with trio.move_on_after(END_TIME, shield=True):
                     await self._unmap(self._way[1])
+
+    def look_again(self) -> None:
+        """We are on another network, or at another address: what was mapped is of no use."""
+        self._lose()
+        self._failures = 0
+        self._anew.set()
+
+    def _lose(self) -> None:
+        """Nothing is mapped any more: peers can reach our own ports at best."""
+        lost, self._mapped, self._way = self._mapped, {}, None
+        for port, mapped in lost.items():
+            if mapped.external_port != port.number:
+                self._on_mapped(port.protocol, port.number)
 
     async def _map_all(self) -> float:
         """Try the ways in turn; the seconds until the next time."""
@@ -145,8 +162,7 @@ class PortMapping:
                 reasons.append(f"{name}: {error!r}")
             else:
                 return self._on_all(name, way, found)
-        self._way = None
-        self._mapped.clear()
+        self._lose()
         self._failures += 1
         words = "; ".join(reasons) or "there is no gateway"
         # said once, and again when it is another reason

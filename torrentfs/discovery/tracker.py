@@ -35,6 +35,9 @@ MIN_INTERVAL, MAX_INTERVAL = 60.0, 7200.0
 """Bounds in seconds of what a tracker may set: neither a flood nor forever."""
 FIRST_BACKOFF, MAX_BACKOFF = 10.0, 1800.0
 """Seconds to the next try after the first failure, and after very many."""
+ANEW_GAP = 15.0
+"""Seconds after an answer until an announce that its interval does not allow: where we are reached
+has changed. A line that comes and goes is no reason for more."""
 SCRAPE_GAP = 300.0
 """Seconds between scrapes of a torrent at one tracker (libtorrent's automatic ones do the same)."""
 
@@ -89,6 +92,7 @@ class Tracker:
         """Info-hashes for which it never wants to be asked again."""
         self._counts: dict[bytes, SwarmCounts] = {}
         self._counted = float("-inf")
+        self._answered = float("-inf")
         self._scraped = float("-inf")
 
     def on_announce(self, info_hash: bytes) -> None:
@@ -99,6 +103,7 @@ class Tracker:
     def on_reply(self, reply: AnnounceReply, info_hash: bytes, peers: int, now: float) -> None:
         """It answered, with `peers` usable ones."""
         self.failures = 0
+        self._answered = now
         self.last_error = None
         self.warning = reply.warning
         self.peers = peers
@@ -133,6 +138,16 @@ class Tracker:
     def wanted(self, info_hashes: Iterable[bytes]) -> list[bytes]:
         """Those that it may be asked for."""
         return [each for each in info_hashes if each not in self.refused]
+
+    def ask_anew(self, now: float) -> None:
+        """What we said is no longer true, or it failed for reasons of ours: ask it soon.
+
+        `ANEW_GAP` seconds after its last answer at the earliest, and not if it was given up.
+        """
+        if self.not_before < float("inf"):
+            self.failures = 0
+            self.not_before = min(self.not_before, max(now, self._answered + ANEW_GAP))
+            self.due = min(self.due, self.not_before)
 
     def give_up(self) -> None:
         """It is not to be asked any more; `last_error` says why."""

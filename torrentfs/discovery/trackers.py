@@ -177,6 +177,8 @@ class TrackerTiers:
         self._due = float("-inf")
         self._soon = False
         self._completed = False
+        self._anew = False
+        self._asking = trio.CancelScope()
         self._wakeup = trio.Event()
 
     async def run(self) -> None:
@@ -224,6 +226,15 @@ class TrackerTiers:
         if self.beside is not None:
             self.beside.announce_soon()
 
+    def announce_anew(self) -> None:
+        """Others reach us at another place now, or we them again: tell the trackers soon.
+
+        Announces that are under way are given up.
+        """
+        self._anew = True
+        self._asking.cancel()
+        self._wake()
+
     def announce_completed(self) -> None:
         """The torrent has just become whole by downloading: tell the trackers once (BEP 3)."""
         self._completed = True
@@ -255,8 +266,13 @@ class TrackerTiers:
     async def _announce_forever(self) -> None:
         while True:
             self._soon = False
-            await self._announce_round()
-            while True:
+            if self._anew:
+                self._anew = False
+                for tracker in self.ordered():
+                    tracker.ask_anew(trio.current_time())
+            with trio.CancelScope() as self._asking:
+                await self._announce_round()
+            while not self._anew:
                 if self._completed:
                     self._completed = False
                     await self._announce_event("completed")

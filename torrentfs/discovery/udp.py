@@ -28,8 +28,9 @@ import trio
 
 from torrentfs.discovery.base import Answer, ask_all
 from torrentfs.errors import RemoteProtocolError, TransportError
-from torrentfs.transports.binding import hold, split
-from torrentfs.transports.tcp import failure, numeric_addresses
+from torrentfs.transports.binding import attach, look
+from torrentfs.transports.names import look_up
+from torrentfs.transports.tcp import failure
 from torrentfs.wire.udp_tracker import (
     CONNECTION_LIFETIME,
     FIRST_TIMEOUT,
@@ -86,8 +87,12 @@ class UdpTrackers:
         nursery: trio.Nursery,
         open_socket: Callable[[int], Awaitable[DatagramSocket]],
         resolve: Callable[[str, int], Awaitable[list[tuple[int, Place]]]],
+        footing: Callable[[], object] = lambda: None,
     ) -> None:
+        """`footing()` is equal to what it was as long as open sockets are good."""
         self._nursery = nursery
+        self._footing = footing
+        self._stood = footing()
         self._open_socket = open_socket
         self._resolve = resolve
         self._closed = False
@@ -186,8 +191,8 @@ class UdpTrackers:
         self._questions[question.transaction] = question
         waited = 0.0
         try:
-            link = await self._socket(family)
             for n in range(TRIES):
+                link = await self._socket(family)
                 await link.sendto(datagram(question.transaction), place)
                 wait = FIRST_TIMEOUT * 2**n
                 with trio.move_on_after(wait):
@@ -209,6 +214,11 @@ class UdpTrackers:
         async with self._opening:
             if self._closed:
                 raise TransportError("closed by us")
+            stands = self._footing()
+            if stands != self._stood:  # another device by now, or another address
+                self._stood = stands
+                while self._sockets:
+                    self._sockets.popitem()[1].close()
             if family not in self._sockets:
                 link = await self._open_socket(family)
                 self._sockets[family] = link
@@ -270,7 +280,12 @@ async def open_udp_trackers(
         return await _open_bound(family, bind)
 
     async with trio.open_nursery() as nursery:
-        trackers = UdpTrackers(nursery, open_socket or open_bound, resolve or resolve_datagram)
+        trackers = UdpTrackers(
+            nursery,
+            open_socket or open_bound,
+            resolve or partial(resolve_datagram, bind=bind),
+            (lambda: look(bind)) if bind is not None else (lambda: None),
+        )
         try:
             yield trackers
         finally:
@@ -278,30 +293,25 @@ async def open_udp_trackers(
 
 
 async def _open_bound(family: int, bind: str | None) -> DatagramSocket:
-    if bind is None:
-        place: Place = ("::" if family == _IPV6 else "0.0.0.0", 0)
-    else:
-        sources = numeric_addresses(split(bind).address, 0, trio.socket.SOCK_DGRAM)
-        if not sources or sources[0][0] != family:
-            raise TransportError(f"the tracker cannot be reached from {bind}")
-        place = sources[0][1]
     raw = socket.socket(family, socket.SOCK_DGRAM)
     try:
-        hold(raw, bind)
-        raw.bind(place)
+        if bind is None:
+            raw.bind(("::" if family == _IPV6 else "0.0.0.0", 0))
+        attach(raw, bind)
     except BaseException:
         raw.close()
         raise
     return trio.socket.from_stdlib_socket(raw)
 
 
-async def resolve_datagram(host: str, port: int) -> list[tuple[int, Place]]:
-    """Family and socket address of each address of `host`."""
+async def resolve_datagram(
+    host: str, port: int, bind: str | None = None
+) -> list[tuple[int, Place]]:
+    """Family and socket address of each address of `host` that can be reached from `bind`."""
     try:
-        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
+        return [*await look_up(host, port, socket.SOCK_DGRAM, bind)]
     except (OSError, UnicodeError) as error:
         raise failure(f"looking up {host}", error) from error
-    return [(item[0], item[4]) for item in found if item[0] in (_IPV4, _IPV6)]
 
 
 def _host_and_port(url: str) -> tuple[str, int]:

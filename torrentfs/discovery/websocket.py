@@ -138,6 +138,8 @@ class TrackerSocket:
         self._waiting = trio.Event()
         self._changed = trio.Event()
         self._hurried = trio.Event()
+        self._attempt = trio.CancelScope()
+        self._anew = False
 
     def join(self, info_hash: bytes, listener: Listener) -> None:
         """Messages for `info_hash` go to `listener` from now on, the newest of several."""
@@ -187,6 +189,12 @@ class TrackerSocket:
         self.next_try = min(self.next_try, self._failed_at + HURRY)
         self._hurried.set()
 
+    def reconnect(self) -> None:
+        """Whatever connection there is leads nowhere: make another, now."""
+        self._anew = True
+        self._attempt.cancel()
+        self._hurried.set()
+
     def _post(self, text: str) -> _Letter:
         if not self.is_open:
             raise TransportError(self.last_error or "not connected yet")
@@ -204,11 +212,13 @@ class TrackerSocket:
             nursery.start_soon(self._until_unused, nursery.cancel_scope)
             try:
                 while True:
-                    await self._live()
-                    while trio.current_time() < self.next_try:
+                    with trio.CancelScope() as self._attempt:
+                        await self._live()
+                    while trio.current_time() < self.next_try and not self._anew:
                         self._hurried = trio.Event()
                         with trio.move_on_at(self.next_try):
                             await self._hurried.wait()
+                    self._anew = False
             finally:
                 self._nursery = None
 
@@ -366,6 +376,11 @@ class WebSocketTrackers:
                 self._scopes.remove(scope)
                 if self.sockets.get(socket.url) is socket:
                     del self.sockets[socket.url]
+
+    def reconnect(self) -> None:
+        """Connect all sockets anew: we are at another place."""
+        for socket in tuple(self.sockets.values()):
+            socket.reconnect()
 
     def close(self) -> None:
         """Close all sockets."""

@@ -31,6 +31,7 @@ import trio
 
 from torrentfs.errors import RemoteProtocolError, TransportError
 from torrentfs.transports.encrypted import encrypt_outgoing
+from torrentfs.transports.names import look_up
 from torrentfs.transports.outgoing import Outgoing
 from torrentfs.transports.tcp import failure, numeric_addresses, open_tcp, show_address
 from torrentfs.wire.connection import Connection
@@ -240,7 +241,7 @@ class Dialler:
                 raise TransportError("neither TCP nor uTP is on")
             return await open_tcp(*address, bind=config.bind)
         if not config.tcp:
-            return await utp.connect(await _resolved(address))
+            return await utp.connect(await _resolved(address, config.bind))
         if not _is_number(address):
             return await open_tcp(*address, bind=config.bind)
         return await _race(
@@ -291,16 +292,16 @@ def _is_number(address: Address) -> bool:
     return bool(numeric_addresses(*address, socket.SOCK_DGRAM))
 
 
-async def _resolved(address: Address) -> Address:
+async def _resolved(address: Address, bind: str | None) -> Address:
     """An address with the host as a number."""
     host, port = address
     if _is_number(address):
         return address
     try:
-        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
+        found = await look_up(host, port, socket.SOCK_DGRAM, bind)
     except (OSError, UnicodeError) as error:
         raise failure(f"looking up {show_address(host, port)}", error) from error
-    return str(found[0][4][0]), port
+    return str(found[0][1][0]), port
 
 
 def _remember(known: dict[Address, None], address: Address) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from random import Random
 from types import EllipsisType
 from typing import TYPE_CHECKING
@@ -19,8 +20,9 @@ import trio
 
 from torrentfs import __version__
 from torrentfs.discovery.dht.node import DhtNode
-from torrentfs.discovery.lsd import LocalDiscovery, open_links
+from torrentfs.discovery.lsd import LocalDiscovery
 from torrentfs.discovery.trackers import Totals
+from torrentfs.discovery.udp import resolve_datagram
 from torrentfs.engine.dialling import HANDSHAKE_TIMEOUT, Dialler, exchange_hello
 from torrentfs.engine.dormant import Dormant, Shelving, check_readable
 from torrentfs.engine.dormitory import Dormitory
@@ -32,6 +34,7 @@ from torrentfs.engine.signalling import open_signalling
 from torrentfs.engine.stats import SessionStatistics
 from torrentfs.engine.succession import Succession, part
 from torrentfs.engine.swarm import Places, Swarm
+from torrentfs.engine.whereabouts import Whereabouts
 from torrentfs.errors import (
     ConfigError,
     InvalidTorrent,
@@ -56,7 +59,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
-    from torrentfs.discovery.port_mapping import PortMapping
     from torrentfs.engine.config import SessionConfig
     from torrentfs.engine.signalling import Signalling
     from torrentfs.engine.swarm import Address
@@ -74,9 +76,6 @@ MAX_RESOLVED = 1000
 
 MAX_HEARD = 200
 """Peers that a magnet's metadata search passes on to its torrent."""
-
-MAPPING_DELAY = 0.5
-"""Seconds after which the gateway is asked: nobody calls us earlier, and the mount starts first."""
 
 DHT_NODES = "dht-nodes"
 """The file in the cache's directory with nodes of the last time."""
@@ -100,9 +99,8 @@ class Session:
         self.client = client
         self.torrents: dict[str, Torrent] = {}
         self.port = 0
-        self.announced_port = 0
-        """Where peers reach our port from outside: another one behind some gateways."""
-        self.mapping: PortMapping | None = None
+        self.whereabouts = Whereabouts(self)
+        self.listener: Listener | None = None
         self.udp: UdpPort | None = None
         self.dialler = Dialler(config)
         self.lsd: LocalDiscovery | None = None
@@ -138,9 +136,9 @@ class Session:
 
     async def start_listening(self) -> None:
         """Open the port for incoming peers; before anything is added."""
-        listener = Listener(self.config.port, bind=self.config.bind, blocks=self._blocks)
-        await self._nursery.start(listener.serve, self._on_incoming)
-        self.port = self.announced_port = listener.port
+        self.listener = Listener(self.config.port, bind=self.config.bind, blocks=self._blocks)
+        await self._nursery.start(self.listener.serve, self._on_incoming)
+        self.port = self.whereabouts.announced_port = self.listener.port
 
     async def start_datagrams(self) -> None:
         """Open the UDP port, of the same number if that is free; after `start_listening`."""
@@ -160,11 +158,11 @@ class Session:
         await self._nursery.start(utp.run, self._on_incoming)
         self.dialler = Dialler(self.config, utp, self.udp.port)
         if not self.port:
-            self.port = self.announced_port = self.udp.port
+            self.port = self.whereabouts.announced_port = self.udp.port
 
     async def start_lsd(self) -> None:
         """Greet the local network; after the ports are open."""
-        self.lsd = LocalDiscovery(self.port, open_links(self.config.bind))
+        self.lsd = LocalDiscovery(self.port, bind=self.config.bind)
         await self._nursery.start(self.lsd.run)
 
     async def start_dht(self, keep: Path | None) -> None:
@@ -173,7 +171,12 @@ class Session:
         assert self.udp is not None
         bootstrap, read_only = self.config.dht.bootstrap, self.config.dht.read_only
         self.dht = DhtNode(
-            self.udp, bootstrap=bootstrap, keep=keep, read_only=read_only, blocks=self._blocks
+            self.udp,
+            bootstrap=bootstrap,
+            keep=keep,
+            read_only=read_only,
+            blocks=self._blocks,
+            resolve=partial(resolve_datagram, bind=self.config.bind),
         )
         await self._nursery.start(self.dht.run)
 
@@ -181,25 +184,21 @@ class Session:
         """Whether the user never wants to talk to this IP address."""
         return self.config.ip_filter is not None and self.config.ip_filter.blocks(host)
 
-    async def map_ports(self) -> None:
-        """Ask the gateway to let peers in to our ports, soon after these are open."""
-        await trio.sleep(MAPPING_DELAY)
-        from torrentfs.discovery.port_mapping import Gateways, Port, PortMapping
+    def start_following(self) -> None:
+        """Be where our interface is, and have the gateway let peers in; once the ports are open."""
+        self._nursery.start_soon(self.whereabouts.follow)
+        if self.config.port_mapping and self.port:
+            self._nursery.start_soon(self.whereabouts.map_ports, self._rng)
 
-        udp = [Port("udp", self.udp.port)] if self.udp is not None else []
-        ways = Gateways(self._rng, bind=self.config.bind)
-        self.mapping = PortMapping([Port("tcp", self.port), *udp], ways, self._on_port_mapped)
-        await self.mapping.run()
+    @property
+    def announced_port(self) -> int:
+        """Where peers reach our port from outside: another one behind some gateways."""
+        return self.whereabouts.announced_port
 
-    def _on_port_mapped(self, protocol: str, external: int) -> None:
-        if protocol != "tcp":
-            return
-        self.announced_port = external
-        for swarm in self._swarms.values():
-            if swarm.trackers is not None:
-                swarm.trackers.announced_port = external
-            if swarm.dht is not None:
-                swarm.dht.announced_port = external
+    @property
+    def swarms(self) -> Iterable[Swarm]:
+        """Those that run now, each once."""
+        return dict.fromkeys(self._swarms.values())
 
     async def resolve(
         self,
@@ -407,10 +406,11 @@ class Session:
     @property
     def trouble(self) -> str:
         """What does not work as asked although everything goes on, in words; else empty."""
-        if self.cache.trouble is None:
-            return ""
-        place = self.cache.config.directory
-        return f"nothing is kept in the cache {place} for now: {self.cache.trouble}"
+        troubles = [self.whereabouts.trouble] if self.whereabouts.trouble else []
+        if self.cache.trouble is not None:
+            place = self.cache.config.directory
+            troubles.append(f"nothing is kept in the cache {place} for now: {self.cache.trouble}")
+        return "; ".join(troubles)
 
     def fail_reads(self, reason: str) -> None:
         """Fail the blocked reads of every torrent, before an unmount."""
@@ -427,7 +427,7 @@ class Session:
             port=self.port,
             proxy=proxy_words(self.config),
             dht=self.dht.statistics() if self.dht is not None else None,
-            mapping=self.mapping.statistics() if self.mapping is not None else None,
+            mapping=self.whereabouts.statistics(),
             webrtc=self.signalling.statistics() if self.signalling is not None else None,
             torrents=tuple(torrent.statistics() for torrent in self._all()),
         )
@@ -500,8 +500,7 @@ async def open_session(config: SessionConfig, *, cached: bool = True) -> AsyncIt
             await session.start_lsd()
         if config.dht is not None and session.udp is not None:
             await session.start_dht(config.cache_dir / DHT_NODES if cached else None)
-        if config.tcp and config.port_mapping:
-            nursery.start_soon(session.map_ports)
+        session.start_following()
         try:
             yield session
         finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from torrentfs.engine.stats import WebRtcStatistics
-from torrentfs.transports.binding import split
+from torrentfs.transports.binding import show
 from torrentfs.wire.announce import is_websocket
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ class Signalling:
             return None
         return WebRtcStatistics(self._bridge.statistics(), self._rtc.tally.statistics())
 
+    def reconnect(self) -> None:
+        """We are at another place: trackers must see us there."""
+        if self._sockets is not None:
+            self._sockets.reconnect()
+
     def stop_talking(self) -> None:
         """End all that needs the worker; the trackers' sockets are closed in good order."""
         if self._sockets is not None:
@@ -111,9 +116,7 @@ async def open_signalling(
     if config.rtc is None:
         yield None
         return
-    # ICE holds to a device by its name, and gathers that one's addresses itself
-    bind = split(config.bind) if config.bind is not None else None
-    settings = replace(config.rtc, bind=(bind.device or bind.address) if bind else None)
+    settings = replace(config.rtc, bind=show(config.bind) if config.bind is not None else None)
     async with trio.open_nursery() as bridging:
         try:
             async with trio.open_nursery() as talking:

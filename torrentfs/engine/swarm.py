@@ -145,6 +145,8 @@ class Swarm:
         self._meeting = 0
         self._met: dict[Address, bytes] = {}
         self._banned: dict[tuple[str, bytes], str] = {}
+        self._anew_at = float("-inf")
+        """What was dialled before says nothing of the peer."""
         self._wakeup = Wakeup()
         self._nursery: trio.Nursery | None = None
 
@@ -194,6 +196,12 @@ class Swarm:
             self.dht.search_soon()
         if not self.connected and self.book.shorten_rests(trio.current_time()):
             self._wakeup.set()
+
+    def start_over(self) -> None:
+        """We are on another network, or on ours again: what failed before says nothing now."""
+        self._anew_at = trio.current_time()
+        self.book.forget_failures()
+        self._wakeup.set()
 
     def on_tracker_peers(self, addresses: Sequence[Address], url: str) -> None:
         """A tracker named peers."""
@@ -334,6 +342,7 @@ class Swarm:
         """Connect, shake hands, talk; whatever happens ends as a line in the peer book."""
         ended: Ended | None = None  # stays so when we are cancelled: that is no fault of the peer
         stream: PeerStream | None = None
+        began = trio.current_time()
         try:
             stream, connection, theirs = await self._reach(address)
             ended = await self._converse(stream, connection, theirs, address, outgoing=True)
@@ -345,7 +354,7 @@ class Swarm:
         finally:
             if stream is not None:
                 stream.abort()
-            self._on_closed(address, ended)
+            self._on_closed(address, ended if began >= self._anew_at else None)
             if ended is not None:
                 self.last_failure = f"{show_address(*address)} {ended.reason}"
             log.debug("%s: peer %s: %s", self.hashes, show_address(*address), _reason(ended))

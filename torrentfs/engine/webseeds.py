@@ -88,6 +88,12 @@ class WebSeedSource:
             if not self.torrent.picker.wants_span(self.source, *lane.span):
                 lane.scope.cancel()
 
+    def retry_soon(self) -> None:
+        """It was our own network that failed: no pause any more."""
+        self._retry = FIRST_RETRY
+        self._not_before = float("-inf")
+        self.wake()
+
     def close(self, reason: str) -> None:
         """Never ask this seed again."""
         self.failure = reason

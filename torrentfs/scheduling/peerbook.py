@@ -237,6 +237,12 @@ class PeerBook:
             peer.not_before = latest
         return bool(resting)
 
+    def forget_failures(self) -> None:
+        """Nobody rests, and nobody has failed: it was our own network that did."""
+        for peer in self._peers.values():
+            peer.failures = 0
+            peer.not_before = float("-inf")
+
     def ban(self, address: Address, reason: str) -> None:
         """Never again anything from this host, or from this address alone where several peers
         share the host. A user's own word outranks nobody's lies: a given address is banned too."""

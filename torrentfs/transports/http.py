@@ -29,6 +29,7 @@ import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -36,6 +37,7 @@ import trio
 
 from torrentfs import __version__
 from torrentfs.errors import TransportError
+from torrentfs.transports.names import look_up
 from torrentfs.transports.outgoing import Outgoing
 from torrentfs.transports.reach import Reach, anywhere, is_own_name, is_public
 from torrentfs.transports.tcp import numeric_addresses, root_cause
@@ -155,7 +157,8 @@ class HttpClient:
         self.outgoing = Outgoing(bind, proxy)
         self.allow_local = allow_local
         self._read_timeout = read_timeout
-        self.resolve = resolve or (resolve_host if proxy is None else resolve_literal)
+        names = partial(resolve_host, bind=bind) if proxy is None else resolve_literal
+        self.resolve: Callable[[str], Awaitable[list[str]]] = resolve or names
         self._given = transport
         self._transports: dict[tuple[str | None, Reach], httpx.AsyncBaseTransport] = {}
         self._opening = trio.Lock()
@@ -375,6 +378,10 @@ class HttpClient:
         """Whether any address of `host` is not a public one."""
         return any(not is_public(address) for address in await self.resolve(host))
 
+    async def drop_connections(self) -> None:
+        """Give up all connections, those in use too: requests fail, the next ones make new ones."""
+        await self.aclose()
+
     async def aclose(self) -> None:
         """Close all connections."""
         with trio.CancelScope(shield=True):
@@ -391,16 +398,16 @@ class HttpClient:
         return f"<HttpClient {self.requests} requests>"
 
 
-async def resolve_host(host: str) -> list[str]:
-    """The IP addresses of a host name or literal; [] when it has none."""
+async def resolve_host(host: str, bind: str | None = None) -> list[str]:
+    """The IP addresses of a host name or literal; [] when it has none, or `bind` no footing."""
     literal = await resolve_literal(host)
     if literal:
         return literal
     try:
-        found = await trio.socket.getaddrinfo(host, 0, type=trio.socket.SOCK_STREAM)
+        found = await look_up(host, 0, trio.socket.SOCK_STREAM, bind)
     except (OSError, UnicodeError):
         return []
-    return [str(place[4][0]) for place in found]
+    return [str(place[0]) for _, place in found]
 
 
 async def resolve_literal(host: str) -> list[str]:

@@ -7,6 +7,8 @@ An explicit port that is busy is a `ConfigError`: the user forwarded or announce
 and quietly moving to the next one (as libtorrent does) gives a client nobody can reach. Port 0
 takes any port that is free in both families.
 
+When what the port is bound to changes (see `binding`), `follow` goes on at its new place.
+
 A stranger can connect and stay silent. Connections whose handshake is not yet known to be good
 are counted; above `max_strangers` the *oldest* silent one is aborted, so that a flood shortens
 the time a peer has for its handshake instead of locking everybody out. A peer is no stranger
@@ -23,13 +25,15 @@ import logging
 import os
 import socket
 import struct
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from torrentfs.errors import ConfigError, TransportError
-from torrentfs.transports.binding import hold, split
-from torrentfs.transports.tcp import TcpStream, numeric_addresses, show_address
+from torrentfs.errors import TransportError
+from torrentfs.transports.binding import hold
+from torrentfs.transports.port_sockets import PortSockets
+from torrentfs.transports.tcp import TcpStream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,7 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BACKLOG = 128
-_PORT_TRIES = 16
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing resets, and leaves nothing behind."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -67,8 +70,9 @@ class Listener:
         self.refused = 0
         """Connections of who is blocked."""
         self._blocks = blocks
-        self._sockets = _bind_all(port, bind)
-        self.port: int = self._sockets[0].getsockname()[1]
+        self._sockets = PortSockets(port, bind, partial(_bind_one, bind), "listen on")
+        self.port = self._sockets.port
+        self._accept: Callable[[socket.socket], None] = lambda listening: None
         self._strangers: dict[TcpStream, None] = {}  # oldest first
         self._closed = False
 
@@ -85,8 +89,13 @@ class Listener:
         """
         async with trio.open_nursery() as nursery:
             try:
-                for listening in self._sockets:
+
+                def accept(listening: socket.socket) -> None:
                     nursery.start_soon(self._accept_loop, listening, handler, nursery)
+
+                for listening in self._sockets.sockets:
+                    accept(listening)
+                self._accept = accept
                 task_status.started()
                 await trio.sleep_forever()
             finally:
@@ -102,9 +111,14 @@ class Listener:
             try:
                 connected, remote = listening.accept()
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(listening)
+                try:
+                    await trio.lowlevel.wait_readable(listening)
+                except trio.ClosedResourceError:  # `follow`: another one is at its place
+                    return
                 continue
             except OSError as error:
+                if listening.fileno() < 0:
+                    return
                 if error.errno in _EXHAUSTED:
                     log.warning("cannot accept peers for a moment: %s", os.strerror(error.errno))
                     await trio.sleep(_PAUSE)
@@ -151,58 +165,27 @@ class Listener:
         """Connections accepted and not yet identified."""
         return len(self._strangers)
 
+    def follow(self) -> str:
+        """Listen where `bind` stands now, while `serve` runs; why that cannot be, or empty."""
+        moved = self._sockets.follow()
+        for listening in moved.gone:
+            trio.lowlevel.notify_closing(listening)
+            listening.close()
+        for listening in moved.come:
+            self._accept(listening)
+        return moved.trouble
+
     def close(self) -> None:
         """Stop listening; `serve` does it by itself when it ends."""
         if not self._closed:
             self._closed = True
-            for listening in self._sockets:
-                listening.close()
+            self._sockets.close()
 
     def __repr__(self) -> str:
         return f"<Listener port {self.port}, {self.accepted} accepted, {self.strangers} strangers>"
 
 
-def _bind_all(port: int, bind: str | None) -> list[socket.socket]:
-    """One listening socket per family, all on one port."""
-    if bind is None:
-        hosts = ["0.0.0.0", "::"]
-    elif numeric_addresses(split(bind).address, port, socket.SOCK_STREAM):
-        hosts = [split(bind).address]
-    else:
-        raise ConfigError(f"cannot listen on {bind}: not an IP address")
-    for _ in range(_PORT_TRIES):
-        try:
-            return _bind_hosts(hosts, port, bind)
-        except OSError as error:
-            if port or error.errno != errno.EADDRINUSE:
-                where = show_address(bind or "*", port)
-                reason = os.strerror(error.errno or 0).lower()
-                raise ConfigError(f"cannot listen on {where}: {reason}") from error
-    raise ConfigError("cannot listen: no port is free in both IPv4 and IPv6")
-
-
-def _bind_hosts(hosts: list[str], port: int, bind: str | None) -> list[socket.socket]:
-    bound: list[socket.socket] = []
-    try:
-        for host in hosts:
-            try:
-                listening = _bind_one(host, port, bind)
-            except OSError as error:
-                absent = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-                if host == "::" and bound and error.errno in absent:
-                    break  # a machine without IPv6
-                raise
-            bound.append(listening)
-            port = listening.getsockname()[1]
-    except BaseException:
-        for listening in bound:
-            listening.close()
-        raise
-    return bound
-
-
-def _bind_one(host: str, port: int, bind: str | None) -> socket.socket:
-    family, place = numeric_addresses(host, port, socket.SOCK_STREAM)[0]
+def _bind_one(bind: str | None, family: int, host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setblocking(False)
@@ -211,7 +194,7 @@ def _bind_one(host: str, port: int, bind: str | None) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind(place)
+        listening.bind((host, port))
         listening.listen(_BACKLOG)
     except BaseException:
         listening.close()

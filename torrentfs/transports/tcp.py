@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from torrentfs.errors import TransportError
-from torrentfs.transports.binding import hold, split
+from torrentfs.transports.binding import attach
+from torrentfs.transports.names import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -238,12 +239,7 @@ async def _connect(
     connecting = socket.socket(family, socket.SOCK_STREAM)
     try:
         connecting.setblocking(False)
-        hold(connecting, bind)
-        if bind is not None:
-            sources = numeric_addresses(split(bind).address, 0, socket.SOCK_STREAM)
-            if not sources or sources[0][0] != family:
-                raise OSError(None, f"cannot be reached from {bind}")
-            connecting.bind(sources[0][1])
+        attach(connecting, bind)
         try:
             connecting.connect(place)
         except BlockingIOError:
@@ -263,19 +259,16 @@ async def _connect_by_name(
     host: str, port: int, bind: str | None, usable: Callable[[str], bool]
 ) -> socket.socket:
     """The addresses of the name in turn, the next one `NEXT_ADDRESS` after the last (RFC 8305)."""
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    found = [place for place in found if usable(str(place[4][0]))]
+    found = await look_up(host, port, socket.SOCK_STREAM, bind)
+    found = [(family, place) for family, place in found if usable(str(place[0]))]
     if not found:
         raise NotUsable("no address that may be connected to")
-    if bind is not None:  # the other family cannot be reached, and need not be tried
-        family = numeric_addresses(split(bind).address, 0, socket.SOCK_STREAM)[:1]
-        found = [place for place in found if not family or place[0] == family[0][0]] or found
     winner: list[socket.socket] = []
     errors: list[OSError] = []
 
     async def attempt(place: Any, failed: trio.Event, scope: trio.CancelScope) -> None:
         try:
-            connected = await _connect(place[0], place[4], bind)
+            connected = await _connect(place[0], place[1], bind)
         except OSError as error:
             errors.append(error)
             failed.set()

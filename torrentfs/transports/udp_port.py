@@ -24,16 +24,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import socket
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import trio
 
-from torrentfs.errors import ConfigError
-from torrentfs.transports.binding import hold, split
-from torrentfs.transports.tcp import numeric_addresses, show_address
+from torrentfs.transports.binding import hold
+from torrentfs.transports.port_sockets import PortSockets
+from torrentfs.transports.tcp import show_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +56,6 @@ _BATCH = 64
 _BUFFER_BYTES = 2 << 20
 """Socket buffers that we ask for: a burst must not be lost while another task runs (the kernel
 gives less where `net.core.rmem_max` is less)."""
-_PORT_TRIES = 16
 _UTP_FIRST_BYTES = frozenset(kind << 4 | 1 for kind in range(5))
 _ANCILLARY = socket.CMSG_SPACE(4)
 
@@ -77,6 +76,11 @@ class _Link:
         self.waiting_for: Any = None
         self.congested = trio.Event()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether another one is at its place."""
+        return self.socket.fileno() < 0
+
 
 class UdpPort:
     """A bound UDP port; the module says how it is shared. Binds at construction: `ConfigError`.
@@ -91,9 +95,10 @@ class UdpPort:
         self.dropped = 0
         """Datagrams of no kind, or that found no room to go out."""
         self._receivers: dict[Kind, _Receiver] = {}
-        self._links = {bound.family: _Link(bound) for bound in _bind_all(port, bind)}
-        first = next(iter(self._links.values()))
-        self.port: int = first.socket.getsockname()[1]
+        self._sockets = PortSockets(port, bind, partial(_bind_one, bind), "receive datagrams at")
+        self._links = {int(bound.family): _Link(bound) for bound in self._sockets.sockets}
+        self.port = self._sockets.port
+        self._nursery: trio.Nursery | None = None
         self._buffer = bytearray(1 << 16)
         self._closed = False
 
@@ -121,19 +126,38 @@ class UdpPort:
         """Receive until cancelled; the sockets are closed then."""
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 for link in self._links.values():
                     nursery.start_soon(self._receive_loop, link)
                     nursery.start_soon(self._drain_loop, link)
                 task_status.started()
+                await trio.sleep_forever()
         finally:
+            self._nursery = None
             self.close()
 
+    def follow(self) -> str:
+        """Be where `bind` stands now, while `serve` runs; why that is not possible, or empty."""
+        moved = self._sockets.follow()
+        for bound in moved.gone:
+            link = self._links.pop(bound.family)
+            trio.lowlevel.notify_closing(bound)
+            bound.close()
+            link.congested.set()
+        for bound in moved.come:
+            link = self._links[bound.family] = _Link(bound)
+            if self._nursery is not None:
+                self._nursery.start_soon(self._receive_loop, link)
+                self._nursery.start_soon(self._drain_loop, link)
+        return moved.trouble
+
     async def _receive_loop(self, link: _Link) -> None:
-        while True:
-            if self._receive(link):
-                await trio.lowlevel.checkpoint()
-            else:
-                await trio.lowlevel.wait_readable(link.socket)
+        with contextlib.suppress(trio.ClosedResourceError):  # `follow`: another is at its place
+            while not link.is_closed:
+                if self._receive(link):
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(link.socket)
 
     def _receive(self, link: _Link) -> bool:
         """Hand out what there is; True when there may be more."""
@@ -276,7 +300,12 @@ class UdpPort:
     async def _drain_loop(self, link: _Link) -> None:
         while True:
             await link.congested.wait()
-            await trio.lowlevel.wait_writable(link.socket)
+            try:
+                if link.is_closed:
+                    return
+                await trio.lowlevel.wait_writable(link.socket)
+            except trio.ClosedResourceError:
+                return
             done = self._send(link, link.waiting, link.waiting_for)
             link.waiting = link.waiting[done:]
             if not link.waiting:
@@ -289,54 +318,13 @@ class UdpPort:
         """Close the sockets; `serve` does it by itself when it ends."""
         if not self._closed:
             self._closed = True
-            for link in self._links.values():
-                link.socket.close()
+            self._sockets.close()
 
     def __repr__(self) -> str:
         return f"<UdpPort {self.port}, {self.received} received, {self.sent} sent>"
 
 
-def _bind_all(port: int, bind: str | None) -> list[socket.socket]:
-    """One socket per family, all on one port."""
-    if bind is None:
-        hosts = ["0.0.0.0", "::"]
-    elif numeric_addresses(split(bind).address, port, socket.SOCK_DGRAM):
-        hosts = [split(bind).address]
-    else:
-        raise ConfigError(f"cannot receive at {bind}: not an IP address")
-    for _ in range(_PORT_TRIES):
-        try:
-            return _bind_hosts(hosts, port, bind)
-        except OSError as error:
-            if port or error.errno != errno.EADDRINUSE:
-                where = show_address(bind or "*", port)
-                reason = os.strerror(error.errno or 0).lower()
-                raise ConfigError(f"cannot receive datagrams at {where}: {reason}") from error
-    raise ConfigError("cannot receive datagrams: no port is free in both IPv4 and IPv6")
-
-
-def _bind_hosts(hosts: list[str], port: int, bind: str | None) -> list[socket.socket]:
-    bound: list[socket.socket] = []
-    try:
-        for host in hosts:
-            try:
-                one = _bind_one(host, port, bind)
-            except OSError as error:
-                absent = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-                if host == "::" and bound and error.errno in absent:
-                    break  # a machine without IPv6
-                raise
-            bound.append(one)
-            port = one.getsockname()[1]
-    except BaseException:
-        for one in bound:
-            one.close()
-        raise
-    return bound
-
-
-def _bind_one(host: str, port: int, bind: str | None) -> socket.socket:
-    family, place = numeric_addresses(host, port, socket.SOCK_DGRAM)[0]
+def _bind_one(bind: str | None, family: int, host: str, port: int) -> socket.socket:
     one = socket.socket(family, socket.SOCK_DGRAM)
     try:
         one.setblocking(False)
@@ -351,7 +339,7 @@ def _bind_one(host: str, port: int, bind: str | None) -> socket.socket:
                 one.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
         with contextlib.suppress(OSError):
             one.setsockopt(_SOL_UDP, _UDP_GRO, 1)
-        one.bind(place)
+        one.bind((host, port))
     except BaseException:
         one.close()
         raise

@@ -409,3 +409,22 @@ async def test_without_a_line_names_are_tried_again(
     await trio.sleep(4000)
     assert tries[1] - tries[0] == node_module.FIRST_RETRY
     assert 6 <= len(tries) <= 14
+
+
+async def test_on_another_network_names_are_tried_at_once(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    tries: list[float] = []
+
+    async def failing(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+        tries.append(trio.current_time())
+        raise TransportError("the interface vpn0 is gone")
+
+    node = DhtNode(FakePort(), bootstrap=[("a.example", 1)], resolve=failing)
+    await nursery.start(node.run)
+    node.take_part()
+    await trio.sleep(3000)
+    seen = len(tries)
+    node.begin_again()
+    await trio.sleep(node_module.FIRST_RETRY + 1)
+    assert [round(when - tries[seen]) for when in tries[seen:]] == [0, node_module.FIRST_RETRY]

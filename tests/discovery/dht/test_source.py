@@ -189,3 +189,18 @@ async def test_the_end_cancels_what_is_under_way(autojump_clock: MockClock) -> N
         await run.source.run()
     assert node.cancelled == 1
     assert not node.on_nodes
+
+
+async def test_at_another_place_it_is_announced_without_a_rest(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    node = FakeNode()
+    node.peers = [PEER]
+    run = Run(node)
+    nursery.start_soon(run.source.run)
+    await trio.sleep(2)
+    run.source.announced_port = 7001
+    run.source.search_anew()
+    await trio.sleep(2)
+    assert node.times() == [0, 2]
+    assert node.searches[-1][2]["announce_port"] == 7001

@@ -116,6 +116,7 @@ class DhtNode:
         self._due = trio.Event()
         self._kept: list[Contact] = []
         self._needed = trio.Event()
+        self._again = trio.Event()
         self.on_nodes: set[Callable[[], None]] = set()
         """Called when there is somebody to ask: bootstrap nodes, or a first node."""
         self.dht = Dht(
@@ -166,19 +167,33 @@ class DhtNode:
                 await self._due.wait()
             self._due = trio.Event()
 
+    def begin_again(self) -> None:
+        """We are on another network, or on ours again: nodes may have been given up meanwhile."""
+        self._again.set()
+
     async def _bootstrap_loop(self) -> None:
         await self._needed.wait()
         if self._kept:
             await trio.sleep(PATIENCE)
+        while True:
+            self._again = trio.Event()
+            await self._bootstrap_once()
+            await self._again.wait()
+            self.dht.remember(self.dht.contacts() or self._kept, trio.current_time())
+            self._flush()
+
+    async def _bootstrap_once(self) -> None:
         retry = FIRST_RETRY
         while self.dht.nodes < BUCKET_SIZE:
             async with trio.open_nursery() as nursery:
                 for host, port in self._bootstrap:
                     nursery.start_soon(self._add_router, host, port)
-            await trio.sleep(retry)
+            with trio.move_on_after(retry) as rest:
+                await self._again.wait()
             if self.dht.nodes:
                 break
-            retry = min(2 * retry, LONGEST_RETRY)
+            retry = min(2 * retry, LONGEST_RETRY) if rest.cancelled_caught else FIRST_RETRY
+            self._again = trio.Event()
 
     async def _add_router(self, host: str, port: int) -> None:
         addresses = await self.addresses_of([(host, port)])

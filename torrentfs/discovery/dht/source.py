@@ -98,6 +98,11 @@ class DhtSource:
         self._is_wanted = True
         self._wakeup.set()
 
+    def search_anew(self) -> None:
+        """We are at another place, or on the network again: search and announce, without rest."""
+        self._earliest = float("-inf")
+        self.search_soon()
+
     def _on_nodes(self) -> None:
         """The node has just become able to search: if we failed before, this is the moment."""
         if self.rounds and not self.peers:

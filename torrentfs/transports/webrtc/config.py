@@ -40,11 +40,11 @@ class TurnServer:
 class RtcConfig:
     """How to speak WebRTC. `ConfigError` when a server's URL or a number makes no sense.
 
-    `bind` is a network device or a local IP address: host candidates are of it alone and every
-    socket is bound to it. `relay_only` gives peers no address of ours but the relay's.
-    `max_connections` counts everything that exists at a time, offers included; `max_offers` those
-    offers of ours that nobody has answered yet. `max_workers` is how many processes may share the
-    work, 0 for as many as the machine's cores suggest.
+    `bind` is a network device, a local IP address or both (ADDRESS%DEVICE): host candidates are of
+    it alone and every socket is bound to it. `relay_only` gives peers no address of ours but the
+    relay's. `max_connections` counts everything that exists at a time, offers included;
+    `max_offers` those offers of ours that nobody has answered yet. `max_workers` is how many
+    processes may share the work, 0 for as many as the machine's cores suggest.
     """
 
     stun: tuple[str, ...] = ()

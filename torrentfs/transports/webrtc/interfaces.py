@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import ifaddr
 
 from torrentfs.errors import TransportError
+from torrentfs.transports.binding import look, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,13 +26,19 @@ dozens. The first ones are those of the physical devices."""
 def host_addresses(bind: str | None) -> list[str]:
     """The addresses to gather host candidates from; `bind` is a device or an address, or None.
 
-    `TransportError` when there is no such device or it has no address now.
+    Or both, as `ADDRESS%DEVICE`. `TransportError` when there is no such device, it is down, or has
+    no address now.
     """
     if bind is not None:
         try:
             return [str(ipaddress.ip_address(bind))]
         except ValueError:
             pass
+        footing = look(bind if "%" in bind else f"%{bind}")
+        if "%" in bind and not footing.trouble:
+            return [*footing.addresses]
+        if footing.number and footing.trouble:
+            raise TransportError(f"{footing.trouble}: no address for WebRTC")
     found = [
         str(address)
         for adapter in ifaddr.get_adapters()
@@ -47,13 +54,13 @@ def host_addresses(bind: str | None) -> list[str]:
 
 
 def device_of(bind: str | None) -> str | None:
-    """The device that `bind` names, if it does not name an address."""
+    """The device that `bind` names, if it does not name an address alone."""
     if bind is None:
         return None
     try:
         ipaddress.ip_address(bind)
     except ValueError:
-        return bind
+        return split(bind).device or bind
     return None
 
 
