@@ -161,6 +161,22 @@ async def test_a_private_torrent_uses_one_tracker_until_that_fails(
     assert left == {("a", "stopped"), ("b", "stopped")}
 
 
+@pytest.mark.parametrize("retry_in", [None, float("inf")], ids=["refuses", "for ever"])
+async def test_a_private_torrent_whose_tracker_fails_between_rounds_uses_another(
+    autojump_clock: MockClock, retry_in: float | None
+) -> None:
+    """What is said between rounds is `completed`."""
+    fake = FakeTrackers(a=with_peers(interval=1800), b=with_peers(interval=1800))
+    async with running([["a"], ["b"]], fake, single=True) as run:
+        await trio.sleep(10)
+        fake.behaviour["fake:a"] = TrackerFailure(b"no such torrent", retry_in)
+        run.tiers.announce_completed()
+        await trio.sleep(60)
+        assert [(name, event) for _, name, event in fake.seen] == [
+            ("a", "started"), ("a", "completed"), ("b", "started"),
+        ]  # fmt: skip
+
+
 async def test_a_private_torrent_asks_all_again_when_none_answers(
     autojump_clock: MockClock,
 ) -> None:

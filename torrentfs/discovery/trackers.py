@@ -394,6 +394,9 @@ class TrackerTiers:
             for tracker in self.ordered() if event == "stopped" else self._in_turn():
                 for info_hash in tracker.contacted if event == "stopped" else tracker.started:
                     nursery.start_soon(self._announce, tracker, info_hash, event, None)
+        current = self._current
+        if current is not None and (current.failures or not current.wanted(self.info_hashes)):
+            self._current, self._soon = None, True  # another takes over now, not when it is due
 
     async def _announce(
         self,
