@@ -11,7 +11,14 @@ import trio.testing
 from tests.daemon.control.fakes import client_of, fake_mount, with_state
 from tests.storage.torrents import make
 from tests.vfs.fakes import content_of, volume
-from torrentfs.daemon.control.files import AT_ONCE, CHUNK, FIRST, disposition_of, type_of
+from torrentfs.daemon.control.files import (
+    AT_ONCE,
+    CHUNK,
+    FIRST,
+    disposition_of,
+    entries_of,
+    type_of,
+)
 
 ONE = "/files/sample/a/one.bin"
 
@@ -259,6 +266,28 @@ async def test_a_stream_waits_in_the_line_of_its_torrent(
         reply = await client.get(ONE)
     assert reply.status_code == 503
     assert "in line" in reply.json()["error"]
+
+
+async def test_the_mount_goes_on_while_links_are_followed() -> None:
+    """A torrent may have a hundred thousand of them, each of which leads through forty others."""
+    mount = fake_mount()
+    links = [(f"d/{n}|l=end", 0) for n in range(300)]
+    mount.subject.tree.add(volume("links", [("end", 7), *links]))
+    names = ("links", "d")
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        found = await entries_of(mount.subject, mount.subject.tree.follow(names), names)
+        nursery.cancel_scope.cancel()
+    assert [entry.size for entry in found] == [7] * 300
+    assert turns > 250
 
 
 async def test_links_are_what_they_lead_to() -> None:
