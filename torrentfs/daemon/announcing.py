@@ -36,8 +36,12 @@ class Batch:
     """There were more changes than are listed here."""
 
     def joined(self, later: Batch) -> Batch:
-        """Both, as one."""
-        changes = coalesced([*self.changes, *later.changes])
+        """Both, as one, for somebody who was told of this one in vain.
+
+        He may have heard a part of it, or all but our hearing his answer: what came in this one
+        and goes in the later one has gone, for him.
+        """
+        changes = tuple(_last_of([*self.changes, *later.changes]).values())
         if len(changes) > MOST_CHANGES:
             return Batch(is_everything=True)
         return Batch(changes, self.is_everything or later.is_everything)
@@ -56,20 +60,24 @@ def coalesced(changes: Iterable[Change]) -> tuple[Change, ...]:
 
     With `--layout flat` many torrents have one place, their folder.
     """
-    first: dict[tuple[tuple[str, ...], str], Change] = {}
-    last: dict[tuple[tuple[str, ...], str], Change] = {}
-    for change in changes:
-        if change.kind == "changed" or change.path is None:
-            continue
-        what = change.path, change.key
-        first.setdefault(what, change)
-        last.pop(what, None)  # the order is that of the last changes
-        last[what] = change
+    changes = list(changes)
+    first = _last_of(reversed(changes))
     return tuple(
         change
-        for what, change in last.items()
+        for what, change in _last_of(changes).items()
         if (first[what].kind, change.kind) != ("added", "removed")
     )
+
+
+def _last_of(changes: Iterable[Change]) -> dict[tuple[tuple[str, ...], str], Change]:
+    """The last change of each torrent at each place, in their order."""
+    last: dict[tuple[tuple[str, ...], str], Change] = {}
+    for change in changes:
+        if change.kind != "changed" and change.path is not None:
+            what = change.path, change.key
+            last.pop(what, None)
+            last[what] = change
+    return last
 
 
 class Batches:

@@ -162,7 +162,7 @@ async def keep_fresh(
     while True:
         batch = await batches.next()
         attempt = 0
-        while batch.changes or batch.is_everything:  # what came and went meanwhile is nothing
+        while True:
             try:
                 await tell(server, client, batch, library)
                 break
