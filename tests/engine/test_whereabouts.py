@@ -119,7 +119,7 @@ class Net:
 
 
 @pytest.fixture
-def net(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> Net:
+def net(monkeypatch: pytest.MonkeyPatch) -> Net:
     return Net(monkeypatch)
 
 
@@ -127,7 +127,7 @@ ANEW = ["dht", "start over", "tracker 6881", "search", "reads wait", "web seed"]
 
 
 @pytest.mark.expect_log("the interface vpn0 is gone")
-async def test_a_device_that_is_made_anew(net: Net) -> None:
+async def test_a_device_that_is_made_anew(net: Net, autojump_clock: MockClock) -> None:
     async with net.followed():
         assert net.note == []
         assert await net.change(GONE) == []
@@ -138,13 +138,15 @@ async def test_a_device_that_is_made_anew(net: Net) -> None:
         assert net.listener.followed == 3
 
 
-async def test_another_address_ends_connections_of_its_family(net: Net) -> None:
+async def test_another_address_ends_connections_of_its_family(
+    net: Net, autojump_clock: MockClock
+) -> None:
     async with net.followed():
         assert await net.change(HOME._replace(ipv4="10.0.0.7")) == [FOUR, "http", *ANEW]
         assert await net.change(HOME._replace(ipv4="10.0.0.7")) == []  # a change of somebody else's
 
 
-async def test_a_family_that_comes_ends_nothing(net: Net) -> None:
+async def test_a_family_that_comes_ends_nothing(net: Net, autojump_clock: MockClock) -> None:
     net.footing = HOME._replace(ipv6=None)
     async with net.followed():
         assert await net.change(HOME) == ANEW
@@ -152,7 +154,9 @@ async def test_a_family_that_comes_ends_nothing(net: Net) -> None:
 
 @pytest.mark.expect_log("the interface vpn0 is down")
 @pytest.mark.parametrize("away", [SHORT / 2, SHORT * 2])
-async def test_connections_outlive_a_short_while(net: Net, away: float) -> None:
+async def test_connections_outlive_a_short_while(
+    net: Net, autojump_clock: MockClock, away: float
+) -> None:
     down = HOME._replace(trouble="the interface vpn0 is down")
     async with net.followed():
         assert await net.change(down) == []
@@ -160,8 +164,8 @@ async def test_connections_outlive_a_short_while(net: Net, away: float) -> None:
         assert await net.change(HOME, away) == [*lost, *ANEW]
 
 
-@pytest.mark.expect_log("cannot be reached at vpn0: address already in use")
-async def test_a_port_that_is_taken_is_tried_again(net: Net) -> None:
+@pytest.mark.expect_log("cannot reach us at vpn0: address already in use: tried again")
+async def test_a_port_that_is_taken_is_tried_again(net: Net, autojump_clock: MockClock) -> None:
     async with net.followed():
         net.listener.trouble = "address already in use"
         assert await net.change(HOME._replace(number=4)) == []
@@ -173,14 +177,14 @@ async def test_a_port_that_is_taken_is_tried_again(net: Net) -> None:
 
 
 @pytest.mark.expect_log("the interface vpn0 is down")
-async def test_an_interface_that_is_down_at_first(net: Net) -> None:
+async def test_an_interface_that_is_down_at_first(net: Net, autojump_clock: MockClock) -> None:
     net.footing = HOME._replace(trouble="the interface vpn0 is down")
     async with net.followed():
         assert net.about.trouble == "the interface vpn0 is down"
         assert await net.change(HOME) == ANEW
 
 
-async def test_nothing_is_watched_without_a_device(net: Net) -> None:
+async def test_nothing_is_watched_without_a_device(net: Net, autojump_clock: MockClock) -> None:
     for bind in (None, "127.0.0.1"):
         net.host.config = SimpleNamespace(bind=bind)
         await Whereabouts(net.host).follow()  # type: ignore[arg-type]

@@ -116,12 +116,12 @@ class Whereabouts:
         failed = [trouble for part in parts if (trouble := part.follow())]
         now = trio.current_time()
         if footing.trouble:
-            self._say(footing.trouble)
+            self._say(footing.trouble, "nothing leaves until it is back")
             if self._bad_since is None:
                 self._bad_since = now
             return True
         if failed:
-            self._say(f"cannot be reached at {split(bind).device}: {failed[0]}")
+            self._say(f"peers cannot reach us at {split(bind).device}: {failed[0]}", "tried again")
             return False
         self._say("")
         before, self._good = self._good, footing
@@ -131,9 +131,9 @@ class Whereabouts:
         self._bad_since = None
         return True
 
-    def _say(self, trouble: str) -> None:
+    def _say(self, trouble: str, meanwhile: str = "") -> None:
         if trouble and trouble != self.trouble:
-            log.warning("%s: nothing leaves until it is back", trouble)
+            log.warning("%s: %s", trouble, meanwhile)
         elif self.trouble and not trouble:
             log.info("the interface is back")
         self.trouble = trouble
