@@ -6,6 +6,7 @@ import pytest
 
 from tests.daemon.control.fakes import client_of, fake_mount
 from tests.storage.torrents import make
+from torrentfs.engine.errands import Pin
 from torrentfs.metainfo.intervals import groups, joined
 from torrentfs.vfs.views import View
 
@@ -124,3 +125,25 @@ async def test_what_the_mount_does_not_show_is_not_fetched() -> None:
         assert not (await client.get(place)).json()["whole"]
         await client.post("/api/v1/pins/remove", json={"path": "sample"})
         assert not errands.kept
+
+
+@pytest.mark.parametrize("is_placed", [True, False])
+async def test_what_is_not_listed_is_let_go_of_but_not_fetched(is_placed: bool) -> None:
+    mount = fake_mount(view=View(exclude=("*",)))
+    key = mount.item.key
+    mount.item.path = None
+    mount.item.trouble = "the mount shows none of its files"
+    if not is_placed:
+        mount.subject.tree.remove(key, 1.0)
+    await mount.library.pin(key, [Pin(1)])
+    async with client_of(mount.app) as client:
+        for place in ("pins", "prefetches"):
+            reply = await client.post(f"/api/v1/{place}", json={"path": key})
+            assert reply.status_code == 409
+            said = reply.json()["error"]
+            assert said == "sample is not listed: the mount shows none of its files"
+        assert not mount.volume.errands.prefetches
+        assert (await client.post("/api/v1/pins/remove", json={"path": key})).status_code == 200
+        assert mount.volume.pins == ()
+        assert (await client.post("/api/v1/evict", json={"path": key})).status_code == 200
+    assert mount.library.calls == [("evict", key, None, False)]

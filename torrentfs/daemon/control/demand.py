@@ -47,6 +47,8 @@ def make_router(subject: Subject) -> APIRouter:
             raise HTTPException(409, f"the metadata of {item.name} is not known yet")
         if file is not None:
             return item, item.volume, [file]
+        if whole is not None and whole.path is None:
+            return item, item.volume, []
         files = tree.files_shown(path) if whole is not None else tree.files_below(at(path))
         return item, item.volume, None if files is None else list(files)
 
@@ -54,10 +56,14 @@ def make_router(subject: Subject) -> APIRouter:
         inode: int = subject.tree.follow(part for part in path.split("/") if part)
         return inode
 
-    def meant(demand: Demand) -> tuple[Item, Any, list[Pin]]:
-        """The torrent, its volume, and the bytes."""
+    def meant(demand: Demand, *, is_wanted: bool = True) -> tuple[Item, Any, list[Pin]]:
+        """The torrent, its volume, and the bytes: shown ones, if they are wanted."""
         offset, length = demand.offset, demand.length
         item, volume, files = what(demand.path)
+        if files == [] and is_wanted:
+            why = f": {clean(item.trouble)}" if item.trouble else ""
+            raise HTTPException(409, f"{item.name} is not listed{why}")
+        files = files or None  # what is hidden now may have been pinned before
         if not offset and length is None:
             return item, volume, pins_of_files(volume.metainfo, files)
         if files is None:
@@ -107,7 +113,7 @@ def make_router(subject: Subject) -> APIRouter:
     @router.post("/pins/remove", responses=responses(400, 404, 409, 503))
     async def unpin(demand: Demand) -> PinList:
         """Do not keep it any longer; it goes when its room is needed."""
-        item, _, pins = meant(demand)
+        item, _, pins = meant(demand, is_wanted=False)
         await library.unpin(item.key, pins)
         return await pin_list(kept_of([find(library, item.key)]), MOST_LISTED)
 
