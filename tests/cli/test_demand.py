@@ -109,3 +109,4 @@ def test_all_of_a_torrent_by_its_info_hash(controlled: FakeMount, run: Run) -> N
     key = controlled.item.key
     assert run("evict", key).stdout == f"{key}: freed 1 KiB\n"
     assert ("evict", key, None, False) in controlled.library.calls
+    assert run("evict", key.upper()).stdout == f"{key.upper()}: freed 1 KiB\n"

@@ -74,6 +74,7 @@ def test_items_turn_out_to_be_others() -> None:
         {"value": "xyz"},
         {"signature": None},
         {"sequence": "x"},
+        {"sequence": float("inf")},  # JSON as Python reads it has that
         {"watched": [["a"]]},
         {"watched": None},
     ],

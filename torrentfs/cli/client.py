@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TIMEOUT = 180.0
 """Seconds for an answer: adding a URL may take as long as its server."""
 API = "/api/v1"
-_INFO_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_INFO_HASH = re.compile("[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 
 mount_option = click.option(
     "--mount",
@@ -237,7 +237,7 @@ def client_at(path: str, mountpoint: Path | None = None) -> Iterator[tuple[Clien
     """
     if _INFO_HASH.fullmatch(path) and not os.path.lexists(path):
         with client_for(mountpoint) as client:
-            yield client, path
+            yield client, path.lower()
         return
     place = place_of(path)
     if mountpoint is not None:

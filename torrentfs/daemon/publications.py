@@ -120,7 +120,7 @@ def parse_fact(fact: Any) -> tuple[Publication, bool, dict[str, tuple[str, ...]]
         key = str(fact["key"])
         watched = {str(path): tuple(map(str, place)) for path, place in fact["watched"]}
         return Publication(link, publisher, folder, said, key), bool(fact["kept"]), watched
-    except (AttributeError, KeyError, TypeError, InvalidTorrent) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, InvalidTorrent) as error:
         raise ValueError(f"not a publication: {error}") from None
 
 
