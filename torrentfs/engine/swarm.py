@@ -124,6 +124,8 @@ class Swarm:
         self.dialler = Dialler(config)
         self.is_awaited: Callable[[], bool] = lambda: False
         """Whether somebody waits for what its peers could give; set by who has the `talk`."""
+        self.on_crowded: Callable[[], object] = lambda: None
+        """Called when somebody was refused for want of a place; set by who has the `talk`."""
         self.is_local = False
         """Whether it is told to the local network, so that somebody there may call."""
         self.connected: dict[Address, PeerStream] = {}
@@ -209,16 +211,17 @@ class Swarm:
         self.add_peers(addresses, "tracker")
 
     def accept(self, stream: PeerStream, connection: Connection, theirs: Handshake) -> bool:
-        """Take an incoming connection whose handshake was read; False when there is no place."""
-        if (
-            self._nursery is None
-            or self.book.is_banned(stream.remote[:2])
-            or not self._has_place()
-            or (
-                stream.remote[:2] in self.connected
-                and not self._prevails(stream, theirs.peer_id, outgoing=False)
-            )
-        ):
+        """Take an incoming connection whose handshake was read; False when there is no place.
+
+        He will call again, and may find one then (`on_crowded`).
+        """
+        if self._nursery is None or self.book.is_banned(stream.remote[:2]):
+            return False
+        if not self._has_place():
+            self.on_crowded()
+            return False
+        is_known = stream.remote[:2] in self.connected
+        if is_known and not self._prevails(stream, theirs.peer_id, outgoing=False):
             return False
         self._nursery.start_soon(self._welcome, stream, connection, theirs)
         return True

@@ -22,6 +22,7 @@ import trio
 from torrentfs.discovery.scrape import SCRAPE_TIME, scrape
 from torrentfs.engine import exchange
 from torrentfs.engine.assembly import Assembly
+from torrentfs.engine.crowding import make_place
 from torrentfs.engine.holdings import Holdings
 from torrentfs.engine.holepunch import HolePunching
 from torrentfs.engine.layers import Layers
@@ -161,6 +162,7 @@ class Torrent:
         """Give the torrent where its bytes come from; before `run`."""
         self.swarm = swarm
         swarm.is_awaited = self._is_awaited
+        swarm.on_crowded = lambda: make_place(self.store.have, self.peers())
         self.punching = HolePunching(swarm, self.peers, self.listen_port)
         self.seeds = list(seeds)
 
