@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from torrentfs.daemon.items import Item
 from torrentfs.daemon.searching import (
     ATTEMPT_SECONDS,
     FIRST_AT_ONCE,
@@ -80,6 +82,19 @@ async def test_what_is_no_torrent_is_not_looked_for_again(autojump_clock: object
 async def test_a_failure_of_ours_ends_nothing(autojump_clock: object) -> None:
     swarm = Swarm(after=1, error=RuntimeError("a bug"))
     assert await searches(swarm).find(MAGNET, print) is MAGNET
+
+
+@pytest.mark.expect_log("the metadata of film was found, and showing it failed")
+async def test_a_failure_to_show_what_was_found_ends_nothing_either(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
+    async def found(item: Any, metainfo: Any) -> None:
+        raise RuntimeError("a bug")
+
+    item = Item("k", "film", "", 0.0, hints=MAGNET)
+    Searches(Swarm(after=0), nursery, found, print).begin(item)
+    await trio.testing.wait_all_tasks_blocked()
+    assert item.trouble == "showing it failed: see the log"
 
 
 async def test_few_at_a_time_and_new_ones_do_not_wait_for_old_ones(autojump_clock: object) -> None:

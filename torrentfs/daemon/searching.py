@@ -96,7 +96,12 @@ class Searches:
                 return
             if self._running.get(item.key) is scope:
                 del self._running[item.key]
-            await self._found(item, metainfo)
+            try:
+                await self._found(item, metainfo)
+            except Exception:  # the mount of the others goes on
+                name = magnet.name or magnet.hashes.key
+                log.exception("the metadata of %s was found, and showing it failed", name)
+                item.trouble = "showing it failed: see the log"
 
     async def find(
         self, magnet: Magnet, on_words: Callable[[str], None], *, recalled: bool = False
