@@ -78,6 +78,21 @@ def test_what_nobody_asks_for_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     play(LOOPBACK, scene)
 
 
+def test_what_was_gathered_at_another_place_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A VPN came back with another address: offers with the old one would lead nowhere."""
+
+    async def scene(gatherings: Gatherings) -> None:
+        await (await gatherings.take()).ice.close()
+        await filled(gatherings)
+        monkeypatch.setattr(gathering, "host_addresses", lambda bind: ["127.0.0.2"])
+        for _ in range(READY + 1):
+            taken = await gatherings.take()
+            assert [each.host for each in taken.candidates] == ["127.0.0.2"]
+            await taken.ice.close()
+
+    play(RtcConfig(bind="lo"), scene)
+
+
 class Stage:
     """Gatherings that know STUN servers, and what they say of them; `server` is the last one."""
 

@@ -52,6 +52,8 @@ class Gathered:
     ice: IceConnection
     certificate: RTCCertificate
     until: float
+    addresses: tuple[str, ...]
+    """Of ours, from which it was gathered."""
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -95,7 +97,8 @@ class Gatherings:
     async def take(self) -> Gathered:
         """One that is ready, or a new one; `TransportError` when there is no candidate."""
         now = asyncio.get_running_loop().time()
-        while self._ready and self._ready[0].until < now:
+        addresses = self._addresses()  # others by now, when a VPN came back
+        while self._ready and (self._ready[0].until < now or self._ready[0].addresses != addresses):
             self._dispose(self._ready.popleft())
         gathered = self._ready.popleft() if self._ready else await self._gather(waited_for=True)
         if self._filling is None and not self._closed:
@@ -126,11 +129,15 @@ class Gatherings:
     def _life(self) -> float:
         return LIFE_WITH_SERVER if self._stun or self._turn else LIFE
 
+    def _addresses(self) -> tuple[str, ...]:
+        """Where host candidates are gathered; `TransportError` when there is no such place."""
+        return () if self._config.relay_only else tuple(host_addresses(self._config.bind))
+
     async def _gather(self, *, waited_for: bool) -> Gathered:
         """Candidates of all kinds; `waited_for` by somebody now."""
         loop = asyncio.get_running_loop()
         config = self._config
-        addresses = [] if config.relay_only else host_addresses(config.bind)
+        addresses = self._addresses()
         ice = IceConnection(relay_only=config.relay_only)
         try:
             await ice.open(addresses)
@@ -144,7 +151,8 @@ class Gatherings:
             await ice.close()
             what = self._turn.complaints() if config.relay_only else "no socket could be bound"
             raise TransportError(f"no candidate: {what}")
-        return Gathered(ice, RTCCertificate.generateCertificate(), loop.time() + self._life)
+        certificate = RTCCertificate.generateCertificate()
+        return Gathered(ice, certificate, loop.time() + self._life, addresses)
 
     async def _ask_stun(self, ice: IceConnection, waited_for: bool) -> None:
         time = asyncio.get_running_loop().time
