@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from tests.swarm.payload import write_tree
 from torrentfs.storage import remembered as module
 from torrentfs.storage.payload import Payload, Stamp, list_payload
-from torrentfs.storage.remembered import Known, Remembered
+from torrentfs.storage.remembered import Known, Remembered, write_out
 
 TREE = {"a": 10, "b": 20, "d/c": 0}
 PURPOSE = "check 1234"
@@ -202,3 +204,36 @@ def test_a_purpose_of_any_length(root: Path, records: Remembered) -> None:
 
 def test_the_stamp_has_all_that_a_change_shows_in() -> None:
     assert Stamp._fields == ("device", "inode", "size", "mtime_ns", "ctime_ns")
+
+
+def test_who_writes_through_a_mapping_changes_the_stamp_again(root: Path) -> None:
+    """Without it the kernel would note the first write alone, until it has written it out."""
+    if _is_in_memory(root):
+        pytest.skip("a tmpfs never notes such writes")
+    (root / "b").write_bytes(bytes(4096))
+    with (root / "b").open("r+b") as file, mmap.mmap(file.fileno(), 4096) as mapped:
+        mapped[0] = 1
+        payload = list_payload(root)
+        write_out(payload, time.time_ns())
+        time.sleep(0.05)  # the clock of the file system ticks
+        mapped[0] = 2
+        again = list_payload(root)
+    assert again.files[1].stamp != payload.files[1].stamp
+    assert again.files[0].stamp == payload.files[0].stamp
+
+
+def test_only_young_files_are_written_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    payload = list_payload(root)
+    write_out(payload, time.time_ns() + module.YOUNG_NS)
+    assert synced == []
+    (root / "a").unlink()  # who reads it says so
+    write_out(payload, time.time_ns())
+    assert len(synced) == 1
+
+
+def _is_in_memory(root: Path) -> bool:
+    """Whether it is a tmpfs, whose files never note such writes."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", root], capture_output=True, check=True)
+    return kind.stdout.strip() in (b"tmpfs", b"ramfs")

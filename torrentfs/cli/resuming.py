@@ -41,12 +41,19 @@ class Resuming:
 
     def make(self, making: Making, payload: Payload) -> Made:
         """The torrent of `payload`, as it was made before or anew."""
-        return self._made_before(making, payload) or making.make(payload)
+        from torrentfs.storage.remembered import write_out
+
+        before = self._made_before(making, payload)
+        if before is None:
+            write_out(payload, self._began_ns)
+        return before or making.make(payload)
 
     def check(self, path: Path, torrent: Path) -> Made:
         """What `torrent` was made of lies at `path`; `ConfigError` if not."""
+        from torrentfs.storage.remembered import write_out
 
         def sure(payload: Payload, data: bytes) -> Collection[int]:
+            write_out(payload, self._began_ns)
             known = self._remembered.find(payload, _purpose_of(data))
             return () if known is None or self._check else known.sure
 

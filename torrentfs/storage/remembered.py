@@ -6,8 +6,10 @@ hashed, and names the .torrent file and its SHA-256. A file is *sure* while it h
 whoever changes it cannot give back: ctime is the kernel's own.
 
 A clock ticks some hundred times a second, so a file that was changed a moment before it was read
-may change once more within the tick. Where that was possible the stamp is not kept. (A disk that
-rots changes no stamp: who distrusts it has everything read again.)
+may change once more within the tick. Where that was possible the stamp is not kept. Who writes
+through a mapping changes the stamp once, and then no more until the kernel has written that page to
+the disk, half a minute later: so young files are written out before they are read (`write_out`).
+(A disk that rots changes no stamp: who distrusts it has everything read again.)
 
 Each record is a file of its own, replaced as a whole and closed by a digest. One that is damaged,
 of another version, or of another path or purpose is as if it were not there: then files are hashed,
@@ -25,7 +27,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from torrentfs.metainfo import limits
-from torrentfs.storage.payload import Stamp
+from torrentfs.storage.payload import Stamp, open_original
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +41,10 @@ MAX_BYTES = 64 * limits.MIB
 SETTLED_NS = 2_000_000_000
 """A file that was changed less than so long before it was read is not remembered: the coarsest
 clock of a file system in use is that of FAT, of two seconds."""
+
+YOUNG_NS = 120_000_000_000
+"""Within this time all that was written through mappings has been written out, unless the disk is
+very busy (Linux: `vm.dirty_expire_centisecs`, 30 s, and a look every 5 s)."""
 
 _MAGIC = b"torrentfs remembered 1\n"
 _SUFFIX = ".remembered"
@@ -137,6 +143,22 @@ class Remembered:
             if number and (number >= MAX_RECORDS or total > MAX_BYTES):
                 with contextlib.suppress(OSError):
                     os.unlink(path)
+
+
+def write_out(payload: Payload, now_ns: int) -> None:
+    """Write files that changed a while before `now_ns` (Unix time) to their disk.
+
+    To be done between listing and reading: whatever is written through a mapping from then on
+    changes the stamp. (But not on a tmpfs, where it never does.)
+    """
+    for number, file in enumerate(payload.files):
+        if file.length and file.stamp.ctime_ns > now_ns - YOUNG_NS:
+            with contextlib.suppress(OSError):  # who reads it says what is wrong
+                fd = open_original(payload.place(number))
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
 
 
 def _about(payload: Payload, purpose: str) -> Iterator[tuple[str, str]]:
