@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from torrentfs.transports import devices
 from torrentfs.transports.devices import Device, DeviceAddress, owner_of, read_device
 
 TEMPORARY, DEPRECATED = 0x01, 0x20
@@ -55,6 +56,18 @@ def test_loopback_as_the_kernel_has_it() -> None:
     assert device.is_up
     assert device.best(socket.AF_INET) == "127.0.0.1"
     assert owner_of("127.0.0.7") == "lo"
+
+
+def test_an_address_that_loopback_has_too_is_the_other_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As behind a load balancer."""
+    lo = Device(1, True, (address("127.0.0.1", prefix=8), address("192.0.2.1", prefix=32)))
+    known = {"lo": lo, "vpn0": Device(2, True, (address("192.0.2.1"),))}
+    monkeypatch.setattr(devices, "read_device", known.get)
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [*enumerate(known, 1)])
+    assert owner_of("192.0.2.1") == "vpn0"
+    assert owner_of("127.0.0.1") == "lo"
 
 
 @pytest.mark.real

@@ -100,12 +100,14 @@ def read_device(name: str) -> Device | None:
 
 
 def owner_of(address: str) -> str | None:
-    """The name of the device that has this address."""
+    """The name of the device that has this address; of several, one that leads somewhere."""
+    found: list[tuple[bool, str]] = []
     for _, name in socket.if_nameindex():
         device = read_device(name)
         if device is not None and device.has(address):
-            return name
-    return None
+            own = [ipaddress.ip_address(one.text) for one in device.addresses]
+            found.append((any(one.is_loopback for one in own), name))
+    return min(found)[1] if found else None
 
 
 def _addresses(index: int) -> Iterator[DeviceAddress]:
