@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from tests.engine.kit import rig
+from torrentfs.engine import dialling
 from torrentfs.engine.crowding import SETTLED, make_place
+from torrentfs.errors import TransportError
 from torrentfs.metainfo.bitfield import Bitfield
 
 
@@ -54,10 +57,21 @@ async def test_nobody_who_wants_or_lacks_something_or_has_just_come(
     assert parted(FULL, FakePeer(HALF), FakePeer(FULL, they_are_interested=True), new) == []
 
 
-async def test_who_calls_again_finds_a_place(autojump_clock: MockClock) -> None:
-    async with rig(have=None, max_peers=1) as r:
+async def test_who_calls_again_finds_a_place(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialled: list[str] = []
+
+    async def refuse(host: str, port: int, *, bind: object) -> None:
+        await trio.lowlevel.checkpoint()
+        dialled.append(host)
+        raise TransportError("connection refused")
+
+    monkeypatch.setattr(dialling, "open_tcp", refuse)
+    async with rig(have=None, max_peers=1, tcp=True) as r:
         await r.connect(have=None)  # a seed, which we have no use for
         await trio.sleep(SETTLED + 1)
+        r.swarm.add_peers([("198.51.100.1", 6881)], "tracker")  # who would take the place at once
         [seed] = r.torrent.peers()
         await r.connect(have=False)
         await trio.sleep(1)
@@ -65,3 +79,4 @@ async def test_who_calls_again_finds_a_place(autojump_clock: MockClock) -> None:
         await r.connect(have=[1])
         [peer] = r.torrent.peers()
         assert peer is not seed
+        assert dialled == []

@@ -375,7 +375,7 @@ class Dormant:
             self.outfit.seeds[:] = torrent.seeds
             self.outfit.swarm.talk = None
             self.outfit.swarm.is_awaited = lambda: False
-            self.outfit.swarm.on_crowded = lambda: None
+            self.outfit.swarm.on_crowded = lambda: False
             self.outfit.swarm.book.keep_best(REMEMBERED)
 
     async def renew(self, shelving: Shelving) -> bool:

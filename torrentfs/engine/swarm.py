@@ -62,6 +62,10 @@ UNANSWERED = 2.0
 answer in a tenth of that, and a dial goes on for ten."""
 
 
+KEPT = 60.0
+"""Seconds for which a place that was made for a caller is not dialled away: he calls again."""
+
+
 class Ended(NamedTuple):
     """How a conversation ended; `useful` when the peer gave us something, or took it."""
 
@@ -124,8 +128,10 @@ class Swarm:
         self.dialler = Dialler(config)
         self.is_awaited: Callable[[], bool] = lambda: False
         """Whether somebody waits for what its peers could give; set by who has the `talk`."""
-        self.on_crowded: Callable[[], object] = lambda: None
-        """Called when somebody was refused for want of a place; set by who has the `talk`."""
+        self.on_crowded: Callable[[], bool] = lambda: False
+        """Called when somebody was refused for want of a place: whether one is free soon; set by
+        who has the `talk`."""
+        self._kept_until = 0.0
         self.is_local = False
         """Whether it is told to the local network, so that somebody there may call."""
         self.connected: dict[Address, PeerStream] = {}
@@ -218,7 +224,8 @@ class Swarm:
         if self._nursery is None or self.book.is_banned(stream.remote[:2]):
             return False
         if not self._has_place():
-            self.on_crowded()
+            if self.on_crowded():
+                self._kept_until = trio.current_time() + KEPT
             return False
         is_known = stream.remote[:2] in self.connected
         if is_known and not self._prevails(stream, theirs.peer_id, outgoing=False):
@@ -319,8 +326,9 @@ class Swarm:
         in_all = self._places.total - self._places.taken
         return min(open_here, in_all, self._config.max_half_open) - self._meeting
 
-    def _has_place(self) -> bool:
-        return len(self.connected) < self._config.max_peers and self._places.free
+    def _has_place(self, *, kept: bool = False) -> bool:
+        """`kept`: one is for somebody else."""
+        return len(self.connected) + kept < self._config.max_peers and self._places.free
 
     async def _dial_loop(self, nursery: trio.Nursery) -> None:
         while True:
@@ -328,7 +336,7 @@ class Swarm:
             while (
                 self.dialler.able
                 and self._half_open < self._config.max_half_open
-                and self._has_place()
+                and self._has_place(kept=now < self._kept_until)
             ):
                 address = self.book.next(now)
                 if address is None:
