@@ -107,7 +107,8 @@ def test_a_wrong_password_is_in_the_log_and_the_answer_to_why(tmp_path: Path) ->
         ) as mount:
             with pytest.raises(OSError, match="Input/output error"):
                 read(mount)
-            for command in (["why", f"{mount / 'film.mkv'}:0"], ["status"]):
+            status = ["status", "--mount", str(mount.path)]
+            for command in (["why", f"{mount / 'film.mkv'}:0"], status):
                 told = subprocess.run(
                     [str(TORRENTFS), *command],
                     capture_output=True,
