@@ -81,6 +81,15 @@ async def test_when_it_came_is_kept(tmp_path: Path) -> None:
         assert (await session.shelve(other)).added == 77.5
 
 
+@pytest.mark.parametrize("places", [1, 2])
+async def test_who_is_named_first_has_the_first_places(tmp_path: Path, places: int) -> None:
+    shelvings = [Shelving(metainfo=metainfo, eager=True) for metainfo in many(12)]
+    async with open_session(config(tmp_path, tcp=False, max_active=places)) as session:
+        shelved = await session.shelve_many(shelvings)
+        awake = [dormant.torrent is not None for dormant in shelved]
+        assert awake == [True] * places + [False] * (12 - places)
+
+
 async def test_what_is_here_is_known_asleep(tmp_path: Path) -> None:
     metainfo = parse_torrent(build("v1"))
     async with open_session(config(tmp_path, tcp=False)) as session:

@@ -29,6 +29,7 @@ from torrentfs.daemon.claims import MAX_ITEMS, is_readable
 from torrentfs.daemon.following import magnet_in
 from torrentfs.daemon.items import Item, LibraryError
 from torrentfs.daemon.publications import FACT, Publication, id_of, parse_fact
+from torrentfs.daemon.searching import PAUSES
 from torrentfs.daemon.sources import shorten
 from torrentfs.engine.errands import pins_of, range_of
 from torrentfs.errors import ConfigError
@@ -51,8 +52,6 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 3600.0
 """Seconds between two looks: half of what an item lives in the DHT (BEP 44)."""
-PAUSES = (60.0, 300.0, 900.0, 3600.0)
-"""Seconds after looks that failed; the last one again and again."""
 SPREAD = 0.1
 """Part of a pause by which it may be longer or shorter, so that not all ask at once."""
 ASK_SECONDS = 60.0

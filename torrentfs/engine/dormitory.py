@@ -171,8 +171,14 @@ class Dormitory:
 
     async def start_eagerly(self, dormant: Dormant) -> None:
         """Be active at once, without a need, if there is a place; returns when it is."""
-        if dormant.paused or not self.turns.seize(dormant.key, trio.current_time()):
-            return
+        if self._seize(dormant):
+            await self._begin(dormant)
+
+    def _seize(self, dormant: Dormant) -> bool:
+        return not dormant.paused and self.turns.seize(dormant.key, trio.current_time())
+
+    async def _begin(self, dormant: Dormant) -> None:
+        """Be active in a place that was seized."""
         dormant.users += 1  # so that it is not closed in between
         try:
             try:
@@ -224,8 +230,8 @@ class Dormitory:
                 found.append(dormant)
                 if each is not new.get(dormant.key):
                     dormant.add_peers(each.peers, "user")
-                if each.eager:
-                    nursery.start_soon(self.start_eagerly, dormant)
+                if each.eager and self._seize(dormant):  # places go in the order of naming
+                    nursery.start_soon(self._begin, dormant)
         return found
 
     async def forget(self, dormant: Dormant, reason: str) -> None:
