@@ -23,6 +23,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.swarm.ending import end
+
 _RULES = """
 table inet filter {
   chain miniupnpd { }
@@ -117,12 +119,7 @@ def _port_opener(box: str, outer: str, work: Path, *, pcp: bool, upnp: bool) -> 
             time.sleep(0.02)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
+        end(process)
 
 
 @contextmanager

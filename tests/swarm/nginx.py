@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from tests.swarm.ending import end
 from tests.swarm.ports import free_port, wait_port
 
 # Debian installs it where an ordinary user's PATH does not look.
@@ -129,12 +130,7 @@ def web_seed(
         wait_port(port, process, lambda: (work / "error.log").read_text())
         yield WebSeed(port, work, process)
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
+        end(process)
 
 
 def wait_quiet(seed: WebSeed, seconds: float = 0.3, timeout: float = 5.0) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.swarm.ending import end
 from tests.swarm.ports import free_port
 
 TURNSERVER = shutil.which("turnserver") or "/usr/bin/turnserver"
@@ -63,9 +64,4 @@ def relay(work: Path, host: str = "127.0.0.1") -> Iterator[Relay]:
             time.sleep(0.02)
         yield made
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
+        end(process)
