@@ -28,6 +28,7 @@ from rich.tree import Tree
 from scripts.demo_media import write_media
 from tests.swarm.child import ChildFailed, JsonChild, python_child
 from tests.swarm.mounted import TORRENTFS, Mounted, MountFailed, mounted, mounts_below
+from torrentfs.daemon.unmissed import wait_readable
 
 CHUNK = 256 * 1024
 
@@ -162,8 +163,17 @@ def run_demo(console: Console, once: bool, stack: ExitStack) -> None:
     if once:
         return
     console.print(f"\nStill mounted at [bold]{mount.path}[/] (try a player on it). Ctrl-C ends it.")
-    code = mount.process.wait()
-    console.print(f"The mount was ended from outside (exit code {code}).")
+    wait_end(mount.pid)
+    console.print(f"The mount was ended from outside (exit code {mount.process.wait()}).")
+
+
+def wait_end(pid: int) -> None:
+    """Wait until a child has ended; KeyboardInterrupt at a Ctrl-C."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def mount_own(source: str, mountpoint: Path, options: list[str]) -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from torrentfs.daemon.outcome import BAD_INPUT, CANNOT_MOUNT, DONE, Interrupted, exit_code, one_line
 from torrentfs.daemon.service import GRACE
+from torrentfs.daemon.unmissed import wait_readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,6 +187,7 @@ def _interrupt_on_signals(left: str) -> dict[signal.Signals, Any]:
 def _wait(reader: int, child: int, on_progress: Callable[[str], None]) -> Ended:
     buffer = b""
     while True:
+        wait_readable(reader)
         data = os.read(reader, 4096)
         if not data:
             return _died(child)
