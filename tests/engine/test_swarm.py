@@ -17,7 +17,7 @@ from tests.streams import MemoryStream, memory_stream_pair
 from torrentfs.discovery.trackers import Totals, TrackerTiers
 from torrentfs.engine import dialling
 from torrentfs.engine.dialling import Dialler
-from torrentfs.engine.swarm import MAX_PUNCHES, Places
+from torrentfs.engine.swarm import MAX_PUNCHES, Ended, Places
 from torrentfs.errors import TransportError
 from torrentfs.scheduling.ip_filter import parse_ip_filter
 from torrentfs.wire import messages as m
@@ -159,6 +159,31 @@ async def test_when_both_dial_the_greater_id_keeps_its_own(
         assert (kept.remote == HOST) == greater
 
 
+async def test_one_that_was_replaced_may_end_after_the_one_that_replaced_it(
+    net: Net, autojump_clock: MockClock
+) -> None:
+    theirs = b"-ZZ" + b"0" * 17
+    ends = [trio.Event(), trio.Event()]
+    waiting = iter(ends)
+
+    async def talk(*_: object, **__: object) -> Ended:
+        await next(waiting).wait()
+        return Ended("", False)
+
+    async with rig(tcp=True) as r:
+        r.swarm.talk = talk
+        r.swarm.add_peers([HOST], "user")
+        await net.accept(r, theirs)
+        await r.connect(peer_id=theirs, have=False)
+        await trio.testing.wait_all_tasks_blocked()
+        assert r.swarm._places.taken == 2
+        for end in reversed(ends):
+            end.set()
+            await trio.testing.wait_all_tasks_blocked()
+        assert not r.swarm.connected
+        assert not r.swarm.is_connected(theirs)
+
+
 class Utp:
     """Dials as `Net` does, over uTP and so from and to the ports where both are called."""
 
@@ -272,7 +297,7 @@ async def test_places_are_shared_by_all_swarms(autojump_clock: MockClock) -> Non
             await r.connect()
         refused = await r.connect(have=False)
         await refused.closed()
-        assert r.swarm._places.taken == 2
+        assert r.swarm._places.taken == 2, r.swarm.last_failure
 
 
 async def test_a_banned_peer_may_not_come_in(autojump_clock: MockClock) -> None:

@@ -482,7 +482,7 @@ class Swarm:
             self._places.taken -= 1
             if self.connected.get(address) is stream:
                 del self.connected[address]
-            if self._by_peer_id[theirs.peer_id][0] is stream:
+            if self._by_peer_id.get(theirs.peer_id, (None, False))[0] is stream:
                 del self._by_peer_id[theirs.peer_id]
 
     def _prevails(self, stream: PeerStream, peer_id: bytes, *, outgoing: bool) -> bool:
