@@ -1,4 +1,5 @@
-"""What a user means: the torrent of a key or its first digits, of a publication, a path, a name.
+"""What a user means: the torrent of an info-hash or its first digits, of a publication, a path, a
+name.
 
 Nothing here changes anything, and nothing has a checkpoint.
 """
@@ -29,10 +30,29 @@ def item_of(items: Mapping[str, Item], key: str) -> Item:
     return item
 
 
-def find(items: Mapping[str, Item], mount: Mount | None, text: str) -> Item:
-    """The torrent of a key, the first digits of one, a publication, a path in the mount, a name."""
+def by_hash(items: Mapping[str, Item], text: str) -> Item | None:
+    """The torrent of an info-hash in hex: a hybrid has two."""
+    text = text.lower()
     if text in items:
         return items[text]
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        return None
+    return next((item for item in items.values() if _v2_of(item) == text), None)
+
+
+def _v2_of(item: Item) -> str:
+    """Its v2 info-hash in hex, empty where there is none or it is not known."""
+    known = item.metainfo or item.hints
+    return known.hashes.v2.hex() if known is not None and known.hashes.v2 is not None else ""
+
+
+def find(items: Mapping[str, Item], mount: Mount | None, text: str) -> Item:
+    """The torrent of an info-hash or its first digits, a publication, a path in the mount, a name.
+
+    `NotFound` when it is none, `LibraryError` when it is several.
+    """
+    if (item := by_hash(items, text)) is not None:
+        return item
     for item in items.values():  # a publication is called the same whatever it shows
         if any(one.id == text and one.item is item for one in item.published):
             return item
@@ -42,7 +62,11 @@ def find(items: Mapping[str, Item], mount: Mount | None, text: str) -> Item:
         matches = [item for item in items.values() if item.name == text]
     digits = text.lower()
     if not matches and len(digits) >= PREFIX_DIGITS and re.fullmatch("[0-9a-f]+", digits):
-        matches = [item for key, item in items.items() if key.startswith(digits)]
+        matches = [
+            item
+            for key, item in items.items()
+            if key.startswith(digits) or _v2_of(item).startswith(digits)
+        ]
     if len(matches) == 1:
         return matches[0]
     if matches:

@@ -302,6 +302,10 @@ class Library:
     def _item(self, key: str) -> Item:
         return finding.item_of(self.items, key)
 
+    def by_hash(self, text: str) -> Item | None:
+        """See `finding.by_hash`."""
+        return finding.by_hash(self.items, text)
+
     def find(self, text: str) -> Item:
         """See `finding.find`."""
         return finding.find(self.items, self.places.mount, text)

@@ -233,6 +233,14 @@ class FakeLibrary:
     async def resume(self, key: str) -> None:
         self.items[key].state = "asleep"
 
+    def by_hash(self, text: str) -> FakeItem | None:
+        for item in self.items.values():
+            assert item.metainfo is not None
+            hashes = item.metainfo.hashes
+            if text in [form.hex() for form in (hashes.v1, hashes.v2) if form is not None]:
+                return item
+        return None
+
     def find(self, text: str) -> FakeItem:
         for item in self.items.values():
             if text in (item.key, item.name) or (len(text) >= 6 and item.key.startswith(text)):

@@ -28,18 +28,21 @@ async def test_why_says_all_that_is_known() -> None:
             assert (await client.get("/api/v1/why", params=query)).status_code == status
 
 
-async def test_all_of_a_torrent_is_meant_by_its_info_hash() -> None:
+@pytest.mark.parametrize("form", ["v1", "v2"])
+async def test_all_of_a_torrent_is_meant_by_its_info_hash(form: str) -> None:
     """Where it lies flat, its path is the folder, in which others lie too."""
     mount = fake_mount()
-    item = mount.library.put(make((("a", 10), ("b", 20)), name="small"))
+    item = mount.library.put(make((("a", 10), ("b", 20)), name="small", version="hybrid"))
     item.path = ()
+    assert item.metainfo is not None
     assert item.volume is not None
+    text = getattr(item.metainfo.hashes, form).hex()
     async with client_of(mount.app) as client:
-        reply = await client.post("/api/v1/pins", json={"path": item.key})
+        reply = await client.post("/api/v1/pins", json={"path": text})
         assert [pin["path"] for pin in reply.json()["pins"]] == ["small"]
-        await client.post("/api/v1/pins/remove", json={"path": item.key})
+        await client.post("/api/v1/pins/remove", json={"path": text})
         assert item.volume.pins == ()
-        await client.post("/api/v1/evict", json={"path": item.key})
+        await client.post("/api/v1/evict", json={"path": text})
         assert mount.library.calls == [("evict", item.key, None, False)]
 
 

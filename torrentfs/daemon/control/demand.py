@@ -41,7 +41,7 @@ def make_router(subject: Subject) -> APIRouter:
     def what(path: str) -> tuple[Item, Any, list[int] | None]:
         """The torrent at a path, its volume, and the files that are shown there; None: all."""
         tree = subject.tree
-        whole = library.items.get(path)
+        whole = library.by_hash(path)
         item, file = (whole, None) if whole is not None else locate(library, path)
         if item.volume is None:
             raise HTTPException(409, f"the metadata of {item.name} is not known yet")
@@ -49,7 +49,7 @@ def make_router(subject: Subject) -> APIRouter:
             return item, item.volume, [file]
         if whole is not None and whole.path is None:
             return item, item.volume, []
-        files = tree.files_shown(path) if whole is not None else tree.files_below(at(path))
+        files = tree.files_shown(whole.key) if whole is not None else tree.files_below(at(path))
         return item, item.volume, None if files is None else list(files)
 
     def at(path: str) -> int:
