@@ -291,6 +291,26 @@ async def test_no_more_than_the_limit_are_connected(autojump_clock: MockClock) -
         assert len(r.torrent.peers()) == 3
 
 
+async def test_who_has_no_place_looks_for_one_once_a_second(
+    net: Net, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    async with rig(tcp=True, max_peers=1) as r:
+        await r.connect()
+        next_time = r.swarm.book.next_time
+
+        def counted(now: float) -> float | None:
+            nonlocal looks
+            looks += 1
+            return next_time(now)
+
+        monkeypatch.setattr(r.swarm.book, "next_time", counted)
+        r.swarm.add_peers([HOST], "user")
+        await trio.sleep(10)
+        assert 5 < looks < 15
+        assert not net.dialled
+
+
 async def test_places_are_shared_by_all_swarms(autojump_clock: MockClock) -> None:
     async with rig(max_connections=2) as r:
         for _ in range(2):

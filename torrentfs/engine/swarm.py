@@ -62,6 +62,9 @@ UNANSWERED = 2.0
 answer in a tenth of that, and a dial goes on for ten."""
 
 
+CROWDED = 1.0
+"""Seconds from one look for a place to the next: other torrents of the session leave some."""
+
 KEPT = 60.0
 """Seconds for which a place that was made for a caller is not dialled away: he calls again."""
 
@@ -330,14 +333,17 @@ class Swarm:
         """`kept`: one is for somebody else."""
         return len(self.connected) + kept < self._config.max_peers and self._places.free
 
+    def _may_dial(self, now: float) -> bool:
+        return (
+            self.dialler.able
+            and self._half_open < self._config.max_half_open
+            and self._has_place(kept=now < self._kept_until)
+        )
+
     async def _dial_loop(self, nursery: trio.Nursery) -> None:
         while True:
             now = trio.current_time()
-            while (
-                self.dialler.able
-                and self._half_open < self._config.max_half_open
-                and self._has_place(kept=now < self._kept_until)
-            ):
+            while self._may_dial(now):
                 address = self.book.next(now)
                 if address is None:
                     break
@@ -345,7 +351,8 @@ class Swarm:
                 self._half_open += 1
                 nursery.start_soon(self._dial, address)
             when = self.book.next_time(now)
-            delay = float("inf") if when is None else max(0.05, when - now)
+            least = 0.05 if self._may_dial(now) else CROWDED
+            delay = float("inf") if when is None else max(least, when - now)
             with trio.move_on_after(delay):
                 await self._wakeup.wait()
 
