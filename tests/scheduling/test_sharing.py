@@ -40,6 +40,25 @@ def test_a_slow_source_starts_farther_ahead() -> None:
     assert not left & 0b111
 
 
+def test_a_source_that_hesitated_once_is_asked_again() -> None:
+    """A pause in its first answers, and what came behind it was all that it had been asked for."""
+    picker = make(4e6)
+    picker.add_source(2, SourceKind.PEER, 0.0, max_queue=250)
+    picker.on_have_all(2)
+    picker.on_unchoke(2, 0.0)
+    pace = picker.ledger.sources[2].pace
+    picker.set_agenda([Want(piece, Level.WINDOW, 9.0) for piece in range(8)], 0.0)
+    first, *others = picker.pick(2, 1.0)
+    assert picker.on_block(2, *first, 1.14).wanted
+    for tick in range(1, 14):
+        pace.on_tick(1.14 + 0.02 * tick)
+    assert pace.rate == 1.0, "nothing came in that time"
+    for request in others:
+        assert picker.on_block(2, *request, 1.41).wanted
+    assert pace.rate > 0.25e6
+    assert picker.pick(2, 1.42)
+
+
 def test_a_suspect_steps_back_only_while_there_are_others() -> None:
     picker = make(1e6, 1e6)
     piece = picker.ledger.opened(0)

@@ -291,6 +291,8 @@ class Picker(Roster):
         else:
             del known.in_flight[block_id]
             known.pace.on_block(sent, length, now)
+            if not known.in_flight:
+                known.pace.on_idle()
             self._believe(known, now, measured=True)
         ledger.receive(known, found, block)
         known.received += length

@@ -66,6 +66,10 @@ PAUSES = 1.5
 RAMP = 8
 """Blocks of read-ahead asked at once of an idle source; the rest at the pace of its line."""
 
+FORGIVEN = 4.0
+"""How many times below what a source has just brought a rate is that of a pause. Closer to it, it
+is the better estimate: of a source that sends in bursts it knows the time between them."""
+
 _INTERVAL = 0.010
 _AVERAGE_SECONDS = 1.0
 _STEADY_SECONDS = 3.0
@@ -159,15 +163,25 @@ class Pace:
 
     def on_asked(self, now: float) -> None:
         """It gets work after having had none: the interval goes on with its first block."""
-        if self.last > self.asked:
-            # what came since it was last asked, round trip included: the rate is no less
-            least = (self._total - self._asked_bytes) / (self.last - self.asked)
-            if least > self.rate:
-                self.rate = least
-                self.peak = max(self.peak, least)
+        self._count_answers(1.0)
         self._asked_bytes = self._total
         self.asked = now
         self._waiting = True
+
+    def on_idle(self) -> None:
+        """All that it was asked for is here. No block will end the interval, so the rate would stay
+        that of a pause before the last of them, and who is too slow to be asked is not measured."""
+        if self.rate:
+            self._count_answers(FORGIVEN)
+
+    def _count_answers(self, times: float) -> None:
+        """What came since it was last asked, round trip included: the rate is no less, and is
+        mended if it is so many `times` less."""
+        if self.last > self.asked:
+            least = (self._total - self._asked_bytes) / (self.last - self.asked)
+            if least > times * self.rate:
+                self.rate = least
+                self.peak = max(self.peak, least)
 
     def on_block(self, sent: float, length: int, now: float) -> None:
         """`length` bytes, asked at `sent`, are here."""
