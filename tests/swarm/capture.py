@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.swarm.ending import end
 from tests.swarm.network import inside
 
 _MARKER = 0x88B5  # IEEE's ethertype for experiments
@@ -98,9 +99,4 @@ def capture(work: Path, namespace: str, device: str) -> Iterator[Capture]:
         seen.settle()
         yield seen
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+        end(process, patience=10.0)

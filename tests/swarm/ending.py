@@ -6,11 +6,11 @@ import subprocess
 from typing import Any
 
 
-def end(process: subprocess.Popen[Any]) -> None:
-    """SIGTERM, and SIGKILL for one that is still there after 5 s."""
+def end(process: subprocess.Popen[Any], patience: float = 5.0) -> None:
+    """SIGTERM, and SIGKILL for one that is still there after `patience` seconds."""
     process.terminate()
     try:
-        process.wait(5)
+        process.wait(patience)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(5)
+        process.wait(patience)
